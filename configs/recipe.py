@@ -1,0 +1,119 @@
+"""The published EfficientNet recipe: every number that training depends on, with where it comes from.
+
+`configs/b0.py` … `configs/b7.py` take this configuration and change a few lines; everything can be changed on the command
+line, for example `--config.batch_size=1024` or `--config.duration='90 epochs'`. Durations are text with a unit, "350 epochs",
+"1000 steps" or (where a wall clock makes sense) "15 minutes"; `pipeline/training/durations.py` reads them.
+
+Sources. [paper] Tan and Le, EfficientNet, arXiv 1905.11946v5, section 5.2. [main.py] and [efficientnet_builder.py] the
+authors' code, tensorflow/tpu, models/official/efficientnet. [tpu#N] a thread of that repository.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """Returns the recipe of the AutoAugment row of the published results, for B0."""
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = 4096  # images in a step, over all devices; the authors' answer in tpu#546
+    config.duration = "350 epochs"  # [main.py] 218,949 steps of 2,048 images
+    config.image_size = placeholder(int)  # pixels; unset: the size that belongs to the model
+    config.platform = placeholder(str)  # "tpu", "gpu" or "cpu": refuse to start on another; unset: take what is there
+
+    config.data = ConfigDict(
+        {
+            "name": "imagenet2012",  # a tfds dataset that `python -m pipeline.prepare` has prepared
+            "data_dir": placeholder(str),  # folder or gs:// path that holds it; unset: $TFDS_DATA_DIR, then ./data
+            "train_split": "train",
+            "eval_split": "validation",
+            "crop": "random_resized",  # or "shift", for small pictures: see pipeline/data/images.py
+            "crop_area": (0.08, 1.0),  # smallest and largest share of the picture [preprocessing.py]
+            "shift_fraction": 0.125,  # with crop="shift": the largest translation, as a share of the size
+            "flip": True,  # horizontally, half of the pictures [preprocessing.py]
+            "augment": "autoaugment_v0",  # "none", "autoaugment_v0" or "randaugment" [autoaugment.py]
+            "augment_semantics": "published",  # "published": to the bit, quirks included; "clean": without its quirks
+            "randaugment_layers": 2,  # [main.py]
+            "randaugment_magnitude": 10,  # [main.py]; published: B5 17, B7 and B8 28
+            "resize": "bicubic_tf1",  # "bicubic_tf1", "bicubic", "bicubic_antialias" or "bilinear" [preprocessing.py]
+            "eval_crop": "padding",  # "padding": size / (size + eval_crop_padding) of the shorter side; "fraction"; "none"
+            "eval_crop_padding": 32,  # pixels [preprocessing.py until November 2021: all published numbers]
+            "eval_crop_fraction": 0.875,  # with eval_crop="fraction"
+            "mean_rgb": (0.485 * 255, 0.456 * 255, 0.406 * 255),  # [efficientnet_builder.py]
+            "stddev_rgb": (0.229 * 255, 0.224 * 255, 0.225 * 255),  # [efficientnet_builder.py]
+            "apply_exif_orientation": False,  # the published pipeline ignores it
+            "max_bad_images": 100,  # damaged pictures of one run before it stops with an error
+            "workers": -1,  # processes that decode and augment on each host; -1: from the number of CPUs, 0: none
+        }
+    )
+
+    config.model = ConfigDict(
+        {
+            "variant": "b0",  # a row of `python -m pipeline.model`
+            "dropout_rate": placeholder(float),  # unset: the variant's own, 0.2 (B0) to 0.5 (B7) [paper]
+            "survival_probability": 0.8,  # of the last block; falls linearly from 1 [paper]; 0.8 for all sizes (tpu#381)
+            "bn_momentum": 0.99,  # [paper]
+            "bn_epsilon": 1e-3,  # [efficientnet_builder.py]
+            "bn_batch": 512,  # images that share batch statistics: the authors' slices made it 512 [utils.py]
+            "dtype": "bfloat16",  # of activations; parameters, statistics, logits and loss are float32 [main.py]
+            "remat": False,  # recompute each block's activations in the backward pass: less memory, more time
+        }
+    )
+
+    config.loss = ConfigDict(
+        {
+            "label_smoothing": 0.1,  # [main.py]
+            "weight_decay": 1e-5,  # times half the squared norm of all but BatchNorm, in the loss [paper, main.py]
+            "mixup_alpha": 0.0,  # no published result of B0 to B7 used it (tpu#623)
+            "cutmix_alpha": 0.0,
+        }
+    )
+
+    config.optimizer = ConfigDict(
+        {
+            "name": "rmsprop",  # as TensorFlow 1 computes it; or "lars", for batches above 16,384
+            "decay": 0.9,  # [paper]
+            "momentum": 0.9,  # [paper]
+            "epsilon": 1e-3,  # inside the square root [utils.py]
+            "trust_coefficient": 0.001,  # with name="lars" [lars_optimizer.py]
+        }
+    )
+
+    config.schedule = ConfigDict(
+        {
+            "name": "exponential",  # or "cosine", "polynomial" (power 2, for LARS), "constant" [utils.py]
+            "lr_per_256": 0.016,  # multiplied by batch_size / 256: 0.256 at 4,096 [main.py]
+            "warmup": "5 epochs",  # linear from 0 [main.py]
+            "decay_rate": 0.97,  # [paper]
+            "decay_every": "2.4 epochs",  # a staircase, counted from step 0 [utils.py]
+            "final_lr": 0.1,  # with name="polynomial": where it ends [utils.py]
+        }
+    )
+
+    config.ema = ConfigDict({"decay": 0.9999})  # of parameters and BN statistics; capped at (1+t)/(10+t); 0: none [main.py]
+
+    config.evaluation = ConfigDict(
+        {
+            "every": "1 epochs",
+            "batch_size": 1024,  # over all devices [main.py]; the last one is padded and masked
+            "confusion": False,  # also count every (label, prediction) pair
+        }
+    )
+
+    config.checkpoint = ConfigDict(
+        {
+            "every": "1 epochs",
+            "keep": 5,  # the newest ones [main.py]; the best one by EMA top-1 is kept besides
+            "keep_every": "50 epochs",  # and one of these for good; "0 epochs": none
+        }
+    )
+
+    config.log = ConfigDict({"every": "64 steps"})  # [main.py]
+
+    config.launch = ConfigDict(
+        {
+            "accelerator_type": "v3-32",  # the slice that launch/tpu_pod.sh asks for
+            "spot": False,
+        }
+    )
+    return config
