@@ -1,7 +1,7 @@
-"""A checkout made of the launch scripts and a stand-in trainer, so that the scripts are tried without the real packages.
+"""A checkout made of the launch scripts and a stand-in trainer: the scripts are tried without the real packages.
 
-Owns the stand-ins: a requirements file that installs one empty local package, and a `pipeline.train` that writes down how it
-was called. Never reaches the network.
+Owns the stand-ins: a requirements file that installs one empty local package, and a `pipeline.train` that tells how
+it was called. Never reaches the network.
 """
 
 import shutil
@@ -35,9 +35,7 @@ def build_wheel(folder: Path, name: str, version: str) -> None:
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{name}.py", f"VERSION = {version!r}\n")
         wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
 
 

@@ -146,7 +146,8 @@ def test_python_too_old(checkout, tmp_path):
     status, output, error = run(checkout, path=old, PYTHON="python3")
     assert (status, output) == (1, "")
     assert error == (
-        "local.sh: needs Python 3.11, 3.12, 3.13 and found Python 3.8.1; install one, or set PYTHON to it, or install uv\n"
+        "local.sh: needs Python 3.11, 3.12, 3.13 and found Python 3.8.1;"
+        " install one, or set PYTHON to it, or install uv\n"
     )
 
 
@@ -237,7 +238,9 @@ def test_the_tests_run_from_any_folder_with_the_given_arguments(checkout, tmp_pa
     make_ready(checkout)
     packages = os.pathsep.join(path for path in sys.path if path)
     (checkout / "test_probe.py").write_text(
-        "import os\n\ndef test_probe():\n    assert os.environ['JAX_PLATFORMS'] == 'cpu'\n\ndef test_other():\n    assert 0\n"
+        "import os\n\n"
+        "def test_probe():\n    assert os.environ['JAX_PLATFORMS'] == 'cpu'\n\n"
+        "def test_other():\n    assert 0\n"
     )
     arguments = ["test_probe.py", "-k", "test_probe and not other", "-p", "no:cacheprovider"]
     status, output, error = run(checkout, *arguments, script="test.sh", cwd=tmp_path, PYTHONPATH=packages)
