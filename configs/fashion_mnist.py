@@ -1,6 +1,6 @@
 """A small EfficientNet on Fashion-MNIST, on two CPU cores in less than half an hour.
 
-python -m pipeline.prepare --image_folder FOLDER --name fashion_mnist     (FOLDER/train/<class>/*.png, FOLDER/test/<class>/*.png)
+python -m pipeline.prepare --image_folder FOLDER --name fashion_mnist     (FOLDER/train/<class>/*.png, FOLDER/test/…)
 launch/local.sh --config configs/fashion_mnist.py
 
 What it departs from the recipe in, and why: small pictures are shifted instead of cropped at random, and not colour-augmented;

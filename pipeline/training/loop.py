@@ -158,7 +158,7 @@ class _Run:
 
     def _evaluate_if_due(self, state: TrainState, step: int) -> Results | None:
         due = step > 0 and (crossed(step, self._numbers.evaluate_every_steps) or step == self._numbers.total_steps)
-        if not due or self._reporter.has("evaluation", step) and step < self._numbers.total_steps:
+        if not due or (self._reporter.has("evaluation", step) and step < self._numbers.total_steps):
             return None
         variables = {"raw": state.raw_variables()}
         if state.ema is not None:
