@@ -23,7 +23,7 @@ class TrainingError(RuntimeError):
     exit_code = 70  # EX_SOFTWARE
 
 
-class Preempted(Exception):  # noqa: N818 - the run is in order: it is an event and no fault
+class Preempted(Exception):
     """The run was asked to stop and has saved a checkpoint; the same command continues it."""
 
     exit_code = 75  # EX_TEMPFAIL

@@ -1,0 +1,173 @@
+"""The EfficientNet network: stem, blocks and head, put together from an `Architecture`.
+
+Owns the order of the layers, the names of the parameters and what the network puts out; the layers are in `blocks.py`
+and the shapes in `scaling.py`. Knows nothing of losses, optimizers or where images come from. Invariants: parameters
+and BN statistics are float32 whatever the compute dtype; logits are float32; the only random stream is "dropout" and
+only training draws from it; only training changes `batch_stats`.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from pipeline.model.blocks import ACTIVATIONS, Conv, MBConvBlock, dense_kernel_init
+from pipeline.model.normalization import GroupedBatchNorm
+from pipeline.model.scaling import architecture, survival_probabilities
+from pipeline.model.specs import Architecture
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class EfficientNet(nn.Module):
+    """An image classifier.
+
+    Attributes:
+      architecture: Shape of the network.
+      num_classes: Outputs of the classifier.
+      dropout_rate: Before the classifier, in training.
+      survival_probability: Of the last block's branch; see `scaling.survival_probabilities`.
+      bn_batch: Images that share BatchNorm statistics in training.
+      bn_momentum: See `GroupedBatchNorm`.
+      bn_epsilon: See `GroupedBatchNorm`.
+      dtype: Of activations.
+      remat: Whether to recompute a block's activations in the backward pass.
+    """
+
+    architecture: Architecture
+    num_classes: int
+    dropout_rate: float = 0.2
+    survival_probability: float = 0.8
+    bn_batch: int = 512
+    bn_momentum: float = 0.99
+    bn_epsilon: float = 1e-3
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Classifies images.
+
+        Args:
+          images: [batch, height, width, 3], normalised.
+          train: Whether to use batch statistics, dropout and drop-connect.
+
+        Returns:
+          Logits, float32 [batch, num_classes].
+
+        Raises:
+          ValueError: In training, if groups of `bn_batch` images do not divide the batch.
+        """
+        return self.endpoints(images, train)["logits"]
+
+    @nn.compact
+    def endpoints(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+        """Runs the network and returns what it computes on the way.
+
+        Args:
+          images: As in `__call__`.
+          train: As in `__call__`.
+
+        Returns:
+          "reduction_1" and so on: the output of the last block before each stride among the blocks, and of the last
+          block, so that reduction_i of B0 is 2**i times smaller than the input; "features": the output of the last
+          block; "pooled_features": float32 [batch, head filters]; "logits": float32 [batch, num_classes].
+        """
+        arch = self.architecture
+        norm = functools.partial(
+            GroupedBatchNorm,
+            bn_batch=self.bn_batch,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            dtype=self.dtype,
+        )
+        activation = ACTIVATIONS[arch.activation]
+        block_class = nn.remat(MBConvBlock, static_argnums=(2,)) if self.remat else MBConvBlock
+        survival = survival_probabilities(len(arch.blocks), self.survival_probability)
+
+        x = Stem(arch.stem_filters, arch.stem_strides, activation, norm, self.dtype, name="stem")(images, train)
+        outputs = {}
+        for i, spec in enumerate(arch.blocks):
+            x = block_class(spec, survival[i], activation, norm, self.dtype, name=spec.name)(x, train)
+            if i + 1 == len(arch.blocks) or arch.blocks[i + 1].strides > 1:
+                outputs[f"reduction_{len(outputs) + 1}"] = x
+        outputs["features"] = x
+        head = Head(arch.head_filters, self.num_classes, self.dropout_rate, activation, norm, self.dtype, name="head")
+        outputs["pooled_features"], outputs["logits"] = head(x, train)
+        return outputs
+
+
+class Stem(nn.Module):
+    """The first convolution, 3x3; attributes as in `MBConvBlock`."""
+
+    filters: int
+    strides: int
+    activation: Callable
+    norm: Callable
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Maps [batch, height, width, 3] to [batch, ceil(height / strides), ceil(width / strides), filters]."""
+        x = Conv(self.filters, kernel_size=3, strides=self.strides, dtype=self.dtype, name="conv")(images)
+        return self.activation(self.norm(name="bn")(x, train))
+
+
+class Head(nn.Module):
+    """The last convolution, the mean over the picture, dropout and the classifier; the last three in float32."""
+
+    filters: int
+    num_classes: int
+    dropout_rate: float
+    activation: Callable
+    norm: Callable
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Maps [batch, height, width, channels] to pooled features [batch, filters] and logits [batch, num_classes]."""
+        x = Conv(self.filters, dtype=self.dtype, name="conv")(x)
+        x = self.activation(self.norm(name="bn")(x, train))
+        pooled = x.mean(axis=(1, 2), dtype=jnp.float32)
+        dropped = nn.Dropout(self.dropout_rate, deterministic=not train)(pooled)
+        classifier = nn.Dense(self.num_classes, kernel_init=dense_kernel_init, dtype=jnp.float32, name="classifier")
+        return pooled, classifier(dropped)
+
+
+def build_model(model_config: ConfigDict, num_classes: int) -> EfficientNet:
+    """Builds the network that a configuration describes.
+
+    Args:
+      model_config: `config.model` of `configs/recipe.py`.
+      num_classes: Of the dataset.
+
+    Returns:
+      The network, without parameters.
+
+    Raises:
+      ValueError: If the variant or the dtype is unknown, a rate is not a probability, or there are fewer than two
+      classes.
+    """
+    if model_config.dtype not in DTYPES:
+        raise ValueError(f"model.dtype={model_config.dtype!r} is unknown; take one of {', '.join(DTYPES)}")
+    if num_classes < 2:
+        raise ValueError(f"a classifier needs at least 2 classes; the dataset has {num_classes}")
+    arch = architecture(model_config.variant)
+    dropout_rate = arch.dropout_rate if model_config.dropout_rate is None else model_config.dropout_rate
+    if not 0 <= dropout_rate < 1:
+        raise ValueError(f"model.dropout_rate={dropout_rate} is not in [0, 1)")
+    if not 0 < model_config.survival_probability <= 1:
+        raise ValueError(f"model.survival_probability={model_config.survival_probability} is not in (0, 1]")
+    return EfficientNet(
+        architecture=arch,
+        num_classes=num_classes,
+        dropout_rate=dropout_rate,
+        survival_probability=model_config.survival_probability,
+        bn_batch=model_config.bn_batch,
+        bn_momentum=model_config.bn_momentum,
+        bn_epsilon=model_config.bn_epsilon,
+        dtype=DTYPES[model_config.dtype],
+        remat=model_config.remat,
+    )
