@@ -1,0 +1,62 @@
+"""The 1,797 handwritten digits that come inside scikit-learn: real pictures that need no download.
+
+Owns their split, 1,437 for training and 360 for testing, stratified by class and fixed for good: it depends on the
+order in scikit-learn's file and on nothing else. Pictures are 8 by 8, grey, one byte a pixel, stored as PNG.
+Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI repository (1998), its test part.
+"""
+
+import hashlib
+
+import numpy as np
+
+from pipeline.data.shards import Split
+
+NAME = "digits"
+CLASS_NAMES = tuple(str(digit) for digit in range(10))
+DESCRIPTION = "The 1,797 handwritten digits of scikit-learn, 8 by 8 pixels, grey."
+TEST_EXAMPLES = 360
+
+
+def digits_splits() -> tuple[Split, Split]:
+    """Returns the splits "train" and "test"."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # [1797, 8, 8]; scikit-learn counts 0..16
+    test = stratified_subset(digits.target, TEST_EXAMPLES)
+    train = np.setdiff1d(np.arange(len(pixels)), test)
+    return _split("train", pixels[train], digits.target[train], train), _split(
+        "test", pixels[test], digits.target[test], test
+    )
+
+
+def _split(name: str, pixels: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Split:
+    import cv2
+
+    def read(i: int) -> bytes:
+        return cv2.imencode(".png", pixels[i])[1].tobytes()
+
+    return Split(name, [f"{index:04d}.png" for index in indices], labels.tolist(), read, picture_bytes=130)
+
+
+def stratified_subset(labels: np.ndarray, size: int) -> np.ndarray:
+    """Chooses `size` examples so that each class has its share, by largest remainders.
+
+    Args:
+        labels: the class of each example, integers `[n]`.
+        size: how many to choose.
+
+    Returns:
+        Sorted indices, int64 `[size]`; within a class those whose index has the smallest hash.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    quotas = counts * size / len(labels)
+    chosen = np.floor(quotas).astype(int)
+    chosen[np.argsort(chosen - quotas, kind="stable")[: size - chosen.sum()]] += 1
+    subset = []
+    for label, count in zip(classes, chosen):
+        members = sorted(
+            np.flatnonzero(labels == label).tolist(), key=lambda i: hashlib.blake2b(str(i).encode()).digest()
+        )
+        subset.extend(members[:count])
+    return np.sort(np.array(subset, dtype=np.int64))
