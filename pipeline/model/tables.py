@@ -10,10 +10,51 @@ from pipeline.model.scaling import VARIANTS, architecture, survival_probabilitie
 from pipeline.model.scaling_search import Candidate
 
 
+_FAMILY_COLUMNS = (
+    "variant",
+    "width",
+    "depth",
+    "pixels",
+    "dropout",
+    "parameters",
+    "BN-statistics",
+    "multiply-adds",
+    "BN-layers",
+    "blocks",
+    "stem",
+    "head",
+    "repeats",
+    "widths",
+)
+_BLOCK_COLUMNS = (
+    "block",
+    "kernel",
+    "stride",
+    "expand",
+    "in",
+    "out",
+    "squeeze",
+    "pixels",
+    "survival",
+    "parameters",
+    "multiply-adds",
+)
+_SEARCH_COLUMNS = (
+    "alpha",
+    "beta",
+    "gamma",
+    "product",
+    "pixels",
+    "blocks",
+    "parameters",
+    "multiply-adds",
+    "score",
+)
+
+
 def family_table(num_classes: int) -> str:
     """One line for each named variant: what it costs and how wide and deep it is."""
-    header = "variant width depth pixels dropout parameters BN-statistics multiply-adds BN-layers blocks stem head"
-    rows = [[*header.split(), "repeats", "widths"]]
+    rows = [_FAMILY_COLUMNS]
     for name, row in VARIANTS.items():
         arch = architecture(name)
         count = count_architecture(arch, num_classes)
@@ -82,7 +123,8 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
     total = count_architecture(arch, num_classes)
     summary = (
         f"{variant}: stem {arch.stem_filters}, head {arch.head_filters}, {num_classes} classes, "
-        f"{arch.resolution} pixels: {total.params:,} parameters, {total.batch_stats:,} BN statistics, {total.macs:,} multiply-adds"
+        f"{arch.resolution} pixels: {total.params:,} parameters, {total.batch_stats:,} BN statistics, "
+        f"{total.macs:,} multiply-adds"
     )
     return f"{_align(rows)}\n{summary}"
 
