@@ -90,7 +90,9 @@ def get_config() -> ConfigDict:
         }
     )
 
-    config.ema = ConfigDict({"decay": 0.9999})  # of parameters and BN statistics; capped at (1+t)/(10+t); 0: none [main.py]
+    config.ema = ConfigDict(
+        {"decay": 0.9999}
+    )  # of parameters and BN statistics; capped at (1+t)/(10+t); 0: none [main.py]
 
     config.evaluation = ConfigDict(
         {

@@ -1,0 +1,19 @@
+"""EfficientNet-B5 on ImageNet with AutoAugment.
+
+launch/tpu_pod.sh --config configs/b5.py     or, on one machine:  launch/local.sh --config configs/b5.py
+
+Published top-1: 83.6 % (EMA weights; tensorflow/tpu, models/official/efficientnet, README).
+Slice: v3-128, 32 images on each core.
+Published time: 43 hours on 32 v3 cores (arXiv 2104.00298, table 7), so about 688 chip-hours.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import recipe
+
+
+def get_config() -> ConfigDict:
+    config = recipe.get_config()
+    config.model.variant = "b5"
+    config.launch.accelerator_type = "v3-128"
+    return config

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Trains on this machine: launch/local.sh [--config FILE] [--workdir FOLDER] [--config.key=value …]
+#
+# Makes .venv when it is missing or requirements.txt changed, then becomes `python -m pipeline.train`, so that Ctrl-C and
+# SIGTERM reach the trainer itself. Without --config it runs configs/quickstart.py; without --workdir it writes to
+# runs/<config>. The same command again continues the run. Without an accelerator it trains on 8 virtual CPU devices.
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=launch/lib/bootstrap.sh
+source "$root/launch/lib/bootstrap.sh"
+# shellcheck source=launch/lib/paths.sh
+source "$root/launch/lib/paths.sh"
+# shellcheck source=launch/lib/devices.sh
+source "$root/launch/lib/devices.sh"
+
+read_train_arguments "$PWD" "$root" "$@"
+bootstrap "$root"
+use_virtual_devices 8
+cd -- "$root"
+exec "$VENV_PYTHON" -m pipeline.train "${TRAIN_ARGUMENTS[@]}"

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs the tests: launch/test.sh [pytest arguments]
+#
+# The same set-up as launch/local.sh, then pytest on the CPU. Compiled programs are kept in .venv, so that a second run is
+# shorter. Paths among the arguments are those of the repository: launch/test.sh tests/model -k swish
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=launch/lib/bootstrap.sh
+source "$root/launch/lib/bootstrap.sh"
+
+bootstrap "$root"
+export JAX_PLATFORMS=cpu
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR-$root/.venv/compilation_cache}"
+cd -- "$root"
+exec "$VENV_PYTHON" -m pytest "$@"

@@ -1,0 +1,112 @@
+"""What the commands share: flags, a checked configuration, and errors that are one line.
+
+A command defines its flags, and calls `run` with the function to run. Configurations are checked against the recipe here,
+so that the rest of the project reads attributes and never asks whether they exist.
+"""
+
+import logging as python_logging
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from configs import recipe
+from pipeline.errors import ConfigError, DataError, Preempted, TrainingError
+
+EXPECTED = (ConfigError, DataError, Preempted, TrainingError)
+
+
+def define_config() -> flags.FlagHolder[ConfigDict]:
+    """Defines `--config FILE` with its `--config.key=value` overrides."""
+    return config_flags.DEFINE_config_file(
+        "config", None, "Configuration file, such as configs/b0.py.", lock_config=True
+    )
+
+
+def define_workdir() -> flags.FlagHolder[str]:
+    """Defines `--workdir DIRECTORY`."""
+    return flags.DEFINE_string(
+        "workdir", None, "Directory of the run, local or gs://…; a run that it holds is continued."
+    )
+
+
+def run(command: Callable[[], None], arguments: list[str] | None = None) -> NoReturn:
+    """Parses the command line, runs the command and exits with 0 or the error's code (`pipeline/errors.py`)."""
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    python_logging.getLogger().setLevel(python_logging.WARNING)
+    try:
+        _parse(sys.argv if arguments is None else arguments)
+        command()
+    except EXPECTED as error:
+        print(f"{'Stopped' if isinstance(error, Preempted) else 'Error'}: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def checked(config: ConfigDict | None) -> ConfigDict:
+    """Returns a configuration that has the recipe's structure, all of it.
+
+    Raises:
+      ConfigError: no configuration, or keys that are missing, unknown or of another type; it lists them.
+    """
+    if config is None:
+        raise ConfigError("--config is missing: name a configuration file, such as --config configs/b0.py")
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"--config: get_config() returned {type(config).__name__}, not a ConfigDict")
+    expected, found = _leaf_types(recipe.get_config()), _leaf_types(config)
+    problems = [f"config.{key} is missing" for key in expected if key not in found]
+    problems += [f"config.{key} is unknown" for key in found if key not in expected]
+    problems += [
+        f"config.{key} is of type {found[key].__name__}, not {expected[key].__name__}"
+        for key in expected
+        if key in found and found[key] is not expected[key]
+    ]
+    if problems:
+        raise ConfigError("--config does not fit configs/recipe.py: " + "; ".join(problems))
+    return config
+
+
+def absolute_workdir(workdir: str | None) -> str:
+    """Returns the run's directory as an absolute path (or URL) that can be written to.
+
+    Raises:
+      ConfigError: none was given, or it cannot be created or written.
+    """
+    if not workdir:
+        raise ConfigError("--workdir is missing: name the directory of the run, such as --workdir runs/b0")
+    if "://" in workdir:
+        return workdir.rstrip("/")
+    workdir = os.path.abspath(os.path.expanduser(workdir))
+    try:
+        os.makedirs(workdir, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir}: {error.strerror}") from error
+    if not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(f"--workdir={workdir}: no permission to read and write there")
+    return workdir
+
+
+def _parse(arguments: list[str]) -> None:
+    try:
+        rest = flags.FLAGS(arguments)
+    except flags.Error as error:
+        raise ConfigError(f"{error}. `--help` lists the flags") from error
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
+        # ml_collections runs the user's file while it parses: whatever that raises is about the configuration.
+        raise ConfigError(f"--config: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if len(rest) > 1:
+        raise ConfigError(f"unexpected argument {rest[1]!r}. `--help` lists the flags")
+
+
+def _leaf_types(config: ConfigDict, prefix: str = "") -> dict[str, type]:
+    types = {}
+    for key in config:
+        if isinstance(config[key], ConfigDict):
+            types |= _leaf_types(config[key], f"{prefix}{key}.")
+        else:
+            types[prefix + key] = config.get_type(key)
+    return types

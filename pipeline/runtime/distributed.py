@@ -1,0 +1,88 @@
+"""Starts JAX's multi-controller runtime, and tells the run when it is asked to stop.
+
+`initialize` comes before anything that touches a device, also for a single process: only then does JAX's preemption service
+exist, which makes all processes of a run agree on the step at which they save and leave.
+"""
+
+import importlib.util
+import os
+import pathlib
+import signal
+import socket
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+
+from pipeline.errors import ConfigError
+
+INITIALIZATION_TIMEOUT_SECONDS = 1800  # machines of one slice can come up many minutes apart after a preemption
+
+
+def initialize(
+    coordinator_address: str | None = None, process_count: int | None = None, process_index: int | None = None
+) -> None:
+    """Joins this process with the others of the run.
+
+    Given addresses come first, then Cloud TPU's own metadata, then a run of one process on this machine.
+
+    Raises:
+      ConfigError: only some of the three arguments are given.
+    """
+    given = [value is not None for value in (coordinator_address, process_count, process_index)]
+    if any(given) and not all(given):
+        raise ConfigError("--coordinator_address, --process_count and --process_index go together: give all or none")
+    if all(given):
+        arguments = {
+            "coordinator_address": coordinator_address,
+            "num_processes": process_count,
+            "process_id": process_index,
+        }
+    elif _on_cloud_tpu():
+        arguments = {}
+    else:
+        arguments = {"coordinator_address": f"localhost:{_free_port()}", "num_processes": 1, "process_id": 0}
+    jax.distributed.initialize(**arguments, initialization_timeout=INITIALIZATION_TIMEOUT_SECONDS)
+    _forward_interrupt()
+
+
+def check_platform(expected: str | None) -> None:
+    """Refuses to run on another kind of device than the configuration names.
+
+    JAX falls back to the CPU when it finds no accelerator; a run of days must not.
+    """
+    found = jax.default_backend()
+    if expected is not None and found != expected:
+        raise ConfigError(
+            f"config.platform={expected!r}, but JAX found {jax.device_count()} device(s) of platform {found!r}: "
+            "is another process holding the accelerator, or is jax installed without it?"
+        )
+
+
+def asked_to_stop(step: int) -> bool:
+    """Says whether the run was sent SIGTERM (or Ctrl-C); every process gets the same answer at the same step."""
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+def _forward_interrupt() -> None:
+    """Makes the first Ctrl-C a request to stop after saving, and a second one end the process at once."""
+
+    def on_interrupt(signal_number, frame):
+        del signal_number, frame
+        logging.info("Interrupted: saving a checkpoint, then stopping. Press Ctrl-C again to end at once.")
+        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+
+
+def _on_cloud_tpu() -> bool:
+    wanted = os.environ.get("JAX_PLATFORMS", "tpu")
+    devices = [*pathlib.Path("/dev").glob("accel*"), *pathlib.Path("/dev").glob("vfio/[0-9]*")]
+    return "tpu" in wanted and bool(devices) and importlib.util.find_spec("libtpu") is not None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]

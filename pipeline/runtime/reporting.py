@@ -1,0 +1,143 @@
+"""What a run tells: lines and a progress bar on the console, TensorBoard, and `metrics.jsonl` for machines.
+
+The only importer of clu's writers. Only the leading process writes. `metrics.jsonl` is the run's record: one JSON object a
+line with "event" and "step", each step once also after restarts, because a run that resumes at step s first takes back
+what was written of later steps.
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+import jax
+from etils import epath
+from tqdm import tqdm
+
+from pipeline.runtime.goodput import Goodput
+from pipeline.training.hyperparameters import Hyperparameters
+
+
+class Reporter:
+    """The record of one run below `workdir` (a local path or `gs://…`).
+
+    Args:
+      workdir: the run's directory.
+      hyperparameters: for totals and epochs.
+      start_step: the step at which the run (again) begins.
+      goodput: where this process's time goes.
+    """
+
+    def __init__(self, workdir: str, hyperparameters: Hyperparameters, start_step: int, goodput: Goodput):
+        self._hyperparameters = hyperparameters
+        self._goodput = goodput
+        self._leads = jax.process_index() == 0
+        self._record = epath.Path(workdir) / "metrics.jsonl"
+        self.events = [event for event in read_events(workdir) if event["step"] <= start_step]
+        self._last = (start_step, time.monotonic(), goodput.seconds("input"))
+        self._writer = None
+        self._bar = None
+        if self._leads:
+            from clu import metric_writers  # imports TensorFlow
+
+            self._record.write_text("".join(json.dumps(event) + "\n" for event in self.events))
+            tensorboard = epath.Path(workdir) / "tensorboard"
+            tensorboard.mkdir(parents=True, exist_ok=True)
+            _retract_later_steps(str(tensorboard), start_step)
+            self._writer = metric_writers.SummaryWriter(str(tensorboard))
+            if sys.stdout.isatty():
+                self._bar = tqdm(total=hyperparameters.total_steps, initial=start_step, unit="step", leave=False)
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def say(self, text: str) -> None:
+        """Prints text on the console of the leading process."""
+        if self._leads:
+            tqdm.write(text, file=sys.stdout) if self._bar is not None else print(text, flush=True)
+
+    def advance(self, step: int) -> None:
+        """Moves the progress bar."""
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def train(self, step: int, values: dict[str, float]) -> None:
+        """Reports the training metrics since the last report, with rate, share of waiting and time left."""
+        last_step, last_time, last_input = self._last
+        now, waited = time.monotonic(), self._goodput.seconds("input")
+        seconds_per_step = (now - last_time) / max(step - last_step, 1)
+        self._last = (step, now, waited)
+        rate = self._hyperparameters.batch_size / seconds_per_step
+        waiting = (waited - last_input) / max(now - last_time, 1e-9)
+        left = (self._hyperparameters.total_steps - step) * seconds_per_step
+        self.record("train", step, {**values, "images_per_second": rate, "input_wait_share": waiting})
+        self.say(
+            f"step {step:>{len(str(self._hyperparameters.total_steps))}}/{self._hyperparameters.total_steps}"
+            f"  epoch {step / self._hyperparameters.steps_per_epoch:6.2f}  loss {values['loss']:.4f}"
+            f"  top-1 {values['accuracy']:6.2%}  lr {values['learning_rate']:.3e}  {rate:,.0f} images/s"
+            f"  input wait {waiting:4.0%}  left {_clock(left)}"
+        )
+
+    def evaluation(self, step: int, results: dict[str, dict[str, float]]) -> None:
+        """Reports the metrics of each set of weights, by its name."""
+        flat = {f"{weights}_{name}": value for weights, values in results.items() for name, value in values.items()}
+        self.record("evaluation", step, flat)
+        for weights, values in results.items():
+            self.say(
+                f"evaluation at step {step}, {weights} weights: top-1 {values['top1']:.2%}  top-5 {values['top5']:.2%}"
+                f"  loss {values['loss']:.4f}  on {values['examples']:,} examples"
+            )
+        self._last = (step, time.monotonic(), self._goodput.seconds("input"))
+
+    def record(self, event: str, step: int, values: dict[str, Any]) -> None:
+        """Appends an event to `metrics.jsonl` and its numbers to TensorBoard."""
+        entry = {"event": event, "step": step, "epoch": step / self._hyperparameters.steps_per_epoch, **values}
+        self.events.append(entry)
+        if not self._leads:
+            return
+        with self._record.open("a") as record:
+            record.write(json.dumps(entry) + "\n")
+        scalars = {f"{event}/{name}": value for name, value in values.items() if isinstance(value, int | float)}
+        self._writer.write_scalars(step, scalars)
+        self._writer.flush()
+
+    def has(self, event: str, step: int) -> bool:
+        """Says whether such an event has been recorded for the step."""
+        return any(entry["event"] == event and entry["step"] == step for entry in self.events)
+
+
+def read_events(workdir: str) -> list[dict]:
+    """Returns the entries of `<workdir>/metrics.jsonl`; none when there is no such file.
+
+    A last line that a killed process left half written is left out.
+    """
+    path = epath.Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _retract_later_steps(directory: str, start_step: int) -> None:
+    """Has TensorBoard forget points of steps after `start_step` that earlier processes of this run wrote.
+
+    A session-start event is TensorBoard's own mark of a restart: readers drop what lies at or after its step.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    writer = EventFileWriter(directory, filename_suffix=".restart")
+    writer.add_event(Event(step=start_step + 1, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
+    writer.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,74 @@
+"""Exact evaluation: every example of a split counts once, for any split size, batch size and number of hosts.
+
+The last batches are padded with examples of weight 0, on every host to the same number of batches, and all sums are masked.
+EMA and raw weights see the same batches.
+"""
+
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from pipeline.model.inputs import normalize
+from pipeline.training.metrics import EvalMetrics
+from pipeline.training.step import Batch
+
+EvalStep = Callable[[dict, Batch, EvalMetrics], EvalMetrics]
+
+
+def make_eval_step(config: ConfigDict, model: nn.Module) -> EvalStep:
+    """Returns the function `(variables, batch, sums) -> sums` for one batch."""
+    dtype = jnp.dtype(config.model.dtype)
+    mean_rgb, stddev_rgb = config.data.mean_rgb, config.data.stddev_rgb
+
+    def eval_step(variables: dict, batch: Batch, sums: EvalMetrics) -> EvalMetrics:
+        logits = model.apply(variables, normalize(batch["image"], mean_rgb, stddev_rgb, dtype), train=False)
+        return sums.merge(eval_metrics(logits, batch["label"], batch["weight"] > 0))
+
+    return eval_step
+
+
+def eval_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> EvalMetrics:
+    """Returns the sums of one batch: logits float32 `[batch, classes]`, labels int32 `[batch]`, mask bool `[batch]`.
+
+    An example is right in its top k when fewer than k classes score at least as high as its label's, the label's own not
+    counted: ties, and logits that are not a number, count as wrong and never as right.
+    """
+    label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    rivals = jnp.sum(~(logits < label_logits), axis=-1) - 1
+    return EvalMetrics.single_from_model_output(
+        loss=optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels),
+        top1=rivals < 1,
+        top5=rivals < 5,
+        mask=mask,
+    )
+
+
+def evaluate(
+    eval_step: EvalStep,
+    variables: dict[str, dict],
+    batches: Iterable[Batch],
+    sharding: jax.sharding.Sharding | None = None,
+) -> dict[str, dict[str, float]]:
+    """Evaluates several sets of weights on one pass over the data.
+
+    Args:
+      eval_step: the (compiled) function of `make_eval_step`.
+      variables: weights by name, such as "ema" and "raw".
+      batches: all batches of the split, on the devices.
+      sharding: where the sums live; on several devices, on all of them.
+
+    Returns:
+      For each name the metrics of `EvalMetrics`; "examples" is the number of examples that counted.
+    """
+    sums = {name: jax.jit(EvalMetrics.empty, out_shardings=sharding)() for name in variables}
+    for batch in batches:
+        sums = {name: eval_step(variables[name], batch, sums[name]) for name in variables}
+    computed = {name: jax.device_get(value).compute() for name, value in sums.items()}
+    return {
+        name: {key: int(value) if key == "examples" else float(value) for key, value in metrics.items()}
+        for name, metrics in computed.items()
+    }

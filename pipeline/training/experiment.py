@@ -1,0 +1,161 @@
+"""A configuration made concrete: model, optimizer, data and devices, with their numbers resolved.
+
+Everything that trains, evaluates, plans or measures a configuration starts from an `Experiment`, so that all of them run the
+very same step on the very same batches. Building one computes nothing on the devices.
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from pipeline.data import batches
+from pipeline.data.preprocessing import eval_transform, train_transform
+from pipeline.data.sources import Source, open_source
+from pipeline.model.efficientnet import build_model
+from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_devices
+from pipeline.training.evaluation import make_eval_step
+from pipeline.training.hyperparameters import Hyperparameters, resolve
+from pipeline.training.optimizer import make_optimizer, make_schedule
+from pipeline.training.state import TrainState, abstract_state, create_state
+from pipeline.training.step import Batch, make_train_step
+
+BATCHES_AHEAD = 2  # on the devices, waiting for their step
+ON_DEVICE = ("image", "label", "weight")  # what of a batch the step needs; the record numbers stay on the host
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The parts of one run."""
+
+    config: ConfigDict
+    hyperparameters: Hyperparameters
+    train_source: Source
+    eval_source: Source
+    mesh: Mesh
+    model: nn.Module
+    schedule: optax.Schedule
+    tx: optax.GradientTransformation
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "Experiment":
+        """Opens the data and builds the parts.
+
+        Raises:
+          ConfigError, DataError: with what is wrong and what to do.
+        """
+        train_source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
+        eval_source = open_source(config.data.name, config.data.eval_split, config.data.data_dir)
+        hyperparameters = resolve(
+            config,
+            num_classes=train_source.num_classes,
+            num_train_examples=len(train_source),
+            num_eval_examples=len(eval_source),
+            num_devices=jax.device_count(),
+        )
+        schedule = make_schedule(config, hyperparameters)
+        return cls(
+            config=config,
+            hyperparameters=hyperparameters,
+            train_source=train_source,
+            eval_source=eval_source,
+            mesh=make_mesh(),
+            model=build_model(config.model, hyperparameters.num_classes),
+            schedule=schedule,
+            tx=make_optimizer(config, schedule),
+        )
+
+    def create_state(self) -> TrainState:
+        """Returns the state at step 0, on all devices."""
+        return create_state(self.model, self.tx, **self._state_options, seed=self.config.seed, sharding=self.replicated)
+
+    def abstract_state(self) -> TrainState:
+        """Returns the state's shapes, dtypes and sharding."""
+        state = abstract_state(self.model, self.tx, **self._state_options)
+        return jax.tree.map(lambda leaf: _abstract(leaf.shape, leaf.dtype, self.replicated), state)
+
+    def compile_train_step(self):
+        """Returns the compiled `(state, batch) -> (state, loss)`; the state it is given is donated.
+
+        Compiled ahead of its first call, so that a second compilation cannot happen unseen.
+        """
+        step = jax.jit(
+            make_train_step(self.config, self.model, self.tx),
+            donate_argnums=0,
+            out_shardings=(self.replicated, self.replicated),
+        )
+        return step.lower(self.abstract_state(), self.abstract_batch(self.hyperparameters.batch_size)).compile()
+
+    @functools.cached_property
+    def eval_step(self):
+        """The compiled `(variables, batch, sums) -> sums`; the sums it is given are donated."""
+        return jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
+
+    def abstract_batch(self, batch_size: int) -> Batch:
+        """Returns the shapes, dtypes and sharding of a global batch."""
+        size, split = self.hyperparameters.image_size, split_by_example(self.mesh)
+        return {
+            "image": _abstract((batch_size, size, size, 3), jnp.uint8, split),
+            "label": _abstract((batch_size,), jnp.int32, split),
+            "weight": _abstract((batch_size,), jnp.float32, split),
+        }
+
+    def train_batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """Returns this process's rows of the batches from a step on, without end."""
+        return batches.train_batches(
+            self.train_source,
+            train_transform(self.config.data, self.hyperparameters.image_size),
+            batch_size=self.hyperparameters.batch_size,
+            seed=self.config.seed,
+            start_step=start_step,
+            **self._loader_options,
+        )
+
+    def eval_batches(self) -> Iterator[Batch]:
+        """Returns the batches of the evaluation split, on the devices; the last is padded with weight 0."""
+        return self.on_devices(
+            batches.eval_batches(
+                self.eval_source,
+                eval_transform(self.config.data, self.hyperparameters.image_size),
+                batch_size=self.hyperparameters.eval_batch_size,
+                **self._loader_options,
+            )
+        )
+
+    def on_devices(self, host_batches: Iterable[dict[str, np.ndarray]]) -> Iterator[Batch]:
+        """Copies batches to the devices, some ahead of their use."""
+        copies = (to_devices(self.mesh, {name: batch[name] for name in ON_DEVICE}) for batch in host_batches)
+        ahead = collections.deque(itertools.islice(copies, BATCHES_AHEAD))
+        while ahead:
+            yield ahead.popleft()
+            ahead.extend(itertools.islice(copies, 1))
+
+    @property
+    def replicated(self) -> jax.sharding.NamedSharding:
+        """The sharding of the state and of the sums."""
+        return replicated(self.mesh)
+
+    @property
+    def _state_options(self) -> dict:
+        return {"image_size": self.hyperparameters.image_size, "with_ema": self.config.ema.decay > 0}
+
+    @property
+    def _loader_options(self) -> dict:
+        return {
+            "process_index": jax.process_index(),
+            "process_count": jax.process_count(),
+            "workers": self.config.data.workers,
+        }
+
+
+def _abstract(shape: tuple[int, ...], dtype, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)

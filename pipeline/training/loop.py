@@ -1,0 +1,219 @@
+"""The training loop, from a configuration to a finished run; read it top to bottom.
+
+The same call starts a run, continues one that was stopped anywhere, and finds that one is finished. What happens at a step
+depends on the step alone. The order at a step is: update, report, checkpoint, evaluation – so that a checkpoint never waits
+for an evaluation, and an evaluation that was cut off is made up for after a restart.
+"""
+
+import collections
+import concurrent.futures
+import itertools
+import json
+
+import jax
+from absl import logging
+from etils import epath
+from ml_collections import ConfigDict
+
+from pipeline.errors import Preempted, TrainingError
+from pipeline.runtime import distributed, pictures
+from pipeline.runtime.checkpoints import Checkpoints
+from pipeline.runtime.goodput import Goodput
+from pipeline.runtime.reporting import Reporter
+from pipeline.training.durations import crossed
+from pipeline.training.evaluation import evaluate
+from pipeline.training.experiment import Experiment
+from pipeline.training.metrics import NO_STEP, TrainMetrics
+from pipeline.training.state import TrainState
+
+STEPS_IN_FLIGHT = 2  # how far the host runs ahead of the devices; each step in flight holds a batch in their memory
+
+Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
+
+
+def train(config: ConfigDict, workdir: str) -> Results:
+    """Trains until `config.duration` and returns the final evaluation.
+
+    Args:
+      config: a configuration with the structure of `configs/recipe.py`, locked.
+      workdir: the run's directory, absolute and the same for all processes; a run that it holds is continued.
+
+    Raises:
+      ConfigError, DataError: the run cannot start.
+      TrainingError: the loss or a gradient is not finite.
+      Preempted: the run was asked to stop, and saved a checkpoint before it did.
+    """
+    distributed.check_platform(config.platform)
+    goodput = Goodput()
+    experiment = Experiment.from_config(config)
+    numbers = experiment.hyperparameters
+    with (
+        Checkpoints(
+            f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
+        ) as checkpoints,
+        Checkpoints(f"{workdir}/best", keep=1) as best,
+    ):
+        restored = checkpoints.restore_newest(experiment.abstract_state())
+        state = experiment.create_state() if restored is None else restored[0]
+        start_step = int(state.step)
+        with Reporter(workdir, numbers, start_step, goodput) as reporter:
+            if finished := _read_results(workdir, numbers.total_steps):
+                reporter.say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
+                _say_results(reporter, finished, workdir)
+                return finished
+            reporter.say(
+                f"{config.model.variant} on {config.data.name}, {jax.device_count()} {jax.default_backend()} device(s), "
+                f"{jax.process_count()} process(es):\n{numbers.describe()}"
+            )
+            if restored is not None:
+                reporter.say(f"Continuing after step {start_step:,}.")
+            run = _Run(experiment, checkpoints, best, reporter, goodput, workdir)
+            results = run.to_the_end(state)
+            _write_results(workdir, numbers.total_steps, results)
+            if jax.process_index() == 0:
+                pictures.write_curves(f"{workdir}/curves.png", reporter.events)
+            _say_results(reporter, results, workdir)
+            return results
+
+
+class _Run:
+    """The steps of a run, and what is done between them."""
+
+    def __init__(self, experiment: Experiment, checkpoints, best, reporter, goodput, workdir):
+        self._experiment = experiment
+        self._numbers = experiment.hyperparameters
+        self._checkpoints = checkpoints
+        self._best = best
+        self._reporter = reporter
+        self._goodput = goodput
+        self._workdir = workdir
+        self._empty_metrics = jax.jit(TrainMetrics.empty, out_shardings=experiment.replicated)
+        self._notes = {
+            "config": json.loads(experiment.config.to_json_best_effort()),
+            "class_names": list(experiment.train_source.class_names),
+            "data": experiment.train_source.fingerprint,
+        }
+
+    def to_the_end(self, state: TrainState) -> Results:
+        """Takes all steps that are left and returns the final evaluation."""
+        start_step, total_steps = int(state.step), self._numbers.total_steps
+        results = self._evaluate_if_due(state, start_step)
+        if start_step < total_steps:
+            batches, train_step = self._start(start_step)
+            in_flight = collections.deque()
+            with jax.transfer_guard("disallow"):
+                for step in range(start_step + 1, total_steps + 1):
+                    with self._goodput.phase("input"):
+                        batch = next(batches)
+                    with self._goodput.phase("step"):
+                        state, loss = train_step(state, batch)
+                        in_flight.append(loss)
+                        if len(in_flight) > STEPS_IN_FLIGHT:
+                            in_flight.popleft().block_until_ready()
+                    self._reporter.advance(step)
+                    state = self._report_if_due(state, step)
+                    self._save_if_due(state, step)
+                    results = self._evaluate_if_due(state, step)
+            batches.close()
+        self._checkpoints.wait()
+        return results
+
+    def _start(self, start_step: int):
+        """Returns the batches on the devices and the compiled step; the input fills up while the step compiles."""
+        host_batches = self._experiment.train_batches(start_step)
+        with concurrent.futures.ThreadPoolExecutor(1) as background, self._goodput.phase("compile"):
+            first = background.submit(next, host_batches)
+            self._reporter.say("Compiling the train step …")
+            train_step = self._experiment.compile_train_step()
+            first = first.result()
+        self._reporter.say(f"Compiled in {self._goodput.seconds('compile'):.1f} seconds.")
+        if start_step == 0 and jax.process_index() == 0:
+            pictures.write_grid(f"{self._workdir}/input_preview.png", first["image"][:64])
+        return self._experiment.on_devices(itertools.chain([first], host_batches)), train_step
+
+    def _report_if_due(self, state: TrainState, step: int) -> TrainState:
+        """Reports the metrics since the last report and returns the state with empty sums."""
+        if not (crossed(step, self._numbers.log_every_steps) or step == self._numbers.total_steps):
+            return state
+        with self._goodput.phase("step"):
+            metrics = jax.device_get(state.metrics)
+        self._check_finite(metrics)
+        values = {name: value.item() for name, value in metrics.compute().items() if name != "nonfinite"}
+        with jax.transfer_guard("allow"):
+            values["learning_rate"] = float(self._experiment.schedule(step))
+        self._reporter.train(step, values)
+        return state.replace(metrics=self._empty_metrics())
+
+    def _save_if_due(self, state: TrainState, step: int) -> None:
+        stopping = distributed.asked_to_stop(step)
+        due = crossed(step, self._numbers.checkpoint_every_steps) or step == self._numbers.total_steps
+        if not (due or stopping):
+            return
+        self._check_finite(jax.device_get(state.metrics))
+        with self._goodput.phase("checkpoint"):
+            self._checkpoints.save(step, state, self._notes)
+        if stopping:
+            self._checkpoints.wait()
+            raise Preempted(f"asked to stop: saved step {step:,}; the same command continues from there")
+
+    def _evaluate_if_due(self, state: TrainState, step: int) -> Results | None:
+        due = step > 0 and (crossed(step, self._numbers.evaluate_every_steps) or step == self._numbers.total_steps)
+        if not due or (self._reporter.has("evaluation", step) and step < self._numbers.total_steps):
+            return None
+        variables = {"raw": state.raw_variables()}
+        if state.ema is not None:
+            variables = {"ema": state.ema, **variables}
+        with self._goodput.phase("evaluation"), jax.transfer_guard("allow"):
+            results = evaluate(
+                self._experiment.eval_step, variables, self._experiment.eval_batches(), self._experiment.replicated
+            )
+        self._keep_if_best(state, step, next(iter(results.values()))["top1"])
+        if not self._reporter.has("evaluation", step):
+            self._reporter.evaluation(step, results)
+        return results
+
+    def _keep_if_best(self, state: TrainState, step: int, top1: float) -> None:
+        key = "ema_top1" if state.ema is not None else "raw_top1"
+        earlier = [event[key] for event in self._reporter.events if event["event"] == "evaluation"]
+        if not earlier or top1 > max(earlier):
+            with self._goodput.phase("checkpoint"):
+                self._best.save(step, state, self._notes)
+
+    def _check_finite(self, metrics: TrainMetrics) -> None:
+        """Raises when a loss or gradient since the last report is not finite; no such state is ever saved."""
+        step = int(metrics.nonfinite.compute())
+        if step != NO_STEP:
+            self._checkpoints.wait()
+            good = self._checkpoints.steps()
+            raise TrainingError(
+                f"the loss or a gradient at step {step:,} is not finite; "
+                + (f"the last good checkpoint is that of step {good[-1]:,}" if good else "there is no checkpoint yet")
+                + f" in {self._workdir}/checkpoints. Try a lower config.schedule.lr_per_256 or a longer warm-up"
+            )
+
+
+def _read_results(workdir: str, total_steps: int) -> Results | None:
+    path = epath.Path(workdir) / "results.json"
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    return content["evaluation"] if content["step"] == total_steps else None
+
+
+def _write_results(workdir: str, total_steps: int, results: Results) -> None:
+    if jax.process_index() == 0:
+        content = {"step": total_steps, "evaluation": results}
+        (epath.Path(workdir) / "results.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _say_results(reporter: Reporter, results: Results, workdir: str) -> None:
+    for weights, values in results.items():
+        reporter.say(
+            f"Test accuracy with {weights} weights: {values['top1']:.2%} top-1, {values['top5']:.2%} top-5, "
+            f"on all {values['examples']:,} examples."
+        )
+    reporter.say(
+        f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"
+        f"Look closer:  tensorboard --logdir {workdir}/tensorboard"
+    )
+    logging.info("Done.")

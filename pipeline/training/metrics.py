@@ -1,0 +1,79 @@
+"""What is summed on the device while training and evaluating, as `clu.metrics` collections.
+
+Sums are float32 and counts int32, whatever the activations are. The training sums since the last report are part of the
+train state: a run that was cut off between two reports goes on to report the numbers of an undisturbed one.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from clu import metrics
+
+NO_STEP = jnp.iinfo(jnp.int32).max
+
+
+@flax.struct.dataclass
+class Count(metrics.Metric):
+    """A number of examples."""
+
+    total: jax.Array  # shape=(), dtype=int32
+
+    @classmethod
+    def empty(cls) -> "Count":
+        return cls(total=jnp.zeros((), jnp.int32))
+
+    @classmethod
+    def from_model_output(cls, happened: jax.Array, **_) -> "Count":
+        return cls(total=jnp.sum(happened, dtype=jnp.int32))
+
+    def merge(self, other: "Count") -> "Count":
+        return type(self)(total=self.total + other.total)
+
+    def compute(self) -> jax.Array:
+        return self.total
+
+
+@flax.struct.dataclass
+class FirstStep(metrics.Metric):
+    """The first step at which something happened; `NO_STEP` while it has not."""
+
+    step: jax.Array  # shape=(), dtype=int32
+
+    @classmethod
+    def empty(cls) -> "FirstStep":
+        return cls(step=jnp.full((), NO_STEP, jnp.int32))
+
+    @classmethod
+    def from_model_output(cls, happened: jax.Array, step: jax.Array, **_) -> "FirstStep":
+        return cls(step=jnp.where(happened, step, NO_STEP).astype(jnp.int32))
+
+    def merge(self, other: "FirstStep") -> "FirstStep":
+        return type(self)(step=jnp.minimum(self.step, other.step))
+
+    def compute(self) -> jax.Array:
+        return self.step
+
+
+@flax.struct.dataclass
+class TrainMetrics(metrics.Collection):
+    """Sums over the steps since the last report."""
+
+    loss: metrics.Average.from_output("loss")  # with label smoothing and L2
+    accuracy: metrics.Average.from_output(
+        "correct"
+    )  # top-1 on the augmented pictures, of the weights before the update
+    gradient_norm: metrics.Average.from_output("gradient_norm")
+    bad_images: Count.from_fun(
+        lambda mask, **_: {"happened": ~mask, "mask": None}
+    )  # damaged pictures, left out of the loss
+    nonfinite: FirstStep.from_fun(lambda nonfinite, step, **_: {"happened": nonfinite, "step": step, "mask": None})
+
+
+@flax.struct.dataclass
+class EvalMetrics(metrics.Collection):
+    """Sums over the examples of a split, each counted once."""
+
+    loss: metrics.Average.from_output("loss")  # cross-entropy, without smoothing and L2
+    top1: metrics.Average.from_output("top1")
+    top5: metrics.Average.from_output("top5")  # top-k for k classes where there are fewer than 5
+    examples: Count.from_fun(lambda mask, **_: {"happened": mask, "mask": None})

@@ -1,0 +1,67 @@
+"""The published learning-rate schedules and optimizers, as optax transformations.
+
+Owns what happens between gradients and updates. L2 regularisation is not here: the recipe has it in the loss
+(`training/step.py`), so that it passes through RMSProp's denominator. Steps count from 0: the first update is made with the
+learning rate of step 0, as in TensorFlow 1.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from pipeline.errors import ConfigError
+from pipeline.training.hyperparameters import Hyperparameters
+
+
+def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax.Schedule:
+    """Returns the learning rate as a function of the step (int, [] or any shape), float32.
+
+    A linear warm-up from 0, then `config.schedule.name` (tensorflow/tpu, efficientnet/utils.py, build_learning_rate):
+    "exponential" is a staircase whose clock started at step 0, not at the end of the warm-up.
+    """
+    peak, warmup, total = hyperparameters.peak_lr, hyperparameters.warmup_steps, hyperparameters.total_steps
+    after_warmup = {
+        "exponential": lambda step: (
+            peak * config.schedule.decay_rate ** jnp.floor(step / hyperparameters.decay_every_steps)
+        ),
+        "cosine": lambda step: 0.5 * peak * (1 + jnp.cos(jnp.pi * jnp.minimum(step / total, 1))),
+        "polynomial": lambda step: (
+            config.schedule.final_lr
+            + (peak - config.schedule.final_lr) * (1 - jnp.clip((step - warmup) / max(total - warmup, 1), 0, 1)) ** 2
+        ),
+        "constant": lambda step: jnp.full_like(step, peak),
+    }
+    if config.schedule.name not in after_warmup:
+        raise ConfigError(f"config.schedule.name={config.schedule.name!r} is none of {', '.join(after_warmup)}")
+    if config.schedule.name == "exponential" and hyperparameters.decay_every_steps <= 0:
+        raise ConfigError(f"config.schedule.decay_every={config.schedule.decay_every!r} must be more than nothing")
+    decayed = after_warmup[config.schedule.name]
+
+    def schedule(step: jax.Array) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        return jnp.where(step < warmup, peak * step / max(warmup, 1), decayed(step)).astype(jnp.float32)
+
+    return schedule
+
+
+def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns the optimizer named by `config.optimizer.name`.
+
+    "rmsprop" is TensorFlow 1's: the mean square starts at 1, epsilon is inside the root and the learning rate inside the
+    momentum buffer. "lars" (arXiv 1708.03888) skips biases and BatchNorm when it scales layers.
+    """
+    settings = config.optimizer
+    if settings.name == "rmsprop":
+        return optax.rmsprop(
+            schedule, decay=settings.decay, eps=settings.epsilon, initial_scale=1.0, momentum=settings.momentum
+        )
+    if settings.name == "lars":
+        return optax.lars(
+            schedule,
+            weight_decay=0.0,  # the L2 of the loss already is in the gradient
+            trust_coefficient=settings.trust_coefficient,
+            trust_ratio_mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+            momentum=settings.momentum,
+        )
+    raise ConfigError(f"config.optimizer.name={settings.name!r} is none of rmsprop, lars")

@@ -1,0 +1,57 @@
+"""A checkout made of the launch scripts and a stand-in trainer: the scripts are tried without the real packages.
+
+Owns the stand-ins: a requirements file that installs one empty local package, and a `pipeline.train` that tells how
+it was called. Never reaches the network.
+"""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+RECORDING_TRAINER = '''
+"""Prints its arguments, folder, interpreter, process id and JAX variables as one JSON line."""
+import json, os, sys
+json.dump(
+    {
+        "argv": sys.argv[1:],
+        "cwd": os.getcwd(),
+        "executable": sys.executable,
+        "pid": os.getpid(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
+        "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS"),
+    },
+    sys.stdout,
+)
+'''
+
+
+def build_wheel(folder: Path, name: str, version: str) -> None:
+    """Writes a wheel that holds one module, `name`.py, with its version in VERSION."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", f"VERSION = {version!r}\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with a space in its name that holds launch/, configs/, a one-package requirements.txt and a trainer."""
+    root = tmp_path / "a checkout"
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for version in ("1.0", "2.0"):
+        build_wheel(wheels, "feather", version)
+    shutil.copytree(REPOSITORY / "launch", root / "launch", ignore=shutil.ignore_patterns("pod.env"))
+    for package in ("configs", "pipeline"):
+        (root / package).mkdir()
+        (root / package / "__init__.py").touch()
+    (root / "configs" / "quickstart.py").touch()
+    (root / "pipeline" / "train.py").write_text(RECORDING_TRAINER)
+    (root / "requirements.txt").write_text(f"--no-index\n--find-links {wheels}\nfeather==1.0\n")
+    return root
