@@ -7,6 +7,7 @@ there are, and starting at any step costs nothing. Process p of P holds the rows
 
 import dataclasses
 import functools
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -106,7 +107,8 @@ class Batches:
             raise ConfigError(f"A batch of {batch_size} cannot be shared by {process_count} processes equally.")
         workers = worker_count(workers)
         self._source = source
-        self._trace = RecordTrace.create() if workers else None
+        self._trace_folder = tempfile.TemporaryDirectory(prefix="records.")
+        self._trace = RecordTrace(self._trace_folder.name) if workers else None
         rows = rows_of(grain.MapDataset.source(_Records(source, self._trace)))
         local_batch = batch_size // process_count
         rows = _ProcessRows(rows, batch_size, process_index, process_count)
@@ -134,7 +136,9 @@ class Batches:
         """
         try:
             chunks = [next(self._chunks) for _ in range(self._chunks_per_batch)]
-        except RuntimeError as error:
+        except StopIteration:
+            raise
+        except Exception as error:
             death = death_of_worker(error, self._trace, self._source) if self._trace else None
             self.close()
             if death is None:
@@ -145,8 +149,7 @@ class Batches:
     def close(self) -> None:
         """Ends the workers and frees what they share with this process."""
         self._chunks.close()
-        if self._trace:
-            self._trace.remove()
+        self._trace_folder.cleanup()
 
 
 @dataclasses.dataclass(frozen=True)

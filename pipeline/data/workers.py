@@ -11,7 +11,6 @@ import pathlib
 import re
 import shutil
 import signal
-import tempfile
 import threading
 
 from pipeline.errors import MachineError
@@ -74,11 +73,6 @@ class RecordTrace:
 
     folder: str
 
-    @classmethod
-    def create(cls) -> "RecordTrace":
-        """Returns a trace in a new folder."""
-        return cls(tempfile.mkdtemp(prefix="records."))
-
     def note(self, record: int) -> None:
         """Writes down that this thread begins with `record`."""
         file = getattr(_thread, self.folder, None)
@@ -96,15 +90,11 @@ class RecordTrace:
                 records.append(int(path.read_bytes()))
         return records
 
-    def remove(self) -> None:
-        """Removes the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 _thread = threading.local()
 
 
-def death_of_worker(error: RuntimeError, trace: RecordTrace, source) -> MachineError | None:
+def death_of_worker(error: Exception, trace: RecordTrace, source) -> MachineError | None:
     """Returns what to raise when grain reports by `error` that a worker is dead; None when it reports something else."""
     match = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
     if match is None:
