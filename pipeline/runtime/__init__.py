@@ -1,0 +1,1 @@
+"""What connects a run to the outside: processes, devices, checkpoints, reports."""

@@ -1,0 +1,1 @@
+"""The train step and everything around it: schedules, optimizer, state, evaluation, loop."""
