@@ -26,7 +26,7 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
         image_size: Pixels of each side of the result.
 
     Raises:
-        ValueError: If an option has an unknown value.
+        ConfigError: If an option has an unknown value.
     """
     _check_choice("crop", data_config.crop, ("random_resized", "shift"))
     _check_choice("augment", data_config.augment, ("none",))
@@ -47,7 +47,7 @@ def eval_transform(data_config: ConfigDict, image_size: int) -> "EvalTransform":
         image_size: Pixels of each side of the result.
 
     Raises:
-        ValueError: If an option has an unknown value.
+        ConfigError: If an option has an unknown value.
     """
     _check_choice("eval_crop", data_config.eval_crop, ("padding", "fraction", "none"))
     _check_choice("resize", data_config.resize, resizing.METHODS)
@@ -159,4 +159,4 @@ def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndar
 
 def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"config.data.{key} is {value!r}; expected one of {', '.join(choices)}")
+        raise ConfigError(f"config.data.{key} is {value!r}; expected one of {', '.join(choices)}")
