@@ -27,6 +27,7 @@ class Source:
         num_classes: int.
         class_names: tuple of text, one for each class.
         fingerprint: 16 hexadecimal digits; differs when the data differ.
+        remote: whether reading goes over the network.
     """
 
     def __init__(self, directory: str, split: str):
@@ -37,6 +38,7 @@ class Source:
         """
         self.directory = directory
         self.split = split
+        self.remote = "://" in directory
         builder = tfds.builder_from_directory(directory)
         info = builder.info
         self.name = f"{info.full_name.rpartition('/')[0]}:{info.version}"
@@ -72,6 +74,14 @@ class Source:
                 f"expected 0 to {self.num_classes - 1}."
             )
         return {"image": example[self._image_key], "label": label}
+
+    def describe(self, record: int) -> str:
+        """Returns the name of the picture's file if the dataset knows it, else that of the shard, for messages."""
+        try:
+            name = self._records[record].get("file_name")
+        except Exception as error:  # a description must not hide the error that it is for
+            return f"unreadable: {error}"
+        return name.decode() if name else "without file name"
 
     def __repr__(self) -> str:
         return f"Source({self.name}, split={self.split!r}, fingerprint={self.fingerprint})"
