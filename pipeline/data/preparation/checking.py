@@ -42,6 +42,8 @@ def _check_split(source: Source) -> dict:
             unlabelled += 1
         else:
             counts[source.checked_label(record, label)] += 1
+    if unlabelled and source.split == "train":
+        raise DataError(f"{source.name}: {unlabelled:,} of {len(source):,} pictures in 'train' have no label (-1).")
     missing = [source.class_names[label] for label in np.flatnonzero(counts == 0)]
     if missing and unlabelled < len(source):
         message = f"{source.name}: {len(missing)} classes have no picture in {source.split!r}, such as {missing[:3]}."
