@@ -8,13 +8,14 @@ there are, and starting at any step costs nothing. Process p of P holds the rows
 import dataclasses
 import functools
 import tempfile
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import grain
 import numpy as np
 
-from pipeline.data.workers import RecordTrace, death_of_worker, set_up_worker, worker_count
+from pipeline.data.workers import RecordTrace, failure_of_workers, set_up_worker, worker_count
 from pipeline.errors import ConfigError, DataError
 
 Batch = dict[str, np.ndarray]
@@ -122,7 +123,9 @@ class Batches:
             dataset = dataset.mp_prefetch(options, worker_init_fn=set_up_worker)
         else:
             dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-        self._chunks = iter(dataset)
+        # The one reference to grain's iterator is where the finalizer can drop it: at exit it must go before its modules.
+        self._chunks = [iter(dataset)]
+        self._end = weakref.finalize(self, _end, self._chunks, self._trace_folder)
 
     def __iter__(self) -> "Batches":
         return self
@@ -134,22 +137,28 @@ class Batches:
             DataError: a record cannot be read.
             MachineError: a worker died.
         """
+        if not self._chunks:
+            raise ValueError("These batches are closed.")
         try:
-            chunks = [next(self._chunks) for _ in range(self._chunks_per_batch)]
+            chunks = [next(self._chunks[0]) for _ in range(self._chunks_per_batch)]
         except StopIteration:
             raise
         except Exception as error:
-            death = death_of_worker(error, self._trace, self._source) if self._trace else None
+            failure = failure_of_workers(error, self._trace, self._source) if self._trace else None
             self.close()
-            if death is None:
+            if failure is None:
                 raise
-            raise death from None
+            raise failure from None
         return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
 
     def close(self) -> None:
         """Ends the workers and frees what they share with this process."""
-        self._chunks.close()
-        self._trace_folder.cleanup()
+        self._end()
+
+
+def _end(chunks: list[grain.DatasetIterator], trace_folder: tempfile.TemporaryDirectory) -> None:
+    chunks.pop().close()
+    trace_folder.cleanup()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pipeline.data import crops, images, levels, resizing
 from pipeline.data.autoaugment import AutoAugment
 from pipeline.data.headers import DamagedPicture
 from pipeline.data.randaugment import RandAugment
+from pipeline.errors import ConfigError
 
 Example = dict[str, Any]
 
@@ -30,7 +31,7 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
         image_size: Pixels of each side of the result.
 
     Raises:
-        ValueError: If an option has an unknown value.
+        ConfigError: If an option has an unknown value.
     """
     _check_choice("crop", data_config.crop, ("random_resized", "shift"))
     _check_choice("train_resize", data_config.train_resize, ("fast", "exact"))
@@ -70,7 +71,7 @@ def eval_transform(data_config: ConfigDict, image_size: int) -> "EvalTransform":
         image_size: Pixels of each side of the result.
 
     Raises:
-        ValueError: If an option has an unknown value.
+        ConfigError: If an option has an unknown value.
     """
     _check_choice("eval_crop", data_config.eval_crop, ("padding", "fraction", "none"))
     _check_choice("resize", data_config.resize, resizing.METHODS)
@@ -195,4 +196,4 @@ def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndar
 
 def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"config.data.{key} is {value!r}; expected one of {', '.join(choices)}")
+        raise ConfigError(f"config.data.{key} is {value!r}; expected one of {', '.join(choices)}")

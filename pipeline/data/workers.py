@@ -5,6 +5,7 @@ shared memory; here a worker that dies becomes one error that names the record, 
 """
 
 import dataclasses
+import errno
 import multiprocessing
 import os
 import pathlib
@@ -17,6 +18,7 @@ from pipeline.errors import MachineError
 
 _SIGTERM_GRACE_SECONDS = 120
 _SHARED_MEMORY = "/dev/shm"
+_CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")
 
 
 def worker_count(workers: int) -> int:
@@ -31,7 +33,7 @@ def usable_cpus() -> int:
     """Returns how many CPUs this process may use: its affinity, or the quota of its container when that is less."""
     cpus = len(os.sched_getaffinity(0))
     try:
-        quota, period = pathlib.Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = _CPU_QUOTA.read_text().split()
     except (OSError, ValueError):
         return cpus
     return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
@@ -94,8 +96,10 @@ class RecordTrace:
 _thread = threading.local()
 
 
-def death_of_worker(error: Exception, trace: RecordTrace, source) -> MachineError | None:
-    """Returns what to raise when grain reports by `error` that a worker is dead; None when it reports something else."""
+def failure_of_workers(error: Exception, trace: RecordTrace, source) -> MachineError | None:
+    """Returns what to raise when `error` means that a worker is dead or could not be started; else None."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return MachineError(f"The data workers cannot be started. {_shared_memory_hint()}")
     match = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
     if match is None:
         return None
@@ -103,12 +107,16 @@ def death_of_worker(error: Exception, trace: RecordTrace, source) -> MachineErro
     cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     hint = ""
     if code == -signal.SIGKILL:
-        hint = " Usually the machine had no memory left: give fewer workers (--config.data.workers)."
+        hint = "Usually the machine had no memory left: give fewer workers (--config.data.workers)."
     elif code == -signal.SIGBUS:
-        free = shutil.disk_usage(_SHARED_MEMORY).free // 1024**2
-        hint = (
-            f" Usually {_SHARED_MEMORY} is full ({free} MiB are free now): make it larger (docker run --shm-size), "
-            "give fewer workers, or none (--config.data.workers=0)."
-        )
+        hint = _shared_memory_hint()
     records = ", ".join(f"{record} ({source.describe(record)})" for record in trace.of_dead_workers())
-    return MachineError(f"A data worker process died of {cause} at record {records or 'unknown'} of {source!r}.{hint}")
+    return MachineError(f"A data worker died of {cause} at record {records or 'unknown'} of {source!r}. {hint}")
+
+
+def _shared_memory_hint() -> str:
+    free = shutil.disk_usage(_SHARED_MEMORY).free // 1024**2
+    return (
+        f"Usually {_SHARED_MEMORY} is full ({free} MiB are free now): make it larger (docker run --shm-size), give fewer "
+        "workers, or none (--config.data.workers=0)."
+    )
