@@ -7,8 +7,10 @@ The format is found in the content, never in a file name.
 import dataclasses
 import struct
 
+from pipeline.errors import DataError
 
-class DamagedPicture(ValueError):
+
+class DamagedPicture(DataError):
     """A picture that cannot be decoded; the message says why."""
 
 
