@@ -6,6 +6,7 @@ Only arithmetic: starts no JAX backend and answers at once.
 import argparse
 import sys
 
+from pipeline.errors import ConfigError
 from pipeline.model import tables
 from pipeline.model.scaling import VARIANTS
 from pipeline.model.scaling_search import search_coefficients
@@ -31,7 +32,7 @@ def _table(flags: argparse.Namespace) -> str:
         return tables.block_table(flags.variant, flags.num_classes, flags.survival_probability)
     if flags.search is not None:
         if flags.search not in VARIANTS:
-            raise ValueError(f"model variant {flags.search!r} is unknown; the variants are {', '.join(VARIANTS)}")
+            raise ConfigError(f"model variant {flags.search!r} is unknown; the variants are {', '.join(VARIANTS)}")
         baseline = VARIANTS[flags.search].baseline
         return tables.search_table(search_coefficients(baseline, flags.budget, num_classes=flags.num_classes))
     return tables.family_table(flags.num_classes)

@@ -14,6 +14,7 @@ import functools
 import math
 from typing import NamedTuple
 
+from pipeline.errors import ConfigError
 from pipeline.model.specs import Architecture, Baseline, BlockSpec, StageSpec
 
 B0 = Baseline(
@@ -250,10 +251,10 @@ def architecture(variant: str) -> Architecture:
       Its architecture.
 
     Raises:
-      ValueError: If there is no such variant; the message lists them.
+      ConfigError: If there is no such variant; the message lists them.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"model variant {variant!r} is unknown; the variants are {', '.join(VARIANTS)}")
+        raise ConfigError(f"model variant {variant!r} is unknown; the variants are {', '.join(VARIANTS)}")
     row = VARIANTS[variant]
     return scale_baseline(
         row.baseline, row.width, row.depth, row.resolution, dropout_rate=row.dropout_rate, name=variant

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pipeline.errors import ConfigError
 from pipeline.model.counting import Count, count_architecture
 from pipeline.model.scaling import Coefficients, compound_scale, scale_baseline
 from pipeline.model.specs import Architecture, Baseline
@@ -56,13 +57,13 @@ def search_coefficients(
       most closely come first.
 
     Raises:
-      ValueError: If the budget is below the cost of the baseline, or no point of the grid meets it.
+      ConfigError: If the budget is below the cost of the baseline, or no point of the grid meets it.
     """
     unit = count_architecture(scale_baseline(baseline, 1.0, 1.0, baseline.resolution), num_classes).macs
     budget = 2 * unit if macs_budget is None else macs_budget
     ratio = budget / unit
     if ratio < 1:
-        raise ValueError(
+        raise ConfigError(
             f"a budget of {budget:,.0f} multiply-accumulates is below the baseline's {unit:,}; "
             "scaling only makes networks larger"
         )
@@ -77,7 +78,7 @@ def search_coefficients(
         judged = None if score is None else score(architecture)
         candidates.append(Candidate(coefficients, architecture, count, judged))
     if not candidates:
-        raise ValueError(
+        raise ConfigError(
             f"no mix on a grid of step {step} costs {ratio:.3g} times the baseline within {tolerance:.0%}; "
             "take a smaller step or a larger tolerance"
         )

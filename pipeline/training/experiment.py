@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from pipeline.data import batches
+from pipeline.data.preparation.datasets import ensure_digits
 from pipeline.data.preprocessing import eval_transform, train_transform
 from pipeline.data.sources import Source, open_source
 from pipeline.model.efficientnet import build_model
@@ -53,6 +54,8 @@ class Experiment:
         Raises:
           ConfigError, DataError: with what is wrong and what to do.
         """
+        if config.data.name == "digits":
+            ensure_digits(config.data.data_dir)
         train_source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
         eval_source = open_source(config.data.name, config.data.eval_split, config.data.data_dir)
         hyperparameters = resolve(
