@@ -21,6 +21,8 @@ from pipeline.data.workers import usable_cpus
 
 _BATCH = 64
 _ROUNDS = 3  # of ours and of the baseline, in turns
+_BUFFERED_BATCHES = 4  # of each worker, at most: in its thread, its queue and the parent's thread
+_RATE_SECONDS = 10
 _STAGES = {
     "images.py": "decode and crop",
     "resizing.py": "resize",
@@ -72,26 +74,27 @@ def measure_input(
     cv2.setNumThreads(0)  # as in the worker processes: one thread's CPU time is all of it
     steps = -(-pictures // _BATCH)
     encoded = [source[record % len(source)]["image"] for record in range(steps * _BATCH)]
-    inputs = {"one_process": train_batches(source, transform, batch_size=_BATCH, seed=0)}
+    ours = train_batches(source, transform, batch_size=_BATCH, seed=0)
+    inputs = {"ours": ours}
     if all(data.startswith(b"\xff\xd8") for data in encoded):
         inputs["baseline"] = _baseline_batches(encoded, image_size)
-    workers = usable_cpus()
-    inputs["workers"] = train_batches(source, transform, batch_size=_BATCH, seed=0, workers=workers)
-    cpu, wall = collections.defaultdict(list), collections.defaultdict(list)
+    costs = collections.defaultdict(list)
     for _ in range(_ROUNDS):
         for name, batches in inputs.items():
-            cpu_seconds, wall_seconds = _costs(batches, steps)
-            cpu[name].append(cpu_seconds)
-            wall[name].append(wall_seconds)
-    inputs["one_process"].close()
-    inputs["workers"].close()
+            costs[name].append(_cpu_seconds(batches, steps))
+    ours.close()
+    workers = usable_cpus()
+    several = train_batches(source, transform, batch_size=_BATCH, seed=0, workers=workers)
+    images_per_second = _rate(several, workers)
+    several.close()
+    has_baseline = "baseline" in inputs
     return InputCosts(
         stages=_stage_costs(source, transform, transfer, steps),
-        one_process=statistics.median(cpu["one_process"]),
-        baseline=statistics.median(cpu["baseline"]) if "baseline" in inputs else None,
+        one_process=statistics.median(costs["ours"]),
+        baseline=statistics.median(costs["baseline"]) if has_baseline else None,
         workers=workers,
-        images_per_second=1 / statistics.median(wall["workers"]),
-        baseline_images_per_second=1 / statistics.median(wall["baseline"]) if "baseline" in inputs else None,
+        images_per_second=images_per_second,
+        baseline_images_per_second=_rate(inputs["baseline"], workers) if has_baseline else None,
     )
 
 
@@ -122,22 +125,29 @@ def _row(name: str, seconds: float) -> str:
     return f"{name:34}{seconds * 1e3:16.3f}{1 / seconds if seconds else float('inf'):22,.0f}"
 
 
-def _costs(batches: Iterator, steps: int) -> tuple[float, float]:
-    """Takes `steps` batches, and returns the CPU-seconds of this process and the seconds that an image took.
+def _cpu_seconds(batches: Iterator, steps: int) -> float:
+    """Takes `steps` batches and returns the CPU-seconds of this process for an image.
 
-    Work is done ahead of time. Before and after, all buffers are full, so that the CPU-seconds between are those of
-    `steps` batches; the wall clock counts the second half, when what had been made before is used up.
+    Work is done ahead of time. Before and after, all buffers are full, so that what is counted between is `steps` batches.
     """
     next(batches)
     _wait_until_idle()
-    cpu, times = time.process_time(), []
+    start = time.process_time()
     for _ in range(steps):
         next(batches)
-        times.append(time.perf_counter())
     _wait_until_idle()
-    half = (steps - 1) // 2
-    wall = (times[-1] - times[half]) / max(1, steps - 1 - half)
-    return (time.process_time() - cpu) / (steps * _BATCH), wall / _BATCH
+    return (time.process_time() - start) / (steps * _BATCH)
+
+
+def _rate(batches: Iterator, workers: int) -> float:
+    """Returns the images per second that a consumer without work of its own gets, once nothing is left in the buffers."""
+    for _ in range(_BUFFERED_BATCHES * (1 + workers)):
+        next(batches)
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < _RATE_SECONDS or steps < workers:
+        next(batches)
+        steps += 1
+    return steps * _BATCH / (time.perf_counter() - start)
 
 
 def _wait_until_idle() -> None:
