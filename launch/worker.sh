@@ -14,7 +14,9 @@ attempts="$home/attempts"
 answer() { printf 'pod: %s\n' "$*"; }
 
 # Usage: newest_attempt. Prints the number of the newest attempt; nothing when there is none.
-newest_attempt() { find "$attempts" -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null | sort -n | tail -n 1; }
+newest_attempt() {
+  [[ ! -d $attempts ]] || find "$attempts" -mindepth 1 -maxdepth 1 -printf '%f\n' | sort -n | tail -n 1
+}
 
 # Usage: is_running FOLDER. The wrapper holds run.lock until it has written status. Should the wrapper be gone, the trainer
 # is looked up by its process number together with its start time, as the number alone may belong to another process.
@@ -140,7 +142,7 @@ read_log() {
   size=$(stat -c %s "$log")
   ((size <= $2 + $3)) || size=$(($2 + $3))
   tail -c "+$(($2 + 1))" "$log" | head -c "$((size > $2 ? size - $2 : 0))"
-  printf '\n'
+  [[ -z "$(head -c "$size" "$log" | tail -c 1)" ]] || printf '\n'
   answer "offset $size"
 }
 

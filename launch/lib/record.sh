@@ -16,8 +16,10 @@ open_record() {
   fi
 }
 
-# Prints a line with the time, and keeps it among the run's events.
+# Prints a line with the time, and keeps it among the run's events; the same line again in a row is left out.
 say() {
+  [[ "$*" != "${LAST_SAID:-}" ]] || return 0
+  LAST_SAID="$*"
   printf '%(%H:%M:%S)T  %s\n' -1 "$*" >&2
   [[ -n $DRY_RUN ]] || printf '%(%F %T)T  %s\n' -1 "$*" >>"$STATE/events"
 }
