@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
             "randaugment_layers": 2,  # [main.py]
             "randaugment_magnitude": 10,  # [main.py]; published: B5 17, B7 and B8 28
             "resize": "bicubic_tf1",  # "bicubic_tf1", "bicubic", "bicubic_antialias" or "bilinear" [preprocessing.py]
+            "train_resize": "fast",  # with "bicubic_tf1": "fast" centres its samples, "exact" is TensorFlow's to the bit
             "eval_crop": "padding",  # "padding": size / (size + eval_crop_padding) of the shorter side; "fraction"; "none"
             "eval_crop_padding": 32,  # pixels [preprocessing.py until November 2021: all published numbers]
             "eval_crop_fraction": 0.875,  # with eval_crop="fraction"

@@ -14,9 +14,9 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import recipe
-from pipeline.errors import ConfigError, DataError, Preempted, TrainingError
+from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
 
-EXPECTED = (ConfigError, DataError, Preempted, TrainingError)
+EXPECTED = (ConfigError, DataError, MachineError, Preempted, TrainingError)
 
 
 def define_config() -> flags.FlagHolder[ConfigDict]:

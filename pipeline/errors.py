@@ -23,6 +23,12 @@ class TrainingError(RuntimeError):
     exit_code = 70  # EX_SOFTWARE
 
 
+class MachineError(RuntimeError):
+    """The machine failed the run, such as by too little memory; a restart can help."""
+
+    exit_code = 71  # EX_OSERR
+
+
 class Preempted(Exception):
     """The run was asked to stop and has saved a checkpoint; the same command continues it."""
 

@@ -1,75 +1,52 @@
-"""Prepares a dataset for training, once: `python -m pipeline.prepare --help`.
+"""Prepares a dataset for training, once; training itself never downloads or prepares anything.
 
-Examples:
-  python -m pipeline.prepare --dataset digits
-  python -m pipeline.prepare --image_folder DIR --name my_pictures     # DIR/<split>/<class>/<picture>
+python -m pipeline.prepare --dataset digits
+python -m pipeline.prepare --dataset imagenet2012 --manual_dir FOLDER     (ILSVRC2012_img_train.tar and _val.tar)
+python -m pipeline.prepare --dataset fake_imagenet --examples 10000       (synthetic pictures, to try a pod)
+python -m pipeline.prepare --image_folder FOLDER --name my_pictures       (FOLDER/<split>/<class>/<picture>)
+python -m pipeline.prepare --convert FOLDER                               (a tfds dataset of TFRecords)
 
-The result is a tfds dataset of ArrayRecord shards in --data_dir, a folder or a gs:// path; without it in
-$TFDS_DATA_DIR, else in ./data. A preparation that was interrupted goes on when the same command is given again.
-Training never prepares anything.
+The result is a tfds dataset of ArrayRecord shards. An interrupted preparation goes on when the command is given again.
 """
 
-import pathlib
-import re
-import sys
+from absl import flags
 
-from absl import app, flags
-from etils import epath
+from pipeline import command
+from pipeline.errors import ConfigError
 
-from pipeline.data import digits, image_folder, shards, sources
-from pipeline.errors import ConfigError, DataError
-
-_DATASET = flags.DEFINE_string("dataset", None, "what to prepare: digits")
-_IMAGE_FOLDER = flags.DEFINE_string("image_folder", None, "a folder of pictures, DIR/<split>/<class>/<picture>")
-_NAME = flags.DEFINE_string("name", None, "with --image_folder: how the dataset is to be called")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "where to write it; unset: $TFDS_DATA_DIR, then ./data")
-
-
-def prepare_digits(data_dir: str | None = None) -> epath.Path:
-    """Writes the digits of scikit-learn and returns the folder of the dataset."""
-    directory = _directory(data_dir, digits.NAME)
-    shards.write_dataset(directory, digits.digits_splits(), digits.CLASS_NAMES, digits.DESCRIPTION)
-    return directory
+_DATASET = flags.DEFINE_string("dataset", None, "digits, fake_imagenet, or any dataset of the tfds catalogue.")
+_MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of archives that tfds cannot download, as of ImageNet.")
+_EXAMPLES = flags.DEFINE_integer("examples", 10_000, "With fake_imagenet: pictures for training.")
+_IMAGE_FOLDER = flags.DEFINE_string("image_folder", None, "A folder of pictures, FOLDER/<split>/<class>/<picture>.")
+_NAME = flags.DEFINE_string("name", None, "With --image_folder: what the dataset is to be called.")
+_CONVERT = flags.DEFINE_string(
+    "convert", None, "The folder of a tfds dataset of TFRecords, with its dataset_info.json."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where to write, local or gs://…; unset: $TFDS_DATA_DIR, then ./data."
+)
 
 
-def ensure_digits(data_dir: str | None = None) -> None:
-    """Prepares the digits if they are not there: the quickstart's data, and the only ones that training prepares."""
-    if not (_directory(data_dir, digits.NAME) / "dataset_info.json").exists():
-        prepare_digits(data_dir)
+def main() -> None:
+    if [_DATASET.value, _IMAGE_FOLDER.value, _CONVERT.value].count(None) != 2:
+        raise ConfigError("give one of --dataset NAME, --image_folder FOLDER and --convert FOLDER")
+    if (_IMAGE_FOLDER.value is None) != (_NAME.value is None):
+        raise ConfigError("--image_folder and --name belong together: the pictures, and what to call them")
 
+    from pipeline.data.preparation import datasets
 
-def prepare_image_folder(root: str, name: str, data_dir: str | None = None) -> epath.Path:
-    """Writes a folder of pictures as the dataset `name` and returns the folder of the dataset."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ConfigError(f"--name {name!r}: expected a letter and then letters, digits and _, all in lower case.")
-    directory = _directory(data_dir, name)
-    splits, classes = image_folder.folder_splits(pathlib.Path(root).expanduser())
-    shards.write_dataset(directory, splits, classes, description=f"The pictures of {root}.")
-    return directory
-
-
-def _directory(data_dir: str | None, name: str) -> epath.Path:
-    return sources.resolve_data_dir(data_dir) / name / shards.VERSION
-
-
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {argv[1:]}")
-    try:
-        directory = _prepare()
-    except (ConfigError, DataError) as error:
-        print(f"prepare: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    if _IMAGE_FOLDER.value:
+        directory = datasets.prepare_image_folder(_IMAGE_FOLDER.value, _NAME.value, _DATA_DIR.value)
+    elif _CONVERT.value:
+        directory = datasets.prepare_conversion(_CONVERT.value, _DATA_DIR.value)
+    elif _DATASET.value == "digits":
+        directory = datasets.prepare_digits(_DATA_DIR.value)
+    elif _DATASET.value == "fake_imagenet":
+        directory = datasets.prepare_fake_imagenet(_EXAMPLES.value, _DATA_DIR.value)
+    else:
+        directory = datasets.prepare_tfds(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value)
     print(f"Prepared {directory}")
 
 
-def _prepare() -> epath.Path:
-    if _IMAGE_FOLDER.value and _NAME.value:
-        return prepare_image_folder(_IMAGE_FOLDER.value, _NAME.value, _DATA_DIR.value)
-    if _DATASET.value == digits.NAME:
-        return prepare_digits(_DATA_DIR.value)
-    raise ConfigError("Say what to prepare: --dataset digits, or --image_folder DIR --name NAME.")
-
-
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

@@ -22,7 +22,7 @@ def main() -> None:
     workdir = command.absolute_workdir(_WORKDIR.value)
     distributed.initialize(_COORDINATOR_ADDRESS.value, _PROCESS_COUNT.value, _PROCESS_INDEX.value)
 
-    from pipeline.training.loop import train
+    from pipeline.training.loop import train  # after `initialize`, so that nothing can have touched a device before
 
     train(config, workdir)
 

@@ -6,30 +6,197 @@ there are, and starting at any step costs nothing. Process p of P holds the rows
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+import tempfile
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 import grain
 import numpy as np
 
-from pipeline.errors import ConfigError
+from pipeline.data.workers import RecordTrace, failure_of_workers, set_up_worker, worker_count
+from pipeline.errors import ConfigError, DataError
 
 Batch = dict[str, np.ndarray]
+_CHUNK_ROWS = 64  # what a worker makes at a time, at most; with the number of workers it bounds the memory in use
+
+
+def train_batches(
+    source,
+    transform: Callable[[dict, np.random.Generator], dict],
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+) -> "Batches":
+    """Returns this process's share of the batches `start_step`, `start_step + 1`, … without end.
+
+    Args:
+        source: see `pipeline.data.sources.Source`.
+        transform: `(example, rng) -> example`; given `{"image": bytes, "label", "record"}` it returns arrays.
+        batch_size: rows in a batch over all processes; a multiple of `process_count`.
+        seed: decides the order and all random draws; 0 to 2**32 - 1.
+        start_step: the first batch to yield.
+        process_index: which share is this process's.
+        process_count: how many processes share each batch.
+        workers: processes that read and transform; 0: this process does it; -1: as many as the CPUs suggest.
+
+    Returns:
+        An iterator of `{"image": uint8 [b, S, S, 3], "label": int32 [b], "weight": float32 [b], "record": int64 [b]}`
+        with b = batch_size / process_count.
+    """
+    return Batches(
+        source,
+        lambda records: records.seed(seed).shuffle().repeat().random_map(_Named(transform)),
+        batch_size=batch_size,
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        workers=workers,
+    )
+
+
+def eval_batches(
+    source,
+    transform: Callable[[dict], dict],
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+) -> "Batches":
+    """Returns each record once, in order, as ceil(n / batch_size) batches on every process.
+
+    Arguments as `train_batches`. Global row r of batch s is record s * batch_size + r. Rows past the last record are
+    zeros with weight 0 and record -1.
+    """
+    return Batches(
+        source,
+        lambda records: _PaddedRows(records.map(_Named(transform)), batch_size),
+        batch_size=batch_size,
+        start_step=0,
+        process_index=process_index,
+        process_count=process_count,
+        workers=workers,
+    )
+
+
+class Batches:
+    """An iterator of batches that owns its workers. `close()` ends them; so does the end of the process."""
+
+    def __init__(
+        self,
+        source,
+        rows_of: Callable[[grain.MapDataset], grain.MapDataset],
+        *,
+        batch_size: int,
+        start_step: int,
+        process_index: int,
+        process_count: int,
+        workers: int,
+    ):
+        """Begins with batch `start_step` of the global rows that `rows_of` makes of the records of `source`.
+
+        Raises:
+            ConfigError: the processes cannot share a batch equally.
+        """
+        if batch_size <= 0 or batch_size % process_count:
+            raise ConfigError(f"A batch of {batch_size} cannot be shared by {process_count} processes equally.")
+        workers = worker_count(workers)
+        self._source = source
+        self._trace_folder = tempfile.TemporaryDirectory(prefix="records.")
+        self._trace = RecordTrace(self._trace_folder.name) if workers else None
+        rows = rows_of(grain.MapDataset.source(_Records(source, self._trace)))
+        local_batch = batch_size // process_count
+        rows = _ProcessRows(rows, batch_size, process_index, process_count)
+        chunk = _largest_divisor(local_batch, _CHUNK_ROWS) if workers else local_batch
+        self._chunks_per_batch = local_batch // chunk
+        chunks = rows.batch(chunk)[start_step * self._chunks_per_batch :]
+        if workers:
+            threads = 4 if source.remote else 1  # reading over the network is mostly waiting
+            options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+            dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+            dataset = dataset.mp_prefetch(options, worker_init_fn=set_up_worker)
+        else:
+            dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+        # The one reference to grain's iterator is where the finalizer can drop it: at exit it must go before its modules.
+        self._chunks = [iter(dataset)]
+        self._end = weakref.finalize(self, _end, self._chunks, self._trace_folder)
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Batch:
+        """Returns the next batch.
+
+        Raises:
+            DataError: a record cannot be read.
+            MachineError: a worker died.
+        """
+        if not self._chunks:
+            raise ValueError("These batches are closed.")
+        try:
+            chunks = [next(self._chunks[0]) for _ in range(self._chunks_per_batch)]
+        except StopIteration:
+            raise
+        except Exception as error:
+            failure = failure_of_workers(error, self._trace, self._source) if self._trace else None
+            self.close()
+            if failure is None:
+                raise
+            raise failure from None
+        return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+
+    def close(self) -> None:
+        """Ends the workers and frees what they share with this process."""
+        self._end()
+
+
+def _end(chunks: list[grain.DatasetIterator], trace_folder: tempfile.TemporaryDirectory) -> None:
+    chunks.pop().close()
+    trace_folder.cleanup()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Records:
     """What grain reads: the examples of a source, each with its record number."""
 
-    source: object
+    source: Any
+    trace: RecordTrace | None
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, record: int) -> dict:
-        return {**self.source[record], "record": record}
+        if self.trace:
+            self.trace.note(record)
+        try:
+            return {**self.source[record], "record": record}
+        except DataError:
+            raise
+        except Exception as error:  # array_record raises what absl's status codes map to, of many types
+            raise DataError(f"Record {record} of {self.source!r} cannot be read: {error}") from error
 
     def __repr__(self) -> str:
         return repr(self.source)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Named:
+    """A transform whose errors say at which record they came."""
+
+    transform: Callable[..., dict]
+
+    def __call__(self, example: dict, *rng: np.random.Generator) -> dict:
+        try:
+            return self.transform(example, *rng)
+        except Exception as error:
+            error.add_note(f"while transforming record {example['record']}")
+            raise
 
 
 class _ProcessRows(grain.MapDataset):
@@ -60,72 +227,13 @@ class _PaddedRows(grain.MapDataset):
         return self._length
 
     def __getitem__(self, index: int):
-        if index < len(self._parent):
-            return self._parent[index]
-        padding = {key: np.zeros_like(value) for key, value in self._parent[0].items()}
-        return {**padding, "record": np.int64(-1)}
+        return self._parent[index] if index < len(self._parent) else self._padding
+
+    @functools.cached_property
+    def _padding(self) -> dict:
+        zeros = {key: np.zeros_like(value) for key, value in self._parent[0].items()}
+        return {**zeros, "record": np.int64(-1)}
 
 
-def train_batches(
-    source,
-    transform: Callable[[dict, np.random.Generator], dict],
-    *,
-    batch_size: int,
-    seed: int,
-    start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-    workers: int = 0,
-) -> Iterator[Batch]:
-    """Yields this process's share of the batches `start_step`, `start_step + 1`, … without end.
-
-    Args:
-        source: see `pipeline.data.sources.Source`.
-        transform: `(example, rng) -> example`; given `{"image": bytes, "label", "record"}` it returns arrays.
-        batch_size: rows in a batch over all processes; a multiple of `process_count`.
-        seed: decides the order and all random draws; 0 to 2**32 - 1.
-        start_step: the first batch to yield.
-        process_index: which share is this process's.
-        process_count: how many processes share each batch.
-        workers: processes that read and transform; 0: this process does it.
-
-    Returns:
-        An iterator of `{"image": uint8 [b, S, S, 3], "label": int32 [b], "weight": float32 [b], "record": int64 [b]}`
-        with b = batch_size / process_count. `close()` ends its workers.
-    """
-    rows = grain.MapDataset.source(_Records(source)).seed(seed).shuffle().repeat().random_map(transform)
-    return _batches(rows, batch_size, start_step, process_index, process_count, workers)
-
-
-def eval_batches(
-    source,
-    transform: Callable[[dict], dict],
-    *,
-    batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
-    workers: int = 0,
-) -> Iterator[Batch]:
-    """Yields each record once, in order, as ceil(n / batch_size) batches on every process.
-
-    Arguments as `train_batches`. Global row r of batch s is record s * batch_size + r. Rows past the last record are
-    zeros with weight 0 and record -1.
-    """
-    rows = _PaddedRows(grain.MapDataset.source(_Records(source)).map(transform), batch_size)
-    return _batches(rows, batch_size, 0, process_index, process_count, workers)
-
-
-def _batches(
-    rows: grain.MapDataset, batch_size: int, start_step: int, process_index: int, process_count: int, workers: int
-) -> Iterator[Batch]:
-    if batch_size <= 0 or batch_size % process_count:
-        raise ConfigError(f"A batch of {batch_size} cannot be shared by {process_count} processes equally.")
-    local = _ProcessRows(rows, batch_size, process_index, process_count)
-    steps = local.batch(batch_size // process_count)[start_step:]
-    if workers:
-        # Each worker makes whole batches; one is being made and one is ready.
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        return iter(
-            steps.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)).mp_prefetch(options)
-        )
-    return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)

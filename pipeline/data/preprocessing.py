@@ -10,10 +10,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from pipeline.data import crops, images, resizing
+from pipeline.data import crops, images, levels, resizing
+from pipeline.data.autoaugment import AutoAugment
+from pipeline.data.headers import DamagedPicture
+from pipeline.data.randaugment import RandAugment
 
 Example = dict[str, Any]
 
@@ -26,17 +30,36 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
         image_size: Pixels of each side of the result.
 
     Raises:
-        ValueError: If an option has an unknown value.
+        ConfigError: If an option has an unknown value.
     """
     _check_choice("crop", data_config.crop, ("random_resized", "shift"))
-    _check_choice("augment", data_config.augment, ("none",))
+    _check_choice("train_resize", data_config.train_resize, ("fast", "exact"))
     return TrainTransform(
         evaluation=eval_transform(data_config, image_size),
         crop=data_config.crop,
         crop_area=tuple(data_config.crop_area),
         shift_fraction=data_config.shift_fraction,
         flip=data_config.flip,
+        exact_resize=data_config.train_resize == "exact",
+        augment=augmentation(data_config),
     )
+
+
+def augmentation(data_config: ConfigDict) -> AutoAugment | RandAugment | None:
+    """Returns the augmentation policy of `config.data`, or None.
+
+    Raises:
+        ValueError: If an option has an unknown value.
+    """
+    _check_choice("augment", data_config.augment, ("none", "autoaugment_v0", "randaugment"))
+    _check_choice("augment_semantics", data_config.augment_semantics, levels.SEMANTICS)
+    if data_config.augment == "autoaugment_v0":
+        return AutoAugment(data_config.augment_semantics)
+    if data_config.augment == "randaugment":
+        return RandAugment(
+            data_config.randaugment_layers, data_config.randaugment_magnitude, data_config.augment_semantics
+        )
+    return None
 
 
 def eval_transform(data_config: ConfigDict, image_size: int) -> "EvalTransform":
@@ -47,7 +70,7 @@ def eval_transform(data_config: ConfigDict, image_size: int) -> "EvalTransform":
         image_size: Pixels of each side of the result.
 
     Raises:
-        ValueError: If an option has an unknown value.
+        ConfigError: If an option has an unknown value.
     """
     _check_choice("eval_crop", data_config.eval_crop, ("padding", "fraction", "none"))
     _check_choice("resize", data_config.resize, resizing.METHODS)
@@ -86,15 +109,14 @@ class EvalTransform:
 
     def pixels(self, data: bytes) -> np.ndarray:
         """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedPicture`."""
-        return self.crop_and_resize(images.decode(data, self.apply_exif_orientation))
-
-    def crop_and_resize(self, picture: np.ndarray) -> np.ndarray:
-        """Returns the resized centre of uint8 `[height, width, 3]`."""
-        height, width, _ = picture.shape
-        if self.crop_share is not None:
-            top, left, height, width = crops.centre_window(height, width, self.crop_share)
-            picture = picture[top : top + height, left : left + width]
+        picture = images.decode_window(data, self.window, self.apply_exif_orientation)
         return resizing.resize(picture, self.image_size, self.resize)
+
+    def window(self, height: int, width: int) -> crops.Window:
+        """Returns the part of a picture that is looked at."""
+        if self.crop_share is None:
+            return 0, 0, height, width
+        return crops.centre_window(height, width, self.crop_share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +129,8 @@ class TrainTransform:
         crop_area: Smallest and largest share of the picture, for "random_resized".
         shift_fraction: Largest translation along each axis as a share of the size, for "shift".
         flip: Whether to mirror half of the pictures.
+        exact_resize: Whether TensorFlow 1's bicubic is followed to the bit, see `resizing.py`.
+        augment: The policy, or None.
     """
 
     evaluation: EvalTransform
@@ -114,6 +138,8 @@ class TrainTransform:
     crop_area: tuple[float, float]
     shift_fraction: float
     flip: bool
+    exact_resize: bool
+    augment: AutoAugment | RandAugment | None
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Maps `{"image": bytes, "label", "record"}` to the same with uint8 `[size, size, 3]`, and `"weight"`."""
@@ -121,33 +147,43 @@ class TrainTransform:
 
     def pixels(self, data: bytes, rng: np.random.Generator) -> np.ndarray:
         """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedPicture`."""
-        picture = images.decode(data, self.evaluation.apply_exif_orientation)
-        picture = self._shift(picture, rng) if self.crop == "shift" else self._random_resized_crop(picture, rng)
-        return picture[:, ::-1] if self.flip and rng.random() < 0.5 else picture
+        if self.crop == "shift":
+            picture = self._shift(self._resize(images.decode(data, self.evaluation.apply_exif_orientation)), rng)
+        else:
+            picture = self._resize(
+                images.decode_window(
+                    data,
+                    lambda height, width: self._random_window(height, width, rng),
+                    self.evaluation.apply_exif_orientation,
+                )
+            )
+        if self.flip and rng.random() < 0.5:
+            picture = cv2.flip(picture, 1)
+        return self.augment(picture, rng) if self.augment else picture
 
-    def _random_resized_crop(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        height, width, _ = picture.shape
+    def _random_window(self, height: int, width: int, rng: np.random.Generator) -> crops.Window:
         window = crops.random_window(height, width, self.crop_area, rng)
-        if window is None:
-            return self.evaluation.crop_and_resize(picture)
-        top, left, height, width = window
-        picture = picture[top : top + height, left : left + width]
-        return resizing.resize(picture, self.evaluation.image_size, self.evaluation.resize)
+        return self.evaluation.window(height, width) if window is None else window
+
+    def _resize(self, picture: np.ndarray) -> np.ndarray:
+        size, method = self.evaluation.image_size, self.evaluation.resize
+        if method == "bicubic_tf1" and not self.exact_resize:
+            return resizing.resize_centred(picture, size)
+        return resizing.resize(picture, size, method, truncate=self.augment is not None)
 
     def _shift(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         size = self.evaluation.image_size
-        picture = resizing.resize(picture, size, self.evaluation.resize)
         reach = round(self.shift_fraction * size)
         top, left = rng.integers(0, 2 * reach + 1, size=2)
         padded = np.pad(picture, ((reach, reach), (reach, reach), (0, 0)))
-        return padded[top : top + size, left : left + size]
+        return np.ascontiguousarray(padded[top : top + size, left : left + size])
 
 
 def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndarray]) -> Example:
     """Returns the example with decoded pixels, or a black one of weight 0 when the picture is damaged."""
     try:
         image, weight = pixels(example["image"]), 1.0
-    except images.DamagedPicture:
+    except DamagedPicture:
         image, weight = np.zeros((image_size, image_size, 3), np.uint8), 0.0
     return {
         "image": np.ascontiguousarray(image),
@@ -159,4 +195,4 @@ def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndar
 
 def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"config.data.{key} is {value!r}; expected one of {', '.join(choices)}")
+        raise ConfigError(f"config.data.{key} is {value!r}; expected one of {', '.join(choices)}")

@@ -9,6 +9,7 @@ not augment.
 
 import functools
 
+import cv2
 import numpy as np
 from scipy import sparse
 
@@ -37,6 +38,23 @@ def resize(image: np.ndarray, size: int, method: str, truncate: bool = False) ->
     if not truncate:
         np.rint(result, out=result)
     return np.ascontiguousarray(result.astype(np.uint8).transpose(1, 0, 2))
+
+
+def resize_centred(image: np.ndarray, size: int) -> np.ndarray:
+    """Resizes with the cubic kernel of `bicubic_tf1` (a = -0.75, no antialiasing) on half-pixel centres, in integers.
+
+    Against `bicubic_tf1` the samples lie `(scale - 1) / 2` pixels of the source further right and down, where `scale`
+    is source pixels per pixel of the result; below a random crop that moves the crop by less than a pixel. Several
+    times as fast. Rounds to the nearest grey level.
+
+    Args:
+        image: uint8 `[height, width, 3]`.
+        size: Pixels of each side of the result.
+
+    Returns:
+        uint8 `[size, size, 3]`.
+    """
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -5,6 +5,7 @@ neither TensorFlow nor JAX: it runs in the worker processes too. A source is a p
 records and an equal fingerprint on every host.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -16,6 +17,26 @@ from etils import epath
 from pipeline.errors import DataError
 
 DEFAULT_DATA_DIR = "data"
+INFO_FILE = "dataset_info.json"  # what makes a folder a tfds dataset
+CONTENTS_FILE = "contents.json"  # what `python -m pipeline.prepare` found in each split
+_LABELS_SAMPLED = 100
+
+
+def open_source(name: str, split: str, data_dir: str | None = None) -> "Source":
+    """Opens a split of a prepared dataset and checks its shards and labels, without reading all of it.
+
+    Args:
+        name: "dataset", "dataset:version" or "dataset/config:version"; without a version the highest one there is.
+        split: in the tfds split language, such as "train", "train[:-10000]" or "train[20shard:]".
+        data_dir: the folder or gs:// path that holds it; without it $TFDS_DATA_DIR, then ./data.
+
+    Raises:
+        DataError: it is not there (the message has the command that prepares it), or it is damaged or has no labels.
+    """
+    source = Source(os.fspath(find_dataset(name, data_dir)), split)
+    source.check_shards()
+    source.check_labels()
+    return source
 
 
 class Source:
@@ -23,37 +44,39 @@ class Source:
 
     Attributes:
         name: "dataset:version" or "dataset/config:version".
+        directory: `<data_dir>/<dataset>[/<config>]/<version>`.
         split: what was asked for, in the tfds split language.
         num_classes: int.
         class_names: tuple of text, one for each class.
         fingerprint: 16 hexadecimal digits; differs when the data differ.
+        remote: whether reading goes over the network.
     """
 
     def __init__(self, directory: str, split: str):
-        """Opens `split` of the dataset in `directory` (`<data_dir>/<dataset>[/<config>]/<version>`).
+        """Opens `split` of the dataset in `directory`.
 
         Raises:
-            ValueError: the dataset is not for random access, has no labelled pictures, or the split does not exist.
+            DataError: the dataset is not for random access, has no labelled pictures, or the split does not exist.
         """
         self.directory = directory
         self.split = split
+        self.remote = "://" in directory
         builder = tfds.builder_from_directory(directory)
-        info = builder.info
-        self.name = f"{info.full_name.rpartition('/')[0]}:{info.version}"
-        if info.file_format.value != "array_record":
+        self._info = builder.info
+        self.name = f"{self._info.full_name.rpartition('/')[0]}:{self._info.version}"
+        if self._info.file_format.value != "array_record":
             raise DataError(
-                f"{directory} is stored as {info.file_format.value}, which cannot be read in random order. "
-                f"Convert it once: python -m pipeline.prepare --convert {directory}"
+                f"{directory} is stored as {self._info.file_format.value}, which cannot be read in random order. "
+                f"Convert it once: python -m pipeline.prepare --convert {directory} --data_dir ANOTHER_FOLDER"
             )
-        self._image_key, self._label_key = _labelled_picture_keys(info, directory)
-        self.class_names = tuple(info.features[self._label_key].names)
+        self._image_key, self._label_key = _labelled_picture_keys(self._info, directory)
+        self.class_names = tuple(self._info.features[self._label_key].names)
         self.num_classes = len(self.class_names)
         try:
             self._records = builder.as_data_source(split, decoders={self._image_key: tfds.decode.SkipDecoding()})
         except (ValueError, KeyError) as error:
-            splits = ", ".join(f"{name} ({split.num_examples:,})" for name, split in info.splits.items())
+            splits = ", ".join(f"{name} ({split.num_examples:,})" for name, split in self._info.splits.items())
             raise DataError(f"{self.name} has no split {split!r}, or it is empty. It has: {splits}.") from error
-        self.fingerprint = self._fingerprint(info)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -62,16 +85,10 @@ class Source:
         """Returns `{"image": bytes, "label": int}`.
 
         Raises:
-            ValueError: the label is not a class (such as -1, which means unknown).
+            DataError: the label is not a class (such as -1, which means unknown).
         """
-        example = self._records[record]
-        label = int(example[self._label_key])
-        if not 0 <= label < self.num_classes:
-            raise DataError(
-                f"Record {record} of {self.name} split {self.split!r} has label {label}; "
-                f"expected 0 to {self.num_classes - 1}."
-            )
-        return {"image": example[self._image_key], "label": label}
+        image, label = self.read(record)
+        return {"image": image, "label": self.checked_label(record, label)}
 
     def __repr__(self) -> str:
         return f"Source({self.name}, split={self.split!r}, fingerprint={self.fingerprint})"
@@ -79,29 +96,72 @@ class Source:
     def __reduce__(self):
         return Source, (self.directory, self.split)
 
-    def _fingerprint(self, info) -> str:
+    def read(self, record: int) -> tuple[bytes, int]:
+        """Returns the picture and the label as they are stored."""
+        example = self._records[record]
+        return example[self._image_key], int(example[self._label_key])
+
+    def checked_label(self, record: int, label: int) -> int:
+        """Returns `label`; raises DataError when it is not a class."""
+        if not 0 <= label < self.num_classes:
+            raise DataError(
+                f"Record {record} ({self.describe(record)}) of {self.name} split {self.split!r} has label {label}; "
+                f"expected 0 to {self.num_classes - 1}."
+            )
+        return label
+
+    def describe(self, record: int) -> str:
+        """Returns the name of the picture's file, if the dataset knows it, for messages."""
+        try:
+            name = self._records[record].get("file_name")
+        except Exception as error:  # a description must not hide the error that it is for
+            return f"unreadable: {error}"
+        return name.decode() if name else "without file name"
+
+    def check_shards(self) -> None:
+        """Raises DataError when a shard of a split that is read is not there."""
+        present = {path.name for path in epath.Path(self.directory).iterdir()}
+        expected = [os.path.basename(path) for name in self._whole_splits for path in self._info.splits[name].filepaths]
+        missing = [name for name in expected if name not in present]
+        if missing:
+            raise DataError(
+                f"{self.directory} lacks {len(missing)} of {len(expected)} shards, such as {missing[0]}. "
+                "Copy them there again, or delete the folder and prepare the dataset anew."
+            )
+
+    def check_labels(self) -> None:
+        """Raises DataError when a label is not a class, by what the preparation counted, else by a sample."""
+        counted = [name for name in self._whole_splits if name in self._contents]
+        for name in counted:
+            if unlabelled := self._contents[name]["unlabelled"]:
+                raise DataError(f"{self.name}: {unlabelled:,} examples of split {name!r} have no label (-1).")
+        if not counted:
+            samples = min(len(self), _LABELS_SAMPLED)
+            for record in (i * len(self) // samples for i in range(samples)):
+                self.checked_label(record, self.read(record)[1])
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """See the class."""
         content = {
             "name": self.name,
             "split": self.split,
             "records": len(self),
             "classes": self.class_names,
-            "shards": {name: (split.shard_lengths, int(split.num_bytes)) for name, split in info.splits.items()},
+            "shards": {name: (split.shard_lengths, int(split.num_bytes)) for name, split in self._info.splits.items()},
+            "checksums": {name: split["sha256"] for name, split in self._contents.items()},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
+    @functools.cached_property
+    def _contents(self) -> dict:
+        path = epath.Path(self.directory) / CONTENTS_FILE
+        return json.loads(path.read_text()) if path.exists() else {}
 
-def open_source(name: str, split: str, data_dir: str | None = None) -> Source:
-    """Opens a split of a prepared dataset.
-
-    Args:
-        name: "dataset", "dataset:version" or "dataset/config:version"; without a version the highest one there is.
-        split: in the tfds split language, such as "train", "train[:-10000]" or "train[20shard:]".
-        data_dir: the folder or gs:// path that holds it; without it $TFDS_DATA_DIR, then ./data.
-
-    Raises:
-        DataError: it is not there; the message has the command that prepares it.
-    """
-    return Source(os.fspath(find_dataset(name, data_dir)), split)
+    @property
+    def _whole_splits(self) -> list[str]:
+        """The splits that `split` takes from: ["train", "test"] of "train[:90%]+test"."""
+        return re.findall(r"(?:^|\+)\s*(\w+)", self.split)
 
 
 def resolve_data_dir(data_dir: str | None) -> epath.Path:
@@ -118,9 +178,9 @@ def find_dataset(name: str, data_dir: str | None = None) -> epath.Path:
     dataset, config, version = match.groups()
     root = resolve_data_dir(data_dir)
     parent = root / dataset / config if config else root / dataset
-    versions = sorted(_prepared_versions(parent), key=lambda found: tuple(map(int, found.split("."))))
+    versions = _prepared_versions(parent)
     if version is None and versions:
-        version = versions[-1]
+        version = max(versions, key=lambda found: tuple(map(int, found.split("."))))
     if version not in versions:
         found = f" (found: {', '.join(versions)})" if versions else ""
         raise DataError(
@@ -134,23 +194,24 @@ def _prepared_versions(parent: epath.Path) -> list[str]:
     if not parent.exists():
         return []
     names = [path.name for path in parent.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-    return [name for name in names if (parent / name / "dataset_info.json").exists()]
+    return sorted(name for name in names if (parent / name / INFO_FILE).exists())
 
 
 def _prepare_arguments(name: str) -> str:
-    if name.startswith("imagenet2012"):
+    dataset = re.split("[/:]", name)[0]
+    if dataset == "imagenet2012":
         return f"--dataset {name} --manual_dir FOLDER_OF_THE_ARCHIVES"
-    if name.split(":")[0] in tfds.list_builders() or name.split(":")[0] in ("digits", "fake_imagenet"):
+    if dataset in ("digits", "fake_imagenet") or dataset in tfds.list_builders(with_community_datasets=False):
         return f"--dataset {name}"
-    return f"--image_folder FOLDER --name {name.split(':')[0]}"
+    return f"--image_folder FOLDER --name {dataset}"
 
 
-def _labelled_picture_keys(info, directory: str) -> tuple[str, str]:
+def _labelled_picture_keys(info: tfds.core.DatasetInfo, directory: str) -> tuple[str, str]:
     """Returns the names of the picture and of its class among the features."""
-    keys = info.supervised_keys if info.supervised_keys else ("image", "label")
-    image, label = (dict(info.features).get(key) for key in keys[:2])
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-        raise DataError(f"{directory} has no picture with one class: its features are {sorted(info.features)}.")
-    if not label.names:
-        raise DataError(f"{directory} has no class names: label.labels.txt is missing.")
-    return keys[0], keys[1]
+    features = dict(info.features)
+    image, label = info.supervised_keys or ("image", "label")
+    if not isinstance(features.get(image), tfds.features.Image):
+        raise DataError(f"{directory} has no picture {image!r}: its features are {sorted(features)}.")
+    if not isinstance(features.get(label), tfds.features.ClassLabel) or not features[label].names:
+        raise DataError(f"{directory} has no class {label!r} with names: its features are {sorted(features)}.")
+    return image, label

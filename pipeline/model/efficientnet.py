@@ -58,7 +58,7 @@ class EfficientNet(nn.Module):
           Logits, float32 [batch, num_classes].
 
         Raises:
-          ValueError: In training, if groups of `bn_batch` images do not divide the batch.
+          ConfigError: In training, if groups of `bn_batch` images do not divide the batch.
         """
         return self.endpoints(images, train)["logits"]
 
@@ -147,19 +147,19 @@ def build_model(model_config: ConfigDict, num_classes: int) -> EfficientNet:
       The network, without parameters.
 
     Raises:
-      ValueError: If the variant or the dtype is unknown, a rate is not a probability, or there are fewer than two
+      ConfigError: If the variant or the dtype is unknown, a rate is not a probability, or there are fewer than two
       classes.
     """
     if model_config.dtype not in DTYPES:
-        raise ValueError(f"model.dtype={model_config.dtype!r} is unknown; take one of {', '.join(DTYPES)}")
+        raise ConfigError(f"model.dtype={model_config.dtype!r} is unknown; take one of {', '.join(DTYPES)}")
     if num_classes < 2:
-        raise ValueError(f"a classifier needs at least 2 classes; the dataset has {num_classes}")
+        raise ConfigError(f"a classifier needs at least 2 classes; the dataset has {num_classes}")
     arch = architecture(model_config.variant)
     dropout_rate = arch.dropout_rate if model_config.dropout_rate is None else model_config.dropout_rate
     if not 0 <= dropout_rate < 1:
-        raise ValueError(f"model.dropout_rate={dropout_rate} is not in [0, 1)")
+        raise ConfigError(f"model.dropout_rate={dropout_rate} is not in [0, 1)")
     if not 0 < model_config.survival_probability <= 1:
-        raise ValueError(f"model.survival_probability={model_config.survival_probability} is not in (0, 1]")
+        raise ConfigError(f"model.survival_probability={model_config.survival_probability} is not in (0, 1]")
     return EfficientNet(
         architecture=arch,
         num_classes=num_classes,

@@ -16,11 +16,11 @@ def group_size(batch: int, bn_batch: int) -> int:
     """The number of images that share statistics: `bn_batch`, or the whole batch where that is smaller.
 
     Raises:
-      ValueError: If the groups do not divide the batch.
+      ConfigError: If the groups do not divide the batch.
     """
     size = min(bn_batch, batch)
     if size < 1 or batch % size:
-        raise ValueError(
+        raise ConfigError(
             f"model.bn_batch={bn_batch} does not divide the batch of {batch} images into equal groups; "
             "take a divisor of batch_size, or a bn_batch of at least batch_size for one group"
         )
@@ -47,7 +47,7 @@ class GroupedBatchNorm(nn.Module):
         """Normalises [batch, height, width, channels] with the statistics of groups in training, else the running ones.
 
         Raises:
-          ValueError: In training, if the groups do not divide the batch.
+          ConfigError: In training, if the groups do not divide the batch.
         """
         batch, height, width, channels = images.shape
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)

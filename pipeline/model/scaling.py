@@ -183,6 +183,45 @@ def scale_baseline(
     )
 
 
+class Coefficients(NamedTuple):
+    """The base of each dimension in compound scaling; the defaults are what the paper found on B0 [paper, 3.3]."""
+
+    alpha: float = 1.2  # depth
+    beta: float = 1.1  # width
+    gamma: float = 1.15  # resolution
+
+    @property
+    def cost_ratio(self) -> float:
+        """By how much one unit of phi multiplies the multiply-accumulates, before rounding: about 2 in the paper."""
+        return self.alpha * self.beta**2 * self.gamma**2
+
+
+PUBLISHED_COEFFICIENTS = Coefficients()
+
+
+def compound_scale(baseline: Baseline, phi: float, coefficients: Coefficients = PUBLISHED_COEFFICIENTS) -> Architecture:
+    """Scales depth, width and resolution together: alpha**phi, beta**phi and gamma**phi [paper, equation 3].
+
+    The published sizes are these figures rounded by hand, B1 at phi 0.5 to B7 at about 6; `architecture` has them
+    exactly.
+
+    Args:
+      baseline: The network at phi 0.
+      phi: How much more there is to spend: the cost grows by `coefficients.cost_ratio ** phi`, about 2**phi.
+      coefficients: What each dimension gets of it.
+
+    Returns:
+      The architecture; its resolution is rounded to whole pixels and its dropout is the baseline's.
+    """
+    return scale_baseline(
+        baseline,
+        width=coefficients.beta**phi,
+        depth=coefficients.alpha**phi,
+        resolution=round(baseline.resolution * coefficients.gamma**phi),
+        name=f"{baseline.family}-phi{phi:g}",
+    )
+
+
 def survival_probabilities(num_blocks: int, survival_probability: float) -> tuple[float, ...]:
     """The probability that a block's branch is kept, falling linearly over all blocks.
 
@@ -211,10 +250,10 @@ def architecture(variant: str) -> Architecture:
       Its architecture.
 
     Raises:
-      ValueError: If there is no such variant; the message lists them.
+      ConfigError: If there is no such variant; the message lists them.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"model variant {variant!r} is unknown; the variants are {', '.join(VARIANTS)}")
+        raise ConfigError(f"model variant {variant!r} is unknown; the variants are {', '.join(VARIANTS)}")
     row = VARIANTS[variant]
     return scale_baseline(
         row.baseline, row.width, row.depth, row.resolution, dropout_rate=row.dropout_rate, name=variant

@@ -22,6 +22,7 @@ from pipeline.data import batches
 from pipeline.data.preprocessing import eval_transform, train_transform
 from pipeline.data.sources import Source, open_source
 from pipeline.model.efficientnet import build_model
+from pipeline.prepare import ensure_digits
 from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_devices
 from pipeline.training.evaluation import make_eval_step
 from pipeline.training.hyperparameters import Hyperparameters, resolve
@@ -53,6 +54,8 @@ class Experiment:
         Raises:
           ConfigError, DataError: with what is wrong and what to do.
         """
+        if config.data.name == "digits":
+            ensure_digits(config.data.data_dir)
         train_source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
         eval_source = open_source(config.data.name, config.data.eval_split, config.data.data_dir)
         hyperparameters = resolve(

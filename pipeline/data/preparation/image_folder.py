@@ -6,7 +6,7 @@ not by their name. Never decodes or changes a picture. All splits have the class
 
 import pathlib
 
-from pipeline.data.shards import Split
+from pipeline.data.preparation.shards import Split
 from pipeline.errors import DataError
 
 # https://en.wikipedia.org/wiki/List_of_file_signatures

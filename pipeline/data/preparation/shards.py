@@ -47,12 +47,10 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
     """Writes `splits` to `directory`, which is `<data_dir>/<name>/<version>`, local or on gs://.
 
     Raises:
-        DataError: the folder holds a finished dataset, or the beginning of one from other pictures.
+        DataError: the folder holds something else, such as the beginning of a dataset of other pictures.
     """
     import tensorflow_datasets as tfds
 
-    if (directory / "dataset_info.json").exists():
-        raise DataError(f"{directory} already holds a dataset. Give another name, or delete that folder to replace it.")
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(None, None, 3)),
@@ -69,7 +67,7 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
     for split in splits:
         split_template = template.replace(split=split.name)
         lengths = _write_split(split, split_template, features)
-        num_bytes = split.picture_bytes * len(split.keys)
+        num_bytes = sum(path.stat().length for path in directory.glob(f"*-{split.name}.array_record-*"))
         split_infos.append(tfds.core.SplitInfo(split.name, lengths, num_bytes, split_template))
     tfds.folder_dataset.write_metadata(
         data_dir=directory,
@@ -116,7 +114,7 @@ def _write_split(split: Split, template, features) -> list[int]:
             indices = order[bounds[shard] : bounds[shard + 1]]
             path = epath.Path(template.sharded_filepath(shard_index=shard, num_shards=num_shards))
             if not path.exists():
-                _write_shard(path, (_serialize(split, i, features) for i in indices))
+                write_shard(path, (_serialize(split, i, features) for i in indices))
             progress.update(len(indices))
     return [end - begin for begin, end in itertools.pairwise(bounds)]
 
@@ -126,7 +124,7 @@ def _serialize(split: Split, index: int, features) -> bytes:
     return features.serialize_example(features.encode_example(example))
 
 
-def _write_shard(path: epath.Path, records) -> None:
+def write_shard(path: epath.Path, records) -> None:
     """Writes one ArrayRecord file; `path` exists afterwards, or, after an error or a kill, not at all."""
     from array_record.python import array_record_module
 

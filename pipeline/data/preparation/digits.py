@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-from pipeline.data.shards import Split
+from pipeline.data.preparation.shards import Split
 
 NAME = "digits"
 CLASS_NAMES = tuple(str(digit) for digit in range(10))

@@ -1,0 +1,123 @@
+"""What a picture file says about itself before it is decoded: format and size, and where a JPEG keeps them.
+
+Reads a few bytes and never pixels, so that a header that asks for gigabytes is refused before a decoder believes it.
+The format is found in the content, never in a file name.
+"""
+
+import dataclasses
+import struct
+
+
+class DamagedPicture(ValueError):
+    """A picture that cannot be decoded; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """A picture's header.
+
+    Attributes:
+        format: "jpeg", "png", "gif", "bmp" or "webp".
+        height: In pixels, as stored: EXIF orientation is not applied.
+        width: In pixels, as stored.
+        jpeg: Further fields of a JPEG.
+    """
+
+    format: str
+    height: int
+    width: int
+    jpeg: "JpegFrame | None" = None
+
+    def __str__(self) -> str:
+        return f"a {self.format} picture of {self.width} x {self.height} pixels"
+
+
+@dataclasses.dataclass(frozen=True)
+class JpegFrame:
+    """What the frame and scan headers of a JPEG say (ITU-T T.81, B.2.2 and B.2.3).
+
+    Attributes:
+        components: 1 for grey, 3 for colour, 4 for CMYK.
+        height_offset: Where in the file the two bytes of the height are.
+        scan_offset: Where in the file the first scan begins.
+        one_scan: Whether the whole picture is in a single scan, row after row.
+        unit_height: Rows of pixels that are coded together.
+    """
+
+    components: int
+    height_offset: int
+    scan_offset: int
+    one_scan: bool
+    unit_height: int
+
+
+def read_header(data: bytes) -> Header:
+    """Reads the header of a picture.
+
+    Raises:
+        DamagedPicture: If the format is unknown or the header is cut off or makes no sense.
+    """
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _jpeg_header(data)
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            width, height = struct.unpack_from(">II", data, 16)
+            return Header("png", height, width)
+        if data[:6] in (b"GIF87a", b"GIF89a"):
+            width, height = struct.unpack_from("<HH", data, 6)
+            return Header("gif", height, width)
+        if data[:2] == b"BM":
+            core = struct.unpack_from("<I", data, 14) == (12,)
+            width, height = struct.unpack_from("<HH" if core else "<ii", data, 18)
+            return Header("bmp", abs(height), width)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return Header("webp", *_webp_size(data))
+    except (struct.error, IndexError):
+        raise DamagedPicture(f"the header is cut off: {len(data)} bytes in all") from None
+    raise DamagedPicture(f"unknown picture format: the data begins with {bytes(data[:8])!r}")
+
+
+def _jpeg_header(data: bytes) -> Header:
+    height = width = components = height_offset = unit_height = 0
+    sequential = False
+    position = 2
+    while True:
+        position = data.find(b"\xff", position)
+        if position < 0:
+            raise IndexError
+        while data[position] == 0xFF:
+            position += 1
+        marker = data[position]
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            position += 1
+            continue
+        (length,) = struct.unpack_from(">H", data, position + 1)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width, components = struct.unpack_from(">HHB", data, position + 4)
+            sampling = data[position + 10 : position + 9 + 3 * components : 3]
+            height_offset, sequential = position + 4, marker in (0xC0, 0xC1)
+            unit_height = 8 * max((factors & 15 for factors in sampling), default=1)
+        elif marker == 0xDA:
+            if not components:
+                raise DamagedPicture("a JPEG without a frame header")
+            one_scan = sequential and data[position + 3] == components
+            frame = JpegFrame(components, height_offset, position, one_scan, unit_height)
+            return Header("jpeg", height, width, frame)
+        elif marker == 0xD9:
+            raise DamagedPicture("a JPEG without a scan")
+        position += 1 + length
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Reads height and width from the first chunk: VP8 (RFC 6386, 9.1), VP8L or VP8X (RFC 9649)."""
+    chunk = data[12:16]
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return height & 0x3FFF, width & 0x3FFF
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if chunk == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        return int.from_bytes(data[27:30], "little") + 1, width
+    raise DamagedPicture(f"unknown kind of WebP: {bytes(chunk)!r}")

@@ -1,0 +1,53 @@
+"""Reads a prepared dataset once from end to end and writes down what is in it.
+
+Owns `contents.json` beside the shards: for each split the number of pictures of each class, the number without a label, and a
+checksum over everything. It is the sign that a preparation is finished; `pipeline.data.sources` checks it when a run starts.
+"""
+
+import hashlib
+import json
+
+import numpy as np
+import tqdm
+from etils import epath
+
+from pipeline.data.sources import CONTENTS_FILE, Source
+from pipeline.errors import DataError
+
+_UNKNOWN_LABEL = -1  # tfds' label of examples whose class is not published, such as ImageNet's test split
+
+
+def check_dataset(directory: epath.Path) -> None:
+    """Writes `contents.json` of the dataset in `directory`.
+
+    Raises:
+        DataError: a record cannot be read, a label is no class, or a class has no picture in the split "train".
+    """
+    import tensorflow_datasets as tfds
+
+    contents = {}
+    for split in tfds.builder_from_directory(directory).info.splits:
+        contents[split] = _check_split(Source(str(directory), split))
+    (directory / CONTENTS_FILE).write_text(json.dumps(contents))
+
+
+def _check_split(source: Source) -> dict:
+    counts = np.zeros(source.num_classes, np.int64)
+    unlabelled = 0
+    digest = hashlib.sha256()
+    for record in tqdm.trange(len(source), unit=" pictures", desc=f"checking {source.split}"):
+        image, label = source.read(record)
+        digest.update(label.to_bytes(8, "little", signed=True) + image)
+        if label == _UNKNOWN_LABEL:
+            unlabelled += 1
+        else:
+            counts[source.checked_label(record, label)] += 1
+    if unlabelled and source.split == "train":
+        raise DataError(f"{source.name}: {unlabelled:,} of {len(source):,} pictures in 'train' have no label (-1).")
+    missing = [source.class_names[label] for label in np.flatnonzero(counts == 0)]
+    if missing and unlabelled < len(source):
+        message = f"{source.name}: {len(missing)} classes have no picture in {source.split!r}, such as {missing[:3]}."
+        if source.split == "train":
+            raise DataError(message)
+        print(message)
+    return {"label_counts": counts.tolist(), "unlabelled": unlabelled, "sha256": digest.hexdigest()}

@@ -1,0 +1,116 @@
+"""The datasets that can be prepared, each by one function that returns the folder of the finished dataset.
+
+Owns what becomes of a preparation that was begun, interrupted or finished before: a finished one is never touched. Each ends
+with a check of every record (`checking`), without which it does not count as finished.
+"""
+
+import pathlib
+import re
+from collections.abc import Callable
+
+from etils import epath
+
+from pipeline.data import sources
+from pipeline.data.preparation import checking, conversion, digits, fake_imagenet, image_folder, shards
+from pipeline.errors import ConfigError, DataError
+
+
+def prepare_digits(data_dir: str | None = None) -> epath.Path:
+    """Prepares the digits of scikit-learn."""
+    directory = _directory(data_dir, digits.NAME)
+    return _prepare(
+        directory,
+        lambda: shards.write_dataset(directory, digits.digits_splits(), digits.CLASS_NAMES, digits.DESCRIPTION),
+    )
+
+
+def ensure_digits(data_dir: str | None = None) -> None:
+    """Prepares the digits if they are not there: the quickstart's data, and the only ones that training prepares."""
+    if not (_directory(data_dir, digits.NAME) / sources.CONTENTS_FILE).exists():
+        prepare_digits(data_dir)
+
+
+def prepare_fake_imagenet(train_examples: int, data_dir: str | None = None) -> epath.Path:
+    """Prepares synthetic pictures: `train_examples`, and a tenth as many, 1,000 or more, for validation."""
+    if train_examples < fake_imagenet.NUM_CLASSES:
+        raise ConfigError(
+            f"--examples={train_examples}: expected {fake_imagenet.NUM_CLASSES} or more, one for each class."
+        )
+    directory = _directory(data_dir, fake_imagenet.NAME)
+    splits = fake_imagenet.fake_imagenet_splits(train_examples, max(fake_imagenet.NUM_CLASSES, train_examples // 10))
+    return _prepare(
+        directory,
+        lambda: shards.write_dataset(directory, splits, fake_imagenet.CLASS_NAMES, fake_imagenet.DESCRIPTION),
+    )
+
+
+def prepare_image_folder(root: str, name: str, data_dir: str | None = None) -> epath.Path:
+    """Prepares a folder of pictures, `root/<split>/<class>/<picture>`, as the dataset `name`."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ConfigError(f"--name={name}: expected a letter and then letters, digits and _, all in lower case.")
+    directory = _directory(data_dir, name)
+
+    def write() -> None:
+        splits, classes = image_folder.folder_splits(pathlib.Path(root).expanduser())
+        shards.write_dataset(directory, splits, classes, description=f"The pictures of {root}.")
+
+    return _prepare(directory, write)
+
+
+def prepare_tfds(name: str, data_dir: str | None = None, manual_dir: str | None = None) -> epath.Path:
+    """Prepares a dataset of the tfds catalogue by its own builder, which downloads what it needs.
+
+    Downloads and archives are kept, so an interrupted preparation does not fetch them again; the shards are begun anew.
+
+    Args:
+        name: as in `tfds.builder`, such as "imagenet2012" or "cifar10:3.0.2".
+        data_dir: where to write it.
+        manual_dir: folder of the archives that must be fetched by hand.
+    """
+    import tensorflow_datasets as tfds
+
+    root = sources.resolve_data_dir(data_dir)
+    try:
+        builder = tfds.builder(name, data_dir=root, file_format="array_record")
+    except tfds.core.DatasetNotFoundError as error:
+        raise ConfigError(
+            f"--dataset={name}: tfds has no such dataset; for own pictures use --image_folder."
+        ) from error
+
+    def write() -> None:
+        downloads = tfds.download.DownloadConfig(manual_dir=manual_dir)
+        try:
+            builder.download_and_prepare(download_config=downloads)
+        except (AssertionError, tfds.download.DownloadError) as error:
+            raise DataError(f"{name} cannot be prepared: {error}") from error
+
+    return _prepare(epath.Path(builder.data_dir), write)
+
+
+def prepare_conversion(source: str, data_dir: str | None = None) -> epath.Path:
+    """Prepares a copy of a tfds dataset of TFRecords, given its folder `…/<dataset>[/<config>]/<version>`."""
+    import tensorflow_datasets as tfds
+
+    folder = epath.Path(source).expanduser()
+    if not (folder / sources.INFO_FILE).exists():
+        raise ConfigError(f"--convert={source}: expected the folder of a tfds dataset, with a dataset_info.json.")
+    directory = sources.resolve_data_dir(data_dir) / tfds.builder_from_directory(folder).info.full_name
+    return _prepare(directory, lambda: conversion.convert_tfrecords(folder, directory))
+
+
+def _directory(data_dir: str | None, name: str) -> epath.Path:
+    return sources.resolve_data_dir(data_dir) / name / shards.VERSION
+
+
+def _prepare(directory: epath.Path, write: Callable[[], None]) -> epath.Path:
+    """Does what is left to do: write the shards, check them.
+
+    Raises:
+        DataError: the folder holds a finished dataset.
+    """
+    if (directory / sources.CONTENTS_FILE).exists():
+        raise DataError(f"{directory} already holds a finished dataset. To make it anew, delete that folder first.")
+    if not (directory / sources.INFO_FILE).exists():
+        write()
+    checking.check_dataset(directory)
+    return directory

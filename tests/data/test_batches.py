@@ -1,0 +1,145 @@
+"""Batches against the rule that defines them, however many processes and workers make them."""
+
+import itertools
+
+import grain
+import numpy as np
+import pytest
+from tiny import Noise
+
+from pipeline.data.batches import eval_batches, train_batches
+from pipeline.data.sources import open_source
+from pipeline.errors import ConfigError
+
+SEED = 7
+STARTS = (0, 12_345, 10**6)
+
+
+@pytest.fixture(scope="module")
+def train(data_dir):
+    return open_source("digits", "train", data_dir)
+
+
+def global_batches(source, batch_size, start_step, process_count, workers, steps=2):
+    """Puts the shares of all processes together: a list of `steps` whole batches."""
+    shares = []
+    for process_index in range(process_count):
+        batches = train_batches(
+            source,
+            Noise(),
+            batch_size=batch_size,
+            seed=SEED,
+            start_step=start_step,
+            process_index=process_index,
+            process_count=process_count,
+            workers=workers,
+        )
+        shares.append(list(itertools.islice(batches, steps)))
+        batches.close()
+    return [{key: np.concatenate([batch[key] for batch in step]) for key in step[0]} for step in zip(*shares)]
+
+
+def assert_equal(actual, expected):
+    for batch, expected_batch in zip(actual, expected, strict=True):
+        for key, values in expected_batch.items():
+            np.testing.assert_array_equal(batch[key], values)
+
+
+def epochs(source, batch_size, seed, count):
+    """The records of `count` whole epochs, `[count, len(source)]`."""
+    batches = train_batches(source, Noise(), batch_size=batch_size, seed=seed)
+    records = np.concatenate(
+        [batch["record"] for batch in itertools.islice(batches, count * len(source) // batch_size)]
+    )
+    return records.reshape(count, len(source))
+
+
+@pytest.mark.parametrize("start_step", STARTS)
+def test_rows_follow_the_rule_and_ignore_the_number_of_processes(train, start_step):
+    whole = global_batches(train, 24, start_step, process_count=1, workers=0)
+    order = grain.MapDataset.range(len(train)).seed(SEED).shuffle().repeat()
+    for step, batch in enumerate(whole, start_step):
+        records = [order[step * 24 + row] for row in range(24)]
+        np.testing.assert_array_equal(batch["record"], records)
+        np.testing.assert_array_equal(batch["label"], [train[record]["label"] for record in records])
+    for process_count in (2, 3, 4):
+        assert_equal(global_batches(train, 24, start_step, process_count, workers=0), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rows_ignore_the_number_of_workers(train, workers):
+    # 132 rows of one process are made in three pieces, those of two processes in two, and so on.
+    whole = global_batches(train, 132, 12_345, process_count=1, workers=0)
+    for process_count in (1, 2, 3, 4):
+        assert_equal(global_batches(train, 132, 12_345, process_count, workers), whole)
+
+
+def test_starting_later_is_the_same_stream(data_dir):
+    few = open_source("digits", "train[:50]", data_dir)
+    stream = global_batches(few, 8, 0, 1, 0, steps=20)  # over three epochs
+    assert_equal(global_batches(few, 8, 13, 1, 0, steps=7), stream[13:])
+
+
+def test_each_epoch_has_every_record_once_in_another_order(data_dir):
+    few = open_source("digits", "train[:60]", data_dir)
+    first, second = epochs(few, 12, SEED, 2)
+    assert sorted(first) == sorted(second) == list(range(60))
+    assert (first != second).any()
+    assert (epochs(few, 12, SEED + 1, 1)[0] != first).any()
+    np.testing.assert_array_equal(epochs(few, 12, SEED, 1)[0], first)
+
+
+def test_draws_differ_between_rows_and_between_epochs(data_dir):
+    one = open_source("digits", "train[:1]", data_dir)  # always the same picture: what differs is drawn
+    batches = list(itertools.islice(train_batches(one, Noise(), batch_size=8, seed=SEED), 2))
+    images = np.concatenate([batch["image"] for batch in batches])
+    assert len(np.unique(images, axis=0)) == 16
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "process_count"),
+    [(103, 16, 1), (103, 16, 2), (103, 18, 3), (96, 16, 2), (5, 4, 4), (5, 64, 4)],
+)
+def test_evaluation_counts_every_example_once_on_any_number_of_hosts(data_dir, examples, batch_size, process_count):
+    source = open_source("digits", f"test[:{examples}]", data_dir)
+    records, steps = [], -(-examples // batch_size)
+    for process_index in range(process_count):
+        share = list(
+            eval_batches(
+                source,
+                Noise(),
+                batch_size=batch_size,
+                process_index=process_index,
+                process_count=process_count,
+            )
+        )
+        assert len(share) == steps
+        for batch in share:
+            assert batch["image"].shape == (batch_size // process_count, 8, 8, 3)
+            padding = batch["weight"] == 0
+            assert (batch["record"][padding] == -1).all()
+            assert not batch["image"][padding].any()
+            records.extend(batch["record"][~padding])
+    assert sorted(records) == list(range(examples))
+
+
+def test_evaluation_keeps_the_order_of_the_records(data_dir):
+    source = open_source("digits", "test[:20]", data_dir)
+    batches = list(eval_batches(source, Noise(), batch_size=8))
+    np.testing.assert_array_equal(np.concatenate([batch["record"] for batch in batches]), [*range(20), -1, -1, -1, -1])
+    np.testing.assert_array_equal(
+        np.concatenate([batch["label"] for batch in batches])[:20], [source[record]["label"] for record in range(20)]
+    )
+
+
+def test_dtypes_are_those_of_the_contract(train):
+    batch = next(train_batches(train, Noise(), batch_size=2, seed=0))
+    dtypes = {key: str(values.dtype) for key, values in batch.items()}
+    assert dtypes == {"image": "uint8", "label": "int32", "weight": "float32", "record": "int64"}
+
+
+@pytest.mark.parametrize(("batch_size", "process_count"), [(16, 3), (0, 1), (-8, 2)])
+def test_a_batch_that_cannot_be_shared_is_refused(train, batch_size, process_count):
+    with pytest.raises(ConfigError, match=f"batch of {batch_size} .* {process_count} processes"):
+        train_batches(train, Noise(), batch_size=batch_size, seed=0, process_count=process_count)

@@ -1,0 +1,36 @@
+"""A transform small enough to see through, picklable for the worker processes."""
+
+import dataclasses
+import os
+import signal
+
+import cv2
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Decodes, and with a generator adds random grey levels.
+
+    Attributes:
+        fail_at: the record at which it raises.
+        die_at: the record at which its process is killed.
+    """
+
+    fail_at: int = -1
+    die_at: int = -1
+
+    def __call__(self, example: dict, rng: np.random.Generator | None = None) -> dict:
+        if example["record"] == self.fail_at:
+            raise ZeroDivisionError("on purpose")
+        if example["record"] == self.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR)
+        if rng is not None:
+            image = image + rng.integers(0, 256, image.shape, dtype=np.uint8)
+        return {
+            "image": image,
+            "label": np.int32(example["label"]),
+            "weight": np.float32(1),
+            "record": np.int64(example["record"]),
+        }
