@@ -51,12 +51,16 @@ def slice_seconds(slices: str, start: float, now: float) -> tuple[float, float]:
     return seconds + (now - start if start else 0.0), chip_seconds
 
 
-def describe(events: list[dict], log: str, batch_size: int, chips: int, start: float, slices: str, now: float) -> list[str]:
+def describe(
+    events: list[dict], log: str, batch_size: int, chips: int, start: float, slices: str, now: float
+) -> list[str]:
     """Returns the lines of `tpu_pod.sh status` about the run itself."""
     lines = []
     steps = [event["step"] for event in events]
     totals = re.findall(r"step +[\d,]+/([\d,]+)", log)
-    lines.append(f"step        {max(steps, default=0):,}" + (f" of {int(totals[-1].replace(',', '')):,}" if totals else ""))
+    lines.append(
+        f"step        {max(steps, default=0):,}" + (f" of {int(totals[-1].replace(',', '')):,}" if totals else "")
+    )
     scores = [event.get("ema_top1", event.get("raw_top1")) for event in events if event["event"] == "evaluation"]
     if scores:
         lines.append(f"top-1       {scores[-1]:.2%} at the last evaluation, {max(scores):.2%} at best")

@@ -179,7 +179,9 @@ def _scp(service: Service, words: list[str], flags: dict[str, str], fault: dict)
             shutil.copy(source, home / re.sub("^~/", "", destination))
     if fault.get("do") == "damage":
         for index in targets[len(half) :]:
-            (service.folder / "machines" / node / str(index) / destination / Path(words[0]).name).write_bytes(b"damaged")
+            (service.folder / "machines" / node / str(index) / destination / Path(words[0]).name).write_bytes(
+                b"damaged"
+            )
             (service.folder / "machines" / node / str(index) / destination / Path(words[1]).name).touch()
     if fault.get("do") == "preempt during":
         with service.changing():
