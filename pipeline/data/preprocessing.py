@@ -18,6 +18,7 @@ from pipeline.data import crops, images, levels, resizing
 from pipeline.data.autoaugment import AutoAugment
 from pipeline.data.headers import DamagedPicture
 from pipeline.data.randaugment import RandAugment
+from pipeline.errors import ConfigError
 
 Example = dict[str, Any]
 

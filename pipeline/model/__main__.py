@@ -6,6 +6,7 @@ Only arithmetic: starts no JAX backend and answers at once.
 import argparse
 import sys
 
+from pipeline.errors import ConfigError
 from pipeline.model import tables
 from pipeline.model.scaling import VARIANTS
 from pipeline.model.scaling_search import search_coefficients

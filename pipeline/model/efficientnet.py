@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from pipeline.errors import ConfigError
 from pipeline.model.blocks import ACTIVATIONS, Conv, MBConvBlock, dense_kernel_init
 from pipeline.model.normalization import GroupedBatchNorm
 from pipeline.model.scaling import architecture, survival_probabilities

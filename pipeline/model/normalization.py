@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from pipeline.errors import ConfigError
+
 
 def group_size(batch: int, bn_batch: int) -> int:
     """The number of images that share statistics: `bn_batch`, or the whole batch where that is smaller.

@@ -14,6 +14,7 @@ import functools
 import math
 from typing import NamedTuple
 
+from pipeline.errors import ConfigError
 from pipeline.model.specs import Architecture, Baseline, BlockSpec, StageSpec
 
 B0 = Baseline(

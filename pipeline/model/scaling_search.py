@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pipeline.errors import ConfigError
 from pipeline.model.counting import Count, count_architecture
 from pipeline.model.scaling import Coefficients, compound_scale, scale_baseline
 from pipeline.model.specs import Architecture, Baseline

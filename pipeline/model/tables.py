@@ -9,7 +9,6 @@ from pipeline.model.counting import count_architecture, count_batch_norms, count
 from pipeline.model.scaling import VARIANTS, architecture, survival_probabilities
 from pipeline.model.scaling_search import Candidate
 
-
 _FAMILY_COLUMNS = (
     "variant",
     "width",

@@ -76,7 +76,11 @@ class Reporter:
         rate = self._hyperparameters.batch_size / seconds_per_step
         waiting = (waited - last_input) / max(now - last_time, 1e-9)
         left = (self._hyperparameters.total_steps - step) * seconds_per_step
-        self.record("train", step, {**values, "images_per_second": rate, "input_wait_share": waiting, "seconds": self._goodput.by_phase()})
+        self.record(
+            "train",
+            step,
+            {**values, "images_per_second": rate, "input_wait_share": waiting, "seconds": self._goodput.by_phase()},
+        )
         self.say(
             f"step {step:>{len(str(self._hyperparameters.total_steps))}}/{self._hyperparameters.total_steps}"
             f"  epoch {step / self._hyperparameters.steps_per_epoch:6.2f}  loss {values['loss']:.4f}"

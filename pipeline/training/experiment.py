@@ -19,10 +19,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from pipeline.data import batches
+from pipeline.data.preparation.datasets import ensure_digits
 from pipeline.data.preprocessing import eval_transform, train_transform
 from pipeline.data.sources import Source, open_source
 from pipeline.model.efficientnet import build_model
-from pipeline.prepare import ensure_digits
 from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_devices
 from pipeline.training.evaluation import make_eval_step
 from pipeline.training.hyperparameters import Hyperparameters, resolve

@@ -5,7 +5,8 @@ from pipeline.training.durations import crossed, in_steps
 
 
 @pytest.mark.parametrize(
-    ("text", "steps"), [("350 epochs", 109_474.75), ("1 epoch", 312.785), ("1000 steps", 1000.0), (" .5epochs ", 156.3925)]
+    ("text", "steps"),
+    [("350 epochs", 109_474.75), ("1 epoch", 312.785), ("1000 steps", 1000.0), (" .5epochs ", 156.3925)],
 )
 def test_in_steps_at_the_published_batch(text, steps):
     # RECIPE of the authors: 1,281,167 images in batches of 4,096 are 312.785 steps an epoch.

@@ -125,9 +125,7 @@ def tensorflow_trajectory(numbers, steps):
         outputs = (INPUTS @ params["classifier"]["kernel"] + params["classifier"]["bias"]) * params["bn"]["scale"]
         decayed = [params["classifier"]["kernel"], params["classifier"]["bias"]]
         loss = tf.reduce_mean((outputs - TARGETS) ** 2) + WEIGHT_DECAY * tf.add_n([tf.nn.l2_loss(v) for v in decayed])
-        lr = tf.compat.v1.train.exponential_decay(
-            numbers.peak_lr, step, numbers.decay_every_steps, 0.8, staircase=True
-        )
+        lr = tf.compat.v1.train.exponential_decay(numbers.peak_lr, step, numbers.decay_every_steps, 0.8, staircase=True)
         warming = numbers.peak_lr * tf.cast(step, tf.float32) / numbers.warmup_steps
         lr = tf.where(step < numbers.warmup_steps, warming, lr)
         optimizer = tf.compat.v1.train.RMSPropOptimizer(lr, decay=0.9, momentum=0.9, epsilon=0.001)
@@ -142,7 +140,9 @@ def tensorflow_trajectory(numbers, steps):
             yield session.run((params, jax.tree.map(average.average, params)))
 
 
-@pytest.mark.parametrize(("step", "decay"), [(1, 2 / 11), (2, 0.25), (3, 4 / 13), (89_989, 0.99989999), (89_990, 0.9999)])
+@pytest.mark.parametrize(
+    ("step", "decay"), [(1, 2 / 11), (2, 0.25), (3, 4 / 13), (89_989, 0.99989999), (89_990, 0.9999)]
+)
 def test_ema_decay_warms_up(step, decay):
     # The published golden values: 0.1818, 0.25, 0.3077; the cap is reached at step 89,990.
     ema = update_ema({"x": jnp.float32(1.0)}, {"x": jnp.float32(0.0)}, jnp.int32(step), 0.9999)
