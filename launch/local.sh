@@ -7,11 +7,9 @@
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=launch/lib/bootstrap.sh
+source "$root/launch/lib/messages.sh"
 source "$root/launch/lib/bootstrap.sh"
-# shellcheck source=launch/lib/paths.sh
 source "$root/launch/lib/paths.sh"
-# shellcheck source=launch/lib/devices.sh
 source "$root/launch/lib/devices.sh"
 
 read_train_arguments "$PWD" "$root" "$@"
