@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
             "augment_semantics": "published",  # "published": to the bit, quirks included; "clean": without its quirks
             "randaugment_layers": 2,  # [main.py]
             "randaugment_magnitude": 10,  # [main.py]; published: B5 17, B7 and B8 28
+            "random_erasing": 0.0,  # share of the pictures that lose a rectangle; no published result used it
             "resize": "bicubic_tf1",  # "bicubic_tf1", "bicubic", "bicubic_antialias" or "bilinear" [preprocessing.py]
             "train_resize": "fast",  # with "bicubic_tf1": "fast" centres its samples, "exact" is TensorFlow's to the bit
             "eval_crop": "padding",  # "padding": size / (size + eval_crop_padding) of the shorter side; "fraction"; "none"
