@@ -1,5 +1,7 @@
 """The train step: on one device and on eight, and its parts against hand computations."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +38,9 @@ def test_eight_devices_take_the_step_of_one(config, batch, bn_batch):
     np.testing.assert_allclose(loss_of_eight, loss_of_one, rtol=1e-6)
     for part in ("params", "batch_stats", "ema"):  # parameters moved by exactly the gradient
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), getattr(eight, part), getattr(one, part)
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
+            getattr(eight, part),
+            getattr(one, part),
         )
 
 
@@ -46,7 +50,7 @@ def test_bn_batch_changes_the_step(config, batch):
     for bn_batch in (2, 4, 32):
         config.model.bn_batch = bn_batch
         losses.append(float(take_step(config, batch, devices=1)[1]))
-    assert min(abs(a - b) for a, b in zip(losses, losses[1:])) > 1e-3
+    assert min(abs(a - b) for a, b in itertools.pairwise(losses)) > 1e-3
 
 
 def test_a_picture_of_weight_zero_takes_no_part_in_the_loss(config, batch):
@@ -77,7 +81,9 @@ def test_loss_is_float32_and_finite_for_huge_bfloat16_logits(config, batch):
     config.model.dtype = "bfloat16"
     state, loss = take_step(config, batch, devices=1)
     assert loss.dtype == np.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats, state.ema))} == {np.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats, state.ema))} == {
+        np.dtype("float32")
+    }
 
 
 def test_a_loss_that_is_not_finite_is_remembered_with_its_step(config, batch):
