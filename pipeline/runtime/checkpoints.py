@@ -5,12 +5,14 @@ A directory that orbax did not commit is never taken for a checkpoint, and nothi
 silence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from pipeline.errors import DataError
@@ -27,6 +29,8 @@ class Checkpoints:
         self._directory = epath.Path(directory)
         self._manager = ocp.CheckpointManager(
             self._directory,
+            # Named here, so that a manager which has not saved yet can read what an earlier one did.
+            item_handlers={"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
                 # The training loop decides when to save, in epochs, so orbax must never decline.
                 save_decision_policy=_Always(),
@@ -62,34 +66,79 @@ class Checkpoints:
         """Waits until everything is on disk; raises what went wrong in the background."""
         self._manager.wait_until_finished()
 
-    def restore_newest(self, abstract_state: Any) -> tuple[Any, dict] | None:
+    def restore_newest(
+        self, abstract_state: Any, check_notes: Callable[[dict], None] = lambda notes: None
+    ) -> tuple[Any, dict] | None:
         """Returns the state and the notes of the newest checkpoint that can be read; None when there is no checkpoint.
 
-        A checkpoint that cannot be read is named, with the reason, and the one before it is taken.
+        A checkpoint that cannot be read is named, with the reason, and the one before it is taken; the unreadable one is
+        renamed to `<step>.damaged`, so that its step can be saved anew.
 
         Args:
           abstract_state: the structure, shapes, dtypes and shardings to restore to; the devices may be others than those
             that the checkpoint was saved from.
+          check_notes: is given the notes before the state is read, and raises when the run may not go on from it.
 
         Raises:
           DataError: there are checkpoints and none of them can be read.
         """
-        failures = []
+        failures = {}
         for step in reversed(self.steps()):
             try:
-                return self._restore(step, abstract_state)
+                notes = self._manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore())).notes
             except Exception as error:  # orbax and tensorstore raise whatever the damage led to
-                failures.append(f"{self._directory / str(step)}: {type(error).__name__}: {_first_line(error)}")
-                logging.error("Checkpoint cannot be read, taking the one before. %s", failures[-1])
+                failures[step] = self._failure(step, error)
+                continue
+            check_notes(notes)
+            try:
+                self._check_structure(step, abstract_state)
+                arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+                state = self._manager.restore(step, args=arguments).state
+            except Exception as error:
+                failures[step] = self._failure(step, error)
+                continue
+            self._set_aside(failures)
+            return state, notes
         if failures:
-            raise DataError("no checkpoint can be read:\n  " + "\n  ".join(failures))
+            raise DataError("no checkpoint can be read:\n  " + "\n  ".join(failures.values()))
         return None
 
-    def _restore(self, step: int, target: Any) -> tuple[Any, dict]:
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), notes=ocp.args.JsonRestore())
-        )
-        return restored.state, restored.notes
+    def _check_structure(self, step: int, abstract_state: Any) -> None:
+        """Raises when an array is missing, unknown or of another shape or dtype (orbax would cast in silence)."""
+        expected = _arrays_by_path(abstract_state)
+        found = _arrays_by_path(self._manager.item_metadata(step)["state"].tree)
+        differences = [
+            f"{path} is {found.get(path, 'missing')}, expected {expected.get(path, 'no such array')}"
+            for path in sorted(expected.keys() | found.keys())
+            if expected.get(path) != found.get(path)
+        ]
+        if differences:
+            more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+            raise DataError("; ".join(differences[:3]) + more)
+
+    def _failure(self, step: int, error: Exception) -> str:
+        reason = " ".join(str(error).split())[:400]
+        failure = f"{self._directory / str(step)} cannot be read: {type(error).__name__}: {reason}"
+        logging.error("%s. Taking the checkpoint before it.", failure)
+        return failure
+
+    def _set_aside(self, steps: Iterable[int]) -> None:
+        steps = list(steps)
+        if not steps:
+            return
+        if jax.process_index() == 0:
+            for step in steps:
+                (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
+        multihost_utils.sync_global_devices("damaged checkpoints set aside")
+        self._manager.reload()
+
+
+def _arrays_by_path(tree: Any) -> dict[str, str]:
+    """Returns "dtype[shape]" of each array by its path."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 class _Always(checkpoint_managers.SaveDecisionPolicy):
@@ -110,7 +159,3 @@ class _Landmarks(checkpoint_managers.PreservationPolicy):
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
         return [crossed(step, self._every_steps, since=before) for before, step in zip([0, *steps], steps)]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]
