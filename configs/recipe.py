@@ -21,6 +21,8 @@ def get_config() -> ConfigDict:
     config.image_size = placeholder(int)  # pixels; unset: the size that belongs to the model
     config.platform = placeholder(str)  # "tpu", "gpu" or "cpu": refuse to start on another; unset: take what is there
 
+    config.virtual_devices = placeholder(int)  # into which JAX splits a CPU it runs on, to rehearse; unset: 1, or XLA_FLAGS
+
     config.data = ConfigDict(
         {
             "name": "imagenet2012",  # a tfds dataset that `python -m pipeline.prepare` has prepared
