@@ -12,14 +12,14 @@ from configs import fashion_mnist
 
 def get_config() -> ConfigDict:
     config = fashion_mnist.get_config()
-    config.duration = "60 epochs"
+    config.duration = "30 epochs"
+    config.virtual_devices = 8
     config.batch_size = 64
     config.image_size = 16
     config.data.name = "digits"
     config.data.flip = False  # a mirrored digit is another sign
     config.model.variant = "mini0"
     config.model.bn_batch = 64
-    config.schedule.decay_every = "4 epochs"
     config.evaluation.every = "10 epochs"
     config.evaluation.batch_size = 64
     config.checkpoint.every = "5 epochs"

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=launch/lib/bootstrap.sh
+source "$root/launch/lib/messages.sh"
 source "$root/launch/lib/bootstrap.sh"
 
 bootstrap "$root"

@@ -3,17 +3,9 @@
 #
 # Owns .venv and nothing outside it. Never touches the network when .venv is complete. The invariant: .venv/requirements.txt
 # is a copy of the requirements whose installation finished, and .venv/unfinished exists while one is under way, so an
-# interrupted installation is never taken for a complete one. Needs only bash, a Python of SUPPORTED_PYTHON and pip or uv.
+# interrupted installation is never taken for a complete one. Needs lib/messages.sh, a Python of SUPPORTED_PYTHON, pip or uv.
 
 SUPPORTED_PYTHON="3.11 3.12 3.13" # what the pinned requirements have wheels for
-
-# Prints one line to standard error and ends the script with status 1.
-die() {
-  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
-  exit 1
-}
-
-note() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 
 # Usage: is_supported PYTHON. Succeeds when the command runs and is of a supported version.
 is_supported() {
@@ -49,7 +41,7 @@ explain_failure() {
 # Usage: install_requirements ROOT REQUIREMENTS. Expects the lock to be held.
 install_requirements() {
   local root=$1 requirements=$2 venv="$1/.venv" python log="$1/.venv/install.log"
-  python=$(find_python)
+  python=${MANAGED_PYTHON:-$(find_python)}
   if [[ -e "$venv/unfinished" ]] || { [[ -e "$venv" || -L "$venv" ]] && ! is_supported "$venv/bin/python"; }; then
     note "the .venv found is unfinished or unusable; building it again"
     rm -rf -- "$venv"
@@ -61,8 +53,9 @@ install_requirements() {
 
   if command -v uv >/dev/null 2>&1; then
     note "installing requirements.txt into .venv with uv (once)"
-    [[ -x "$venv/bin/python" ]] ||
-      uv venv --allow-existing --python "${python:-3.12}" "$venv" >"$log" 2>&1 || explain_failure "$log"
+    if [[ ! -x "$venv/bin/python" ]]; then
+      uv venv --allow-existing ${MANAGED_PYTHON:+--managed-python} --python "${python:-3.12}" "$venv" >"$log" 2>&1 || explain_failure "$log"
+    fi
     uv pip install --python "$venv/bin/python" -r "$requirements" >>"$log" 2>&1 || explain_failure "$log"
   else
     [[ -n $python ]] || die "needs Python ${SUPPORTED_PYTHON// /, } and found $(python3 --version 2>&1 | head -n 1 ||
@@ -85,7 +78,8 @@ is_complete() {
   [[ -x "$1/.venv/bin/python" && ! -e "$1/.venv/unfinished" ]] && cmp -s -- "$2" "$1/.venv/requirements.txt"
 }
 
-# Usage: bootstrap ROOT. Sets VENV_PYTHON. Two at once: the second waits for the first. REQUIREMENTS names another file.
+# Usage: bootstrap ROOT. Sets VENV_PYTHON. Two at once: the second waits for the first. REQUIREMENTS names another file;
+# with MANAGED_PYTHON, a version, uv fetches an interpreter of its own and the machine's is left alone.
 bootstrap() {
   local root=$1 requirements=${REQUIREMENTS:-$1/requirements.txt}
   VENV_PYTHON="$root/.venv/bin/python"

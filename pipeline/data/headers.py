@@ -7,8 +7,10 @@ The format is found in the content, never in a file name.
 import dataclasses
 import struct
 
+from pipeline.errors import DataError
 
-class DamagedPicture(ValueError):
+
+class DamagedPicture(DataError):
     """A picture that cannot be decoded; the message says why."""
 
 
@@ -42,6 +44,7 @@ class JpegFrame:
         scan_offset: Where in the file the first scan begins.
         one_scan: Whether the whole picture is in a single scan, row after row.
         unit_height: Rows of pixels that are coded together.
+        adobe: Whether Adobe's marker is there: its CMYK is stored inverted.
     """
 
     components: int
@@ -49,6 +52,7 @@ class JpegFrame:
     scan_offset: int
     one_scan: bool
     unit_height: int
+    adobe: bool
 
 
 def read_header(data: bytes) -> Header:
@@ -79,7 +83,7 @@ def read_header(data: bytes) -> Header:
 
 def _jpeg_header(data: bytes) -> Header:
     height = width = components = height_offset = unit_height = 0
-    sequential = False
+    sequential = adobe = False
     position = 2
     while True:
         position = data.find(b"\xff", position)
@@ -101,8 +105,10 @@ def _jpeg_header(data: bytes) -> Header:
             if not components:
                 raise DamagedPicture("a JPEG without a frame header")
             one_scan = sequential and data[position + 3] == components
-            frame = JpegFrame(components, height_offset, position, one_scan, unit_height)
+            frame = JpegFrame(components, height_offset, position, one_scan, unit_height, adobe)
             return Header("jpeg", height, width, frame)
+        elif marker == 0xEE:
+            adobe = adobe or data[position + 3 : position + 8] == b"Adobe"
         elif marker == 0xD9:
             raise DamagedPicture("a JPEG without a scan")
         position += 1 + length

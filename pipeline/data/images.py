@@ -34,7 +34,7 @@ def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
             counts as damaged when it is cut off; wrong bits inside it decode to wrong pixels, as in TensorFlow.
     """
     header = _checked_header(data)
-    if header.jpeg and header.jpeg.components != 4 and not apply_exif_orientation:
+    if header.jpeg and not apply_exif_orientation:
         return _decode_jpeg(data, header)
     return _decode_with_opencv(data, header, apply_exif_orientation)
 
@@ -58,7 +58,7 @@ def decode_window(
         DamagedPicture: As `decode` does.
     """
     header = _checked_header(data)
-    if header.jpeg and header.jpeg.components != 4 and not apply_exif_orientation:
+    if header.jpeg and not apply_exif_orientation:
         top, left, height, width = choose_window(header.height, header.width)
         pixels = _decode_jpeg(data, header, bottom=top + height)
     else:
@@ -91,9 +91,13 @@ def _decode_jpeg(data: bytes, header: Header, bottom: int | None = None) -> np.n
             shortened[frame.height_offset : frame.height_offset + 2] = rows.to_bytes(2, "big")
             data = bytes(shortened)
     try:
-        return simplejpeg.decode_jpeg(data, fastdct=True, strict=False)
+        if frame.components != 4:
+            return simplejpeg.decode_jpeg(data, fastdct=True, strict=False)
+        inks = simplejpeg.decode_jpeg(data, "CMYK", fastdct=True, strict=False)
     except ValueError as error:
         raise DamagedPicture(f"{header} does not decode: {error}") from error
+    light = (inks if frame.adobe else 255 - inks).astype(np.uint16)
+    return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
 
 
 def _decode_with_opencv(data: bytes, header: Header, apply_exif_orientation: bool) -> np.ndarray:

@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 
 from pipeline.data import operations
+from pipeline.errors import ConfigError
 
 SEMANTICS = ("published", "clean")
 
@@ -56,7 +57,7 @@ class Scale:
 
     def __post_init__(self):
         if self.semantics not in SEMANTICS:
-            raise ValueError(f"augmentation semantics {self.semantics!r}; expected one of {', '.join(SEMANTICS)}")
+            raise ConfigError(f"augmentation semantics {self.semantics!r}; expected one of {', '.join(SEMANTICS)}")
 
 
 def apply(name: str, image: np.ndarray, level: float, scale: Scale, rng: np.random.Generator) -> np.ndarray:

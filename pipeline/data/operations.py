@@ -15,36 +15,39 @@ import numpy as np
 
 GREY = 128  # what moves into the picture in geometric operations
 
+_STRIP_BYTES = 1 << 17
+_PAIRS_FROM_BYTES = 1 << 18
+_SUM = np.ones((1, 3), np.float32)
 _GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
 
 
 def auto_contrast(image: np.ndarray) -> np.ndarray:
     """Stretches each channel to 0..255; a channel of one grey level stays."""
-    tables = np.empty((256, 3), np.uint8)
+    return cv2.merge([_look_up(channel, _stretching_table(channel)) for channel in _split(image)])
+
+
+def _stretching_table(channel: np.ndarray) -> np.ndarray:
     levels = np.arange(256, dtype=np.float32)
-    for channel in range(3):
-        low, high, _, _ = cv2.minMaxLoc(image[..., channel])
-        if high > low:
-            scale = np.float32(255) / (np.float32(high) - np.float32(low))
-            tables[:, channel] = np.clip(levels * scale + -np.float32(low) * scale, 0, 255)
-        else:
-            tables[:, channel] = levels
-    return cv2.LUT(image, tables[None])
+    low, high, _, _ = cv2.minMaxLoc(channel)
+    if high > low:
+        scale = np.float32(255) / (np.float32(high) - np.float32(low))
+        levels = np.clip(levels * scale + -np.float32(low) * scale, 0, 255)
+    return levels.astype(np.uint8)
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
     """Equalises the histogram of each channel with Pillow's integer arithmetic."""
-    tables = np.empty((256, 3), np.uint8)
-    for channel in range(3):
-        histogram = cv2.calcHist([image], [channel], None, [256], [0, 256]).astype(np.int64).ravel()
-        step = (histogram.sum() - histogram[np.flatnonzero(histogram)[-1]]) // 255
-        if step == 0:
-            tables[:, channel] = np.arange(256)
-        else:
-            below = np.concatenate([[0], np.cumsum(histogram)[:-1] + step // 2]) // step
-            below[0] = 0
-            tables[:, channel] = np.minimum(below, 255)
-    return cv2.LUT(image, tables[None])
+    return cv2.merge([_look_up(channel, _equalizing_table(channel)) for channel in _split(image)])
+
+
+def _equalizing_table(channel: np.ndarray) -> np.ndarray:
+    histogram = cv2.calcHist([channel], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    step = (channel.size - histogram[histogram.nonzero()[0][-1]]) // 255
+    if step == 0:
+        return np.arange(256, dtype=np.uint8)
+    table = np.zeros(256, np.int64)
+    table[1:] = (np.cumsum(histogram)[:-1] + step // 2) // step
+    return np.minimum(table, 255).astype(np.uint8)
 
 
 def invert(image: np.ndarray) -> np.ndarray:
@@ -55,33 +58,37 @@ def invert(image: np.ndarray) -> np.ndarray:
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
     """Inverts the grey levels from a threshold (0 to 256) on."""
     levels = np.arange(256)
-    return cv2.LUT(image, np.where(levels < threshold, levels, 255 - levels).astype(np.uint8))
+    return _look_up(image, np.where(levels < threshold, levels, 255 - levels).astype(np.uint8))
 
 
 def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
     """Adds to the grey levels below 128, up to 255."""
     levels = np.arange(256)
-    return cv2.LUT(image, np.where(levels < 128, np.clip(levels + addition, 0, 255), levels).astype(np.uint8))
+    return _look_up(image, np.where(levels < 128, np.minimum(levels + addition, 255), levels).astype(np.uint8))
 
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
     """Keeps the highest bits (1 to 8) of each grey level."""
-    return cv2.LUT(image, (np.arange(256) >> (8 - bits) << (8 - bits)).astype(np.uint8))
+    return _look_up(image, (np.arange(256) >> (8 - bits) << (8 - bits)).astype(np.uint8))
 
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from the grey picture (factor 0) to the picture (1) and beyond."""
-    return _blend_pictures(cv2.cvtColor(to_grey(image), cv2.COLOR_GRAY2RGB), image, factor)
+    result = np.empty_like(image)
+    for rows in _strips(image):
+        grey = cv2.cvtColor(to_grey(image[rows]), cv2.COLOR_GRAY2RGB)
+        result[rows] = _blend_pictures(grey, image[rows], factor)
+    return result
 
 
 def contrast(image: np.ndarray, factor: float, mean: int) -> np.ndarray:
     """Blends from a uniform grey of level `mean` (factor 0) to the picture (1) and beyond."""
-    return cv2.LUT(image, _blend(np.full(256, mean, np.uint8), np.arange(256, dtype=np.uint8), factor))
+    return _look_up(image, _blend(np.full(256, mean, np.uint8), np.arange(256, dtype=np.uint8), factor))
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from black (factor 0) to the picture (1) and beyond."""
-    return cv2.LUT(image, _blend(np.zeros(256, np.uint8), np.arange(256, dtype=np.uint8), factor))
+    return _look_up(image, _blend(np.zeros(256, np.uint8), np.arange(256, dtype=np.uint8), factor))
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -104,7 +111,12 @@ def translate(image: np.ndarray, right: float, down: float) -> np.ndarray:
     """Moves the picture by pixels, rounded."""
     if right == down == 0:
         return image
-    return _project(image, (1, 0, -right, 0, 1, -down))
+    height, width, _ = image.shape
+    right, down = round(right), round(down)
+    moved = np.full_like(image, GREY)
+    source = image[max(0, -down) : max(0, height - down), max(0, -right) : max(0, width - right)]
+    moved[max(0, down) :, max(0, right) :][: source.shape[0], : source.shape[1]] = source
+    return moved
 
 
 def shear(image: np.ndarray, horizontal: float, vertical: float) -> np.ndarray:
@@ -128,16 +140,37 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
-    """Returns uint8 `[height, width]`: `tf.image.rgb_to_grayscale`, whose float32 sums are made in this order."""
-    red, green, blue = (cv2.LUT(channel, table) for channel, table in zip(cv2.split(image), _grey_tables()))
-    total = cv2.add(cv2.add(red, green), blue)
-    return (total * np.float32(255.5)).astype(np.uint8)
+    """Returns uint8 `[height, width]`: `tf.image.rgb_to_grayscale`, with its float32 roundings in its order."""
+    pixels = image.astype(np.float32)
+    pixels *= np.float32(1 / 255)
+    pixels.reshape(len(image), -1)[...] *= _grey_weights(image.shape[1])
+    total = cv2.transform(pixels, _SUM)
+    total *= np.float32(255.5)
+    return total.astype(np.uint8)
 
 
-@functools.cache
-def _grey_tables() -> list[np.ndarray]:
-    levels = np.arange(256, dtype=np.float32) * np.float32(1 / 255)
-    return [levels * np.float32(weight) for weight in _GREY_WEIGHTS]
+@functools.lru_cache(maxsize=8)
+def _grey_weights(width: int) -> np.ndarray:
+    return np.tile(np.array(_GREY_WEIGHTS, np.float32), width)
+
+
+def _split(image: np.ndarray) -> list[np.ndarray]:
+    return list(cv2.split(image))
+
+
+def _strips(image: np.ndarray) -> list[slice]:
+    """Returns row ranges of about `_STRIP_BYTES`, whose float32 copies stay in the processor's cache."""
+    rows = max(1, _STRIP_BYTES // (image.shape[1] * image.shape[2]))
+    return [slice(first, first + rows) for first in range(0, image.shape[0], rows)]
+
+
+def _look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Replaces each grey level by its entry in `table`, uint8 `[256]`; large pictures two bytes at a time."""
+    if image.size < _PAIRS_FROM_BYTES or image.size % 2:
+        return cv2.LUT(image, table)
+    wide = table.astype(np.uint16)
+    pairs = (wide[:, None] << 8 | wide).ravel()
+    return cv2.LUT(image.reshape(1, -1).view(np.uint16), pairs).view(np.uint8).reshape(image.shape)
 
 
 def _smooth(image: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from pipeline.data import crops, images, levels, resizing
 from pipeline.data.autoaugment import AutoAugment
+from pipeline.data.erasing import RandomErasing
 from pipeline.data.headers import DamagedPicture
 from pipeline.data.randaugment import RandAugment
 from pipeline.errors import ConfigError
@@ -34,6 +35,11 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
         ConfigError: If an option has an unknown value.
     """
     _check_choice("crop", data_config.crop, ("random_resized", "shift"))
+    smallest, largest = data_config.crop_area
+    _check_range("crop_area[1]", largest, 1e-6, 1.0)
+    _check_range("crop_area[0]", smallest, 1e-6, largest)
+    _check_range("shift_fraction", data_config.shift_fraction, 0.0, 1.0)
+    _check_range("random_erasing", data_config.random_erasing, 0.0, 1.0)
     _check_choice("train_resize", data_config.train_resize, ("fast", "exact"))
     return TrainTransform(
         evaluation=eval_transform(data_config, image_size),
@@ -43,6 +49,7 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
         flip=data_config.flip,
         exact_resize=data_config.train_resize == "exact",
         augment=augmentation(data_config),
+        erase=RandomErasing(data_config.random_erasing) if data_config.random_erasing else None,
     )
 
 
@@ -50,13 +57,15 @@ def augmentation(data_config: ConfigDict) -> AutoAugment | RandAugment | None:
     """Returns the augmentation policy of `config.data`, or None.
 
     Raises:
-        ValueError: If an option has an unknown value.
+        ConfigError: If an option has a value that cannot work.
     """
     _check_choice("augment", data_config.augment, ("none", "autoaugment_v0", "randaugment"))
     _check_choice("augment_semantics", data_config.augment_semantics, levels.SEMANTICS)
     if data_config.augment == "autoaugment_v0":
         return AutoAugment(data_config.augment_semantics)
     if data_config.augment == "randaugment":
+        _check_range("randaugment_layers", data_config.randaugment_layers, 0, 100)
+        _check_range("randaugment_magnitude", data_config.randaugment_magnitude, 0, 100)
         return RandAugment(
             data_config.randaugment_layers, data_config.randaugment_magnitude, data_config.augment_semantics
         )
@@ -74,6 +83,8 @@ def eval_transform(data_config: ConfigDict, image_size: int) -> "EvalTransform":
         ConfigError: If an option has an unknown value.
     """
     _check_choice("eval_crop", data_config.eval_crop, ("padding", "fraction", "none"))
+    _check_range("eval_crop_padding", data_config.eval_crop_padding, 0, 10_000)
+    _check_range("eval_crop_fraction", data_config.eval_crop_fraction, 1e-6, 1.0)
     _check_choice("resize", data_config.resize, resizing.METHODS)
     share = None
     if data_config.eval_crop == "padding":
@@ -132,6 +143,7 @@ class TrainTransform:
         flip: Whether to mirror half of the pictures.
         exact_resize: Whether TensorFlow 1's bicubic is followed to the bit, see `resizing.py`.
         augment: The policy, or None.
+        erase: What comes after the policy, or None.
     """
 
     evaluation: EvalTransform
@@ -141,6 +153,7 @@ class TrainTransform:
     flip: bool
     exact_resize: bool
     augment: AutoAugment | RandAugment | None
+    erase: RandomErasing | None
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Maps `{"image": bytes, "label", "record"}` to the same with uint8 `[size, size, 3]`, and `"weight"`."""
@@ -160,7 +173,9 @@ class TrainTransform:
             )
         if self.flip and rng.random() < 0.5:
             picture = cv2.flip(picture, 1)
-        return self.augment(picture, rng) if self.augment else picture
+        if self.augment:
+            picture = self.augment(picture, rng)
+        return self.erase(picture, rng) if self.erase else picture
 
     def _random_window(self, height: int, width: int, rng: np.random.Generator) -> crops.Window:
         window = crops.random_window(height, width, self.crop_area, rng)
@@ -197,3 +212,8 @@ def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndar
 def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"config.data.{key} is {value!r}; expected one of {', '.join(choices)}")
+
+
+def _check_range(key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"config.data.{key} is {value!r}; expected a number from {low:g} to {high:g}")

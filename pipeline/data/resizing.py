@@ -32,12 +32,12 @@ def resize(image: np.ndarray, size: int, method: str, truncate: bool = False) ->
     """
     height, width, channels = image.shape
     rows = _matrix(height, size, method) @ image.reshape(height, -1).astype(np.float32)
-    columns = np.ascontiguousarray(rows.reshape(size, width, channels).transpose(1, 0, 2)).reshape(width, -1)
-    result = (_matrix(width, size, method) @ columns).reshape(size, size, channels)
-    np.clip(result, 0, 255, out=result)
+    columns = cv2.transpose(rows.reshape(size, width, channels)).reshape(width, -1)
+    result = _matrix(width, size, method) @ columns
     if not truncate:
-        np.rint(result, out=result)
-    return np.ascontiguousarray(result.astype(np.uint8).transpose(1, 0, 2))
+        result += 0.5
+    np.clip(result, 0, 255, out=result)
+    return cv2.transpose(result.astype(np.uint8).reshape(size, size, channels))
 
 
 def resize_centred(image: np.ndarray, size: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from jax import lax
 
 from pipeline.model.depthwise import depthwise_conv
 from pipeline.model.normalization import GroupedBatchNorm
+from pipeline.model.pointwise import pointwise_conv
 from pipeline.model.specs import BlockSpec
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"swish": nn.swish, "relu6": nn.relu6}
@@ -68,7 +69,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", conv_kernel_init, shape).astype(self.dtype)
         images = images.astype(self.dtype)
         if self.kernel_size == 1 and self.strides == 1:
-            outputs = lax.dot_general(images, kernel[0, 0], (((3,), (0,)), ((), ())))
+            outputs = pointwise_conv(images, kernel[0, 0])
         else:
             outputs = lax.conv_general_dilated(
                 images,

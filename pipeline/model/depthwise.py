@@ -76,34 +76,96 @@ def same_padding(size: int, kernel_size: int, strides: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _pad(images: jax.Array, kernel_size: int, strides: int) -> jax.Array:
-    height, width = (same_padding(size, kernel_size, strides) for size in images.shape[1:3])
-    return jnp.pad(images, ((0, 0), height, width, (0, 0)))
-
-
-def _window(padded: jax.Array, row: int, column: int, output_shape: tuple[int, ...], strides: int) -> jax.Array:
-    """The values that kernel element (row, column) meets, in the shape of the output."""
-    batch, height, width, channels = output_shape
-    return lax.slice(
-        padded,
-        (0, row, column, 0),
-        (batch, row + (height - 1) * strides + 1, column + (width - 1) * strides + 1, channels),
-        (1, strides, strides, 1),
-    )
-
-
 def _shifted_conv(images: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
     size = kernel.shape[0]
-    batch, height, width, channels = images.shape
-    output_shape = (batch, math.ceil(height / strides), math.ceil(width / strides), channels)
-    padded = _pad(images, size, strides)
-    total = jnp.zeros(output_shape, images.dtype)
-    for row in range(size):
-        for column in range(size):
-            total += _window(padded, row, column, output_shape, strides) * kernel[row, column, 0]
-    return total
+    height, width = (math.ceil(extent / strides) for extent in images.shape[1:3])
+    padded = _pad(images, *(same_padding(extent, size, strides) for extent in images.shape[1:3]))
+    return _sum_of_products(_windows(padded, height, width, size, strides), kernel)
+
+
+def _sum_of_products(windows: list[list[jax.Array]], kernel: jax.Array) -> jax.Array:
+    return sum(window * kernel[i, j, 0] for i, row in enumerate(windows) for j, window in enumerate(row))
+
+
+def _pad(images: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> jax.Array:
+    return jnp.pad(images, ((0, 0), rows, columns, (0, 0)))
+
+
+def _windows(padded: jax.Array, height: int, width: int, size: int, strides: int) -> list[list[jax.Array]]:
+    """For each element (i, j) of a kernel, the values that it meets: [batch, height, width, channels]."""
+    rows, columns = ((extent - 1) * strides + 1 for extent in (height, width))
+    return [[padded[:, i : i + rows : strides, j : j + columns : strides] for j in range(size)] for i in range(size)]
 
 
 def _shifted_gradients(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int):
-    _, pullback = jax.vjp(functools.partial(_shifted_conv, strides=strides), images, kernel)
-    return pullback(cotangent)
+    return _images_gradient(images, kernel, cotangent, strides), _kernel_gradient(images, kernel, cotangent, strides)
+
+
+def _images_gradient(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int) -> jax.Array:
+    """The gradient of the images, by sums of shifted products with the flipped kernel.
+
+    Pixels of the padded input that are congruent modulo the stride meet the same kernel elements, so each such phase is
+    a stride-1 convolution of the cotangent, and the phases are interleaved.
+    """
+    size = kernel.shape[0]
+    batch, height, width, channels = images.shape
+    (top, bottom), (left, right) = (same_padding(extent, size, strides) for extent in (height, width))
+    phase_height, phase_width = (
+        math.ceil(extent / strides) for extent in (top + height + bottom, left + width + right)
+    )
+    phases = [
+        [
+            _phase_gradient(kernel[row::strides, column::strides], cotangent, phase_height, phase_width)
+            for column in range(strides)
+        ]
+        for row in range(strides)
+    ]
+    padded = phases[0][0]
+    if strides > 1:
+        rows = [jnp.stack(columns, axis=3) for columns in phases]  # [batch, height, width, strides, channels]
+        padded = jnp.stack(rows, axis=2).reshape(batch, phase_height * strides, phase_width * strides, channels)
+    return padded[:, top : top + height, left : left + width]
+
+
+def _phase_gradient(kernel: jax.Array, cotangent: jax.Array, height: int, width: int) -> jax.Array:
+    """The full correlation of the cotangent with a part of the kernel: [batch, height, width, channels]."""
+    rows, columns = kernel.shape[:2]
+    padded = _pad(
+        cotangent,
+        (rows - 1, height - cotangent.shape[1]),
+        (columns - 1, width - cotangent.shape[2]),
+    )
+    flipped = kernel[::-1, ::-1, 0]
+    return sum(padded[:, i : i + height, j : j + width] * flipped[i, j] for i in range(rows) for j in range(columns))
+
+
+def _kernel_gradient(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int) -> jax.Array:
+    """The gradient of the kernel, accumulated row by row of the output.
+
+    XLA:CPU walks a reduction over all but the last axis with a stride, without vector instructions. A loop whose body
+    adds one row of products to one accumulator for each kernel element reads memory in order and keeps what it reads in
+    the cache.
+    """
+    size = kernel.shape[0]
+    batch, height, width, channels = cotangent.shape
+    row_length = width * channels
+    padded = _pad(images, *(same_padding(extent, size, strides) for extent in images.shape[1:3]))
+    # Columns that meet the same kernel elements side by side, so that a window is a contiguous piece of a row.
+    phases = [padded[:, :, phase::strides] for phase in range(strides)]
+    phases = [phase.reshape(batch, padded.shape[1], -1) for phase in phases]
+    rows_of_cotangent = cotangent.reshape(batch * height, row_length)
+
+    def add_row(index, sums):
+        image, row = index // height, index % height * strides
+        products = []
+        for i in range(size):
+            inputs = [lax.dynamic_slice(phase, (image, row + i, 0), (1, 1, phase.shape[2]))[0, 0] for phase in phases]
+            for j in range(size):
+                start = j // strides * channels
+                window = inputs[j % strides][start : start + row_length]
+                products.append(window * rows_of_cotangent[index])
+        return tuple(total + product for total, product in zip(sums, products, strict=True))
+
+    zeros = tuple(jnp.zeros(row_length, cotangent.dtype) for _ in range(size * size))
+    sums = jnp.stack(lax.fori_loop(0, batch * height, add_row, zeros))
+    return sums.reshape(size, size, width, channels).sum(axis=2)[:, :, None]

@@ -55,3 +55,13 @@ def checkout(tmp_path: Path) -> Path:
     (root / "pipeline" / "train.py").write_text(RECORDING_TRAINER)
     (root / "requirements.txt").write_text(f"--no-index\n--find-links {wheels}\nfeather==1.0\n")
     return root
+
+
+@pytest.fixture
+def cloud(tmp_path: Path):
+    """A user's machine and a stand-in service; whatever a test leaves running there is ended."""
+    from cloud import Cloud
+
+    made = Cloud(tmp_path)
+    yield made
+    made.clean_up()

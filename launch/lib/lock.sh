@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# One supervisor for a run: on this machine by a file lock, between machines by an object in the run's folder.
+#
+# Owns both locks. A lock that was not renewed for six times LOCK_SECONDS belongs to nobody. Never waits for another supervisor, only for the last command of one that was killed. The invariant:
+# whoever finds a foreign name in the object lets go of everything and changes nothing.
+
+# Usage: lock_here. Takes the lock of this machine; it ends with this process and the commands it started.
+lock_here() {
+  exec 8>>"$STATE/lock"
+  if ! flock --nonblock 8; then
+    local holder
+    holder=$(cat "$STATE/supervisor" 2>/dev/null || true)
+    if [[ -n $holder ]] && kill -0 "$holder" 2>/dev/null; then
+      die "a supervisor of $NAME runs already (process $holder); watch it with: $0 logs --name $NAME"
+    fi
+    say "waiting for the last command of a supervisor that was ended"
+    flock --wait 900 8 || die "a command of an earlier supervisor of $NAME does not end; see who holds $STATE/lock"
+  fi
+  printf '%s' "$$" >"$STATE/supervisor"
+}
+
+lock_object() { printf '%s/supervisor.lock' "$WORKDIR"; }
+
+# Writes who this is: machine, process, and the time in seconds.
+write_lock_file() { printf '%s %s %s\n' "$LOCK_OWNER" "$$" "$EPOCHSECONDS" >"$STATE/lock-object"; }
+
+# Usage: lock_workdir. Takes the lock in the run's folder; that it can be written is checked by this.
+lock_workdir() {
+  local outcome=0 owner seen
+  LOCK_OWNER=$(hostname):$STATE
+  LOCK_OWNER=${LOCK_OWNER// /_}
+  write_lock_file
+  write_object "$(lock_object)" "$STATE/lock-object" new || outcome=$?
+  if ((outcome == EXISTS)); then
+    read_object "$(lock_object)" || die "cannot read $(lock_object): $(error_line)"
+    read -r owner _ seen <<<"$REPLY_TEXT" || true
+    if [[ $owner != "$LOCK_OWNER" && -z ${FORCE:-} ]] && ((EPOCHSECONDS - ${seen:-0} < 6 * LOCK_SECONDS)); then
+      die "$WORKDIR is supervised from ${owner%%:*} (seen $((EPOCHSECONDS - seen)) s ago): stop that one, or take over with --force"
+    fi
+    outcome=0
+    write_object "$(lock_object)" "$STATE/lock-object" || outcome=$?
+  fi
+  ((outcome == 0)) || die "cannot write to --workdir=$WORKDIR: $(error_line)"
+  LOCK_REFRESHED=$EPOCHSECONDS
+}
+
+# Usage: keep_lock. Renews the object now and then; ends this supervisor when another has taken over.
+keep_lock() {
+  local owner
+  ((EPOCHSECONDS - LOCK_REFRESHED < LOCK_SECONDS)) && return 0
+  read_object "$(lock_object)" || return 0 # the service does not answer: others see the same, and wait
+  read -r owner _ <<<"$REPLY_TEXT" || true
+  if [[ $owner != "$LOCK_OWNER" ]]; then
+    say "another supervisor, on ${owner%%:*}, has taken over; leaving the slice and the job to it"
+    exit 1
+  fi
+  write_lock_file
+  write_object "$(lock_object)" "$STATE/lock-object" || return 0
+  LOCK_REFRESHED=$EPOCHSECONDS
+}
+
+# Usage: unlock_workdir
+unlock_workdir() { remove_object "$(lock_object)" || true; }

@@ -1,0 +1,11 @@
+# shellcheck shell=bash
+# What the scripts tell the user, all on standard error: one line an event, standard output is for results.
+
+# Prints one line and ends the script with status 1.
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# Prints one line.
+note() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }

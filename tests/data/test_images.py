@@ -1,0 +1,144 @@
+"""Decoding: right pixels from every format, and no crash, hang or large allocation from any bytes."""
+
+import contextlib
+import io
+import pathlib
+import subprocess
+import sys
+
+import hostile_pictures
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pipeline.data import images
+from pipeline.data.headers import DamagedPicture, read_header
+
+SOUND = hostile_pictures.sound_pictures()
+TENSORFLOW_READS = [name for name in SOUND if name not in ("webp_alpha", "webp_animated", "bmp_1", "bmp_P")]
+
+
+@pytest.mark.parametrize("name", TENSORFLOW_READS)
+def test_equals_tensorflow(name):
+    expected = tf.io.decode_image(SOUND[name], channels=3, expand_animations=False).numpy()
+    decoded = images.decode(SOUND[name])
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in SOUND if not name.startswith(("jpeg", "png_16bit_grey"))])
+def test_equals_pillow(name):
+    expected = np.asarray(Image.open(io.BytesIO(SOUND[name])).convert("RGB"))
+    assert np.array_equal(images.decode(SOUND[name]), expected)
+
+
+@pytest.mark.parametrize(("name", "data"), hostile_pictures.odd_sizes().items())
+def test_one_row_or_column(name, data):
+    decoded = images.decode(data)
+    assert decoded.shape == (*read_header_size(data), 3)
+    assert np.abs(decoded.astype(int) - (200, 100, 50)).max() <= 4
+
+
+def read_header_size(data):
+    return Image.open(io.BytesIO(data)).size[::-1]
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_header_tells_the_size(name):
+    header = read_header(SOUND[name])
+    assert (header.height, header.width) == (90, 131)
+    assert name.startswith(header.format)
+
+
+@pytest.mark.parametrize("tenth", range(1, 10))
+@pytest.mark.parametrize("name", SOUND)
+def test_cut_off_files_are_damaged(name, tenth):
+    data = SOUND[name]
+    with pytest.raises(DamagedPicture):
+        images.decode(data[: len(data) * tenth // 10])
+
+
+@pytest.mark.parametrize("name", [name for name in SOUND if name.startswith("jpeg")])
+def test_a_window_has_the_pixels_of_the_whole(name):
+    whole = images.decode(SOUND[name])
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        top, left = int(rng.integers(90)), int(rng.integers(131))
+        window = top, left, 1 + int(rng.integers(90 - top)), 1 + int(rng.integers(131 - left))
+        part = images.decode_window(SOUND[name], lambda height, width, window=window: window)
+        assert np.array_equal(part, whole[top : top + window[2], left : left + window[3]])
+
+
+def test_rows_below_the_window_are_not_decoded():
+    data = bytearray(SOUND["jpeg_444"])
+    scan = read_header(bytes(data)).jpeg.scan_offset
+    middle = scan + (len(data) - scan) // 2
+    data[middle:-2] = bytes(len(data) - 2 - middle)  # all that follows is wrong
+    top = images.decode_window(bytes(data), lambda height, width: (0, 0, 16, width))
+    assert np.array_equal(top, images.decode(SOUND["jpeg_444"])[:16])
+
+
+def test_orientation_is_applied_only_on_demand():
+    """Tag 6 asks for a quarter turn clockwise."""
+    assert images.decode(SOUND["jpeg_exif"]).shape == (90, 131, 3)
+    turned = images.decode(SOUND["jpeg_exif"], apply_exif_orientation=True)
+    upright = images.decode(SOUND["jpeg_exif"])
+    assert np.abs(turned.astype(int) - np.rot90(upright, -1)).mean() < 3  # another DCT
+    part = images.decode_window(SOUND["jpeg_exif"], lambda height, width: (0, 0, height, width // 2), True)
+    assert np.array_equal(part, turned[:, :45])
+
+
+@pytest.mark.parametrize(("name", "data"), hostile_pictures.rubbish().items())
+def test_rubbish_is_damaged(name, data):
+    with pytest.raises(DamagedPicture):
+        images.decode(data)
+
+
+@pytest.mark.parametrize("name", ["jpeg_420", "jpeg_444_progressive", "png_RGB", "webp", "gif", "bmp_RGB"])
+def test_flipped_bits_never_crash(name):
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        data = bytearray(SOUND[name])
+        for position in rng.integers(len(data), size=rng.integers(1, 20)):
+            data[position] ^= 1 << int(rng.integers(8))
+        with contextlib.suppress(DamagedPicture):
+            assert images.decode(bytes(data)).shape[2] == 3
+
+
+def test_bombs_are_refused_before_memory_is_taken():
+    """In a process of its own, whose peak memory is its own."""
+    program = """
+import resource, hostile_pictures
+from pipeline.data import images
+from pipeline.data.headers import DamagedPicture
+images.decode(hostile_pictures.sound_pictures()["png_RGB"])
+bombs = hostile_pictures.bombs()
+assert len(bombs) == 12, len(bombs)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name, data in bombs.items():
+    try:
+        images.decode(data)
+    except DamagedPicture as error:
+        assert "expected 1 to" in str(error), (name, error)
+    else:
+        raise AssertionError(name)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    here = pathlib.Path(__file__).parent
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=here.parents[1],
+        env={"PYTHONPATH": f"{here}:{here.parents[1]}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 10_000, "KiB"
+
+
+def test_the_largest_progressive_jpeg_stays_under_a_gibibyte():
+    """The decoder keeps 16-bit coefficients of three components beside the pixels."""
+    assert images.MAX_PIXELS * (3 * 2 + 3) < 1 << 30

@@ -1,0 +1,39 @@
+"""Stands in for `pipeline.train`: writes down how it was started and ends as the test's plan says.
+
+The plan is a list, one entry for each time this worker is started: {"status": exit status, "say": text, "hold": wait to be
+released or stopped, "only": the workers that this is for; the others hold}.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+folder, worker = Path(os.environ["FAKE_TRAINER"]), int(os.environ["FAKE_WORKER"])
+
+
+def stop(*_) -> None:
+    print("saved a checkpoint", flush=True)
+    os._exit(75)
+
+
+signal.signal(signal.SIGTERM, stop)
+with (folder / f"starts-{worker}").open("a+") as starts:
+    given = {name: value for name, value in os.environ.items() if name.startswith("GIVEN_")}
+    line = {"argv": sys.argv[1:], "cwd": os.getcwd(), "pid": os.getpid(), "environment": given}
+    starts.write(json.dumps(line) + "\n")
+    starts.seek(0)
+    times = len(starts.readlines())
+plan = json.loads((folder / "plan.json").read_text())
+entry = plan[min(times, len(plan)) - 1]
+print(f"worker {worker}, start {times}", flush=True)
+if entry.get("hold") or worker not in entry.get("only", [worker]):
+    while not (folder / "release").exists():
+        time.sleep(0.02)
+print(entry.get("say", "done"), flush=True)
+status = entry.get("status", 0)
+if status < 0:
+    os.kill(os.getpid(), -status)
+sys.exit(status)

@@ -1,0 +1,40 @@
+"""`launch/lib/progress.py`: figures computed by hand."""
+
+import sys
+
+from cloud import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "launch" / "lib"))
+import progress
+
+EVENTS = [
+    {"event": "train", "step": 100, "images_per_second": 64.0},  # 100 steps of 32: 50 s
+    {"event": "evaluation", "step": 100, "ema_top1": 0.75, "raw_top1": 0.9},
+    {"event": "train", "step": 300, "images_per_second": 640.0},  # 200 steps of 32: 10 s
+    {"event": "evaluation", "step": 300, "ema_top1": 0.5},
+]
+
+
+def test_productive_time_counts_each_step_once():
+    assert progress.productive_seconds(EVENTS, batch_size=32) == 60.0
+
+
+def test_status_lines():
+    slices = "1000 1100 16\n2000 2050 16\n"  # 150 s and 2,400 chip-seconds
+    log = "step   200/12,000  epoch 1\nstep   300/12,000  epoch  2  left 1:02:03\n"
+    lines = progress.describe(EVENTS, log, 32, 16, start=3000.0, slices=slices, now=3050.0)
+    assert lines == [
+        "step        300 of 12,000",
+        "top-1       50.00% at the last evaluation, 75.00% at best",
+        "time left   1:02:03",
+        "chip-hours  0.9",  # (2,400 + 50 s of 16 chips) / 3,600
+        "goodput     30% of the slice's time",  # 60 s of 150 + 50
+    ]
+
+
+def test_before_the_first_step():
+    assert progress.describe([], "", 32, 16, start=0.0, slices="", now=0.0) == ["step        0", "chip-hours  0.0"]
+
+
+def test_a_line_that_is_half_written_is_left_out():
+    assert progress.read_events('{"event": "train", "step": 1}\n{"event": "tra') == [{"event": "train", "step": 1}]
