@@ -168,6 +168,7 @@ class Experiment:
             "process_index": jax.process_index(),
             "process_count": jax.process_count(),
             "workers": self.config.data.workers,
+            "max_bad_images": self.config.data.max_bad_images,
         }
 
 
