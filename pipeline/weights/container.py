@@ -35,6 +35,21 @@ class Weights:
         """Returns the arrays as the collections "params" and "batch_stats" that the model takes."""
         return traverse_util.unflatten_dict(self.arrays, sep="/")
 
+    def describe(self) -> str:
+        """Returns what they are and how pictures are prepared, on one line."""
+        metadata, preprocessing = self.metadata, self.metadata.preprocessing
+        kinds = {
+            "ema": "EMA weights with EMA BatchNorm statistics",
+            "raw": "raw weights with raw BatchNorm statistics",
+            "unstated": "weights (the file does not say whether averages)",
+        }
+        step = "" if metadata.step is None else f", step {metadata.step:,}"
+        return (
+            f"{metadata.variant}, {metadata.num_classes} classes, {kinds[metadata.kind]} of {metadata.source}{step}; "
+            f"{metadata.image_size} pixels, crop: {preprocessing.crop_rule}, resize: {preprocessing.resize}, "
+            f"mean {_rounded(preprocessing.mean_rgb)}, deviation {_rounded(preprocessing.stddev_rgb)}"
+        )
+
     def in_dialect(self, dialect: str) -> dict[str, np.ndarray]:
         """Returns the arrays under the names and in the layout of a dialect."""
         return {
@@ -56,9 +71,7 @@ class Weights:
           DataError: tensors are missing, unexpected or misshapen; it lists them.
         """
         check_arrays(metadata.table, arrays, dialect, metadata.source)
-        ours = {
-            tensor.path: tensor.from_dialect(arrays[tensor.foreign[dialect]], dialect) for tensor in metadata.table
-        }
+        ours = {tensor.path: tensor.from_dialect(arrays[tensor.foreign[dialect]], dialect) for tensor in metadata.table}
         return cls(metadata, ours)
 
     def without_background(self) -> "Weights":
@@ -100,3 +113,7 @@ def check_arrays(table: tuple[Tensor, ...], arrays: Mapping[str, np.ndarray], di
     if problems:
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise DataError(f"{where}: these tensors do not fit: {'; '.join(problems[:_LISTED])}{more}")
+
+
+def _rounded(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:.6g}" for value in values)

@@ -23,7 +23,7 @@ METADATA = "metadata.json"
 
 def is_weights(path: pathlib.Path) -> bool:
     """Says whether a folder is of this format."""
-    return (path / TENSORS).exists() or (path / METADATA).exists() and not (path / "model.safetensors").exists()
+    return (path / TENSORS).exists()
 
 
 def read(path: pathlib.Path) -> Weights:

@@ -5,10 +5,12 @@ axes. The table follows from an `Architecture` alone: no arrays, no JAX. Invaria
 so the table is a bijection.
 
 Sources. "official": tensorflow/tpu, models/official/efficientnet/efficientnet_model.py (TF1 numbers layers within a scope).
-"timm": huggingface/pytorch-image-models, timm/models/_efficientnet_builder.py. "keras": keras/src/applications/efficientnet.py.
+"timm": huggingface/pytorch-image-models, timm/models/_efficientnet_builder.py. "keras": keras/src/applications/efficientnet.py,
+and "keras_h5" what Keras 3 calls the same variables in `.weights.h5` files, where layers of one class are numbered.
 "lukemelas": lukemelas/EfficientNet-PyTorch, efficientnet_pytorch/model.py, and the packages that descend from it.
 """
 
+import collections
 import dataclasses
 import string
 from collections.abc import Iterator
@@ -18,13 +20,20 @@ import numpy as np
 from pipeline.model.specs import Architecture, BlockSpec
 
 OURS = "ours"
-DIALECTS = ("official", "timm", "keras", "lukemelas")  # the foreign ones
+DIALECTS = ("official", "timm", "keras", "keras_h5", "lukemelas")  # the foreign ones
 
 # Axes of a foreign array, as axes of ours. Ours: convolutions [height, width, in, out], depthwise [height, width, 1, channels],
 # dense [in, out].
 _TENSORFLOW_AXES = {"depthwise": (0, 1, 3, 2)}
 _TORCH_AXES = {"conv": (3, 2, 0, 1), "depthwise": (3, 2, 0, 1), "dense": (1, 0)}
-_AXES = {"ours": {}, "official": _TENSORFLOW_AXES, "keras": _TENSORFLOW_AXES, "timm": _TORCH_AXES, "lukemelas": _TORCH_AXES}
+_AXES = {
+    "ours": {},
+    "official": _TENSORFLOW_AXES,
+    "keras": _TENSORFLOW_AXES,
+    "keras_h5": _TENSORFLOW_AXES,
+    "timm": _TORCH_AXES,
+    "lukemelas": _TORCH_AXES,
+}
 
 # Our leaf: what the official code and Keras, and what both PyTorch dialects, call it.
 _BN_LEAVES = {
@@ -35,6 +44,9 @@ _BN_LEAVES = {
 }
 _KERNEL_LEAVES = {"params/kernel": ("kernel", "weight"), "params/bias": ("bias", "bias")}
 _SEPARATORS = {"official": "/", "timm": ".", "keras": "/", "lukemelas": "."}
+_KERAS_CLASSES = {
+    "conv": "conv2d", "depthwise": "depthwise_conv2d", "dense": "dense", "bn": "batch_normalization"
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +106,11 @@ class _Layer:
 
 def tensor_table(architecture: Architecture, num_classes: int) -> tuple[Tensor, ...]:
     """Returns all tensors of a network, parameters and BatchNorm statistics, from the picture to the logits."""
-    return tuple(tensor for layer in _layers(architecture, num_classes) for tensor in _tensors(layer))
+    tensors, seen = [], collections.Counter()
+    for layer in _layers(architecture, num_classes):
+        tensors += _tensors(layer, seen[layer.kind])
+        seen[layer.kind] += 1
+    return tuple(tensors)
 
 
 def official_scope(architecture: Architecture) -> str:
@@ -152,18 +168,22 @@ def _block_layers(block: BlockSpec, index: int) -> Iterator[_Layer]:
     yield layer("bn", (block.output_filters,), "project_bn", bn[1 + expands], f"bn{2 + expands}", "project_bn", "_bn2")
 
 
-def _tensors(layer: _Layer) -> Iterator[Tensor]:
+def _tensors(layer: _Layer, number: int) -> Iterator[Tensor]:
+    """Yields the tensors of the layer that is number `number` of its kind."""
     leaves = _BN_LEAVES if layer.kind == "bn" else _KERNEL_LEAVES
-    for path, (tensorflow_leaf, torch_leaf) in leaves.items():
+    keras_layer = _KERAS_CLASSES[layer.kind] + (f"_{number}" if number else "")
+    for position, (path, (tensorflow_leaf, torch_leaf)) in enumerate(leaves.items()):
         collection, leaf = path.split("/")
         is_kernel = leaf == "kernel"
         if layer.kind != "bn" and not is_kernel and not layer.bias:
             continue
         official_leaf = "depthwise_kernel" if layer.kind == "depthwise" else tensorflow_leaf
         names = {"official": official_leaf, "keras": tensorflow_leaf, "timm": torch_leaf, "lukemelas": torch_leaf}
+        foreign = {name: getattr(layer, name) + separator + names[name] for name, separator in _SEPARATORS.items()}
+        foreign["keras_h5"] = f"layers/{keras_layer}/vars/{position}"
         yield Tensor(
             path=f"{collection}/{layer.ours}/{leaf}",
             shape=layer.shape if is_kernel else layer.shape[-1:],
             kind=layer.kind if is_kernel else "vector",
-            foreign={name: getattr(layer, name) + _SEPARATORS[name] + names[name] for name in DIALECTS},
+            foreign=foreign,
         )

@@ -32,7 +32,9 @@ class RunWeights:
           ConfigError: the averages were asked for and the run kept none.
         """
         if kind == EMA and self.ema is None:
-            raise ConfigError(f"{self.raw.metadata.source} kept no moving averages: ask for the raw weights, --kind raw")
+            raise ConfigError(
+                f"{self.raw.metadata.source} kept no moving averages: ask for the raw weights, --kind raw"
+            )
         if kind == RAW or self.ema is None:
             return self.raw
         return self.ema

@@ -28,7 +28,15 @@ def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """
     try:
         arrays = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+    ) as error:
         raise DataError(f"{path} cannot be read as safetensors: {type(error).__name__}: {error}") from error
     return as_float32(arrays, path)
 

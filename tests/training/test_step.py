@@ -36,7 +36,9 @@ def test_eight_devices_take_the_step_of_one(config, batch, bn_batch):
     np.testing.assert_allclose(loss_of_eight, loss_of_one, rtol=1e-6)
     for part in ("params", "batch_stats", "ema"):  # parameters moved by exactly the gradient
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), getattr(eight, part), getattr(one, part)
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
+            getattr(eight, part),
+            getattr(one, part),
         )
 
 
@@ -77,7 +79,9 @@ def test_loss_is_float32_and_finite_for_huge_bfloat16_logits(config, batch):
     config.model.dtype = "bfloat16"
     state, loss = take_step(config, batch, devices=1)
     assert loss.dtype == np.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats, state.ema))} == {np.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats, state.ema))} == {
+        np.dtype("float32")
+    }
 
 
 def test_a_loss_that_is_not_finite_is_remembered_with_its_step(config, batch):
