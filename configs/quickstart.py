@@ -13,6 +13,7 @@ from configs import fashion_mnist
 def get_config() -> ConfigDict:
     config = fashion_mnist.get_config()
     config.duration = "30 epochs"
+    config.virtual_devices = 8
     config.batch_size = 64
     config.image_size = 16
     config.data.name = "digits"

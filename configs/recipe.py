@@ -21,6 +21,8 @@ def get_config() -> ConfigDict:
     config.image_size = placeholder(int)  # pixels; unset: the size that belongs to the model
     config.platform = placeholder(str)  # "tpu", "gpu" or "cpu": refuse to start on another; unset: take what is there
 
+    config.virtual_devices = placeholder(int)  # into which JAX splits a CPU it runs on, to rehearse; unset: 1, or XLA_FLAGS
+
     config.data = ConfigDict(
         {
             "name": "imagenet2012",  # a tfds dataset that `python -m pipeline.prepare` has prepared
@@ -35,6 +37,7 @@ def get_config() -> ConfigDict:
             "augment_semantics": "published",  # "published": to the bit, quirks included; "clean": without its quirks
             "randaugment_layers": 2,  # [main.py]
             "randaugment_magnitude": 10,  # [main.py]; published: B5 17, B7 and B8 28
+            "random_erasing": 0.0,  # share of the pictures that lose a rectangle; no published result used it
             "resize": "bicubic_tf1",  # "bicubic_tf1", "bicubic", "bicubic_antialias" or "bilinear" [preprocessing.py]
             "train_resize": "fast",  # with "bicubic_tf1": "fast" centres its samples, "exact" is TensorFlow's to the bit
             "eval_crop": "padding",  # "padding": size / (size + eval_crop_padding) of the shorter side; "fraction"; "none"

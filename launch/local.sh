@@ -3,7 +3,7 @@
 #
 # Makes .venv when it is missing or requirements.txt changed, then becomes `python -m pipeline.train`, so that Ctrl-C and
 # SIGTERM reach the trainer itself. Without --config it runs configs/quickstart.py; without --workdir it writes to
-# runs/<config>. The same command again continues the run. Without an accelerator it trains on 8 virtual CPU devices.
+# runs/<config>. The same command again continues the run.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -14,6 +14,6 @@ source "$root/launch/lib/devices.sh"
 
 read_train_arguments "$PWD" "$root" "$@"
 bootstrap "$root"
-use_virtual_devices 8
+prepare_cpu_devices
 cd -- "$root"
 exec "$VENV_PYTHON" -m pipeline.train "${TRAIN_ARGUMENTS[@]}"

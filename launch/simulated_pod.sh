@@ -31,7 +31,7 @@ read_train_arguments "$PWD" "$root" "$@"
 bootstrap "$root"
 unset XLA_FLAGS
 export JAX_PLATFORMS=cpu
-use_virtual_devices "$devices"
+prepare_cpu_devices "$devices"
 workdir=${TRAIN_ARGUMENTS[1]#--workdir=}
 logs="$workdir/logs"
 [[ $workdir != *://* ]] || logs="$root/runs/logs"

@@ -20,6 +20,7 @@ _PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Number of this pro
 def main() -> None:
     config = command.checked(_CONFIG.value)
     workdir = command.absolute_workdir(_WORKDIR.value)
+    distributed.split_cpu(config.virtual_devices)
     distributed.initialize(_COORDINATOR_ADDRESS.value, _PROCESS_COUNT.value, _PROCESS_INDEX.value)
 
     from pipeline.training.loop import train  # after `initialize`, so that nothing can have touched a device before

@@ -24,6 +24,7 @@ call_gcloud() {
   ((status == 0)) && return 0
   case $status in
     124 | 137) ERROR_TEXT="gcloud gave no answer in $seconds seconds" ;;
+    *) [[ -n $ERROR_TEXT ]] || ERROR_TEXT="gcloud ended with status $status" ;;
   esac
   outcome_of_error "$status" "$ERROR_TEXT"
 }
@@ -45,7 +46,7 @@ outcome_of_error() {
 error_line() {
   local line
   line=$(grep -m 1 -E 'ERROR|error|denied|answer' <<<"$ERROR_TEXT" || tail -n 1 <<<"$ERROR_TEXT")
-  printf '%s' "${line:-gcloud failed without a word}"
+  printf '%s' "$line"
 }
 
 # Usage: call_tpu SECONDS GROUP VERB argument … A call about this run's slice.

@@ -1,10 +1,8 @@
 # shellcheck shell=bash
 # One supervisor for a run: on this machine by a file lock, between machines by an object in the run's folder.
 #
-# Owns both locks. Never waits for another supervisor, only for the last command of one that was killed. The invariant:
+# Owns both locks. A lock that was not renewed for six times LOCK_SECONDS belongs to nobody. Never waits for another supervisor, only for the last command of one that was killed. The invariant:
 # whoever finds a foreign name in the object lets go of everything and changes nothing.
-
-readonly LOCK_REFRESH_SECONDS=300 LOCK_STALE_SECONDS=1800
 
 # Usage: lock_here. Takes the lock of this machine; it ends with this process and the commands it started.
 lock_here() {
@@ -36,7 +34,7 @@ lock_workdir() {
   if ((outcome == EXISTS)); then
     read_object "$(lock_object)" || die "cannot read $(lock_object): $(error_line)"
     read -r owner _ seen <<<"$REPLY_TEXT" || true
-    if [[ $owner != "$LOCK_OWNER" && -z ${FORCE:-} ]] && ((EPOCHSECONDS - ${seen:-0} < LOCK_STALE_SECONDS)); then
+    if [[ $owner != "$LOCK_OWNER" && -z ${FORCE:-} ]] && ((EPOCHSECONDS - ${seen:-0} < 6 * LOCK_SECONDS)); then
       die "$WORKDIR is supervised from ${owner%%:*} (seen $((EPOCHSECONDS - seen)) s ago): stop that one, or take over with --force"
     fi
     outcome=0
@@ -49,7 +47,7 @@ lock_workdir() {
 # Usage: keep_lock. Renews the object now and then; ends this supervisor when another has taken over.
 keep_lock() {
   local owner
-  ((EPOCHSECONDS - LOCK_REFRESHED < LOCK_REFRESH_SECONDS)) && return 0
+  ((EPOCHSECONDS - LOCK_REFRESHED < LOCK_SECONDS)) && return 0
   read_object "$(lock_object)" || return 0 # the service does not answer: others see the same, and wait
   read -r owner _ <<<"$REPLY_TEXT" || true
   if [[ $owner != "$LOCK_OWNER" ]]; then

@@ -5,7 +5,7 @@
 # (CLOUDSDK_…), pod.env, the configuration's own config.launch.
 
 readonly SETTINGS=(PROJECT ZONE BUCKET NETWORK SERVICE_ACCOUNT POLL_SECONDS GRACE_SECONDS STOP_SECONDS PROVISION_SECONDS
-  STALL_SECONDS CALL_SECONDS LONG_CALL_SECONDS MAX_REQUESTS)
+  STALL_SECONDS CALL_SECONDS LONG_CALL_SECONDS LOCK_SECONDS MAX_REQUESTS)
 
 # Sets every setting to its default.
 reset_options() {
@@ -19,6 +19,7 @@ reset_options() {
   STALL_SECONDS=7200   # without a line in the log before the job is ended and started again
   CALL_SECONDS=300     # for one call of gcloud
   LONG_CALL_SECONDS=1800 # for an upload, a set-up, a deletion
+  LOCK_SECONDS=300     # between two renewals of the lock in the run's folder
   MAX_REQUESTS=6       # refusals or failures of the slice in a row
 }
 

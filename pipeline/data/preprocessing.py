@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from pipeline.data import crops, images, levels, resizing
 from pipeline.data.autoaugment import AutoAugment
+from pipeline.data.erasing import RandomErasing
 from pipeline.data.headers import DamagedPicture
 from pipeline.data.randaugment import RandAugment
 from pipeline.errors import ConfigError
@@ -38,6 +39,7 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
     _check_range("crop_area[1]", largest, 1e-6, 1.0)
     _check_range("crop_area[0]", smallest, 1e-6, largest)
     _check_range("shift_fraction", data_config.shift_fraction, 0.0, 1.0)
+    _check_range("random_erasing", data_config.random_erasing, 0.0, 1.0)
     _check_choice("train_resize", data_config.train_resize, ("fast", "exact"))
     return TrainTransform(
         evaluation=eval_transform(data_config, image_size),
@@ -47,6 +49,7 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
         flip=data_config.flip,
         exact_resize=data_config.train_resize == "exact",
         augment=augmentation(data_config),
+        erase=RandomErasing(data_config.random_erasing) if data_config.random_erasing else None,
     )
 
 
@@ -140,6 +143,7 @@ class TrainTransform:
         flip: Whether to mirror half of the pictures.
         exact_resize: Whether TensorFlow 1's bicubic is followed to the bit, see `resizing.py`.
         augment: The policy, or None.
+        erase: What comes after the policy, or None.
     """
 
     evaluation: EvalTransform
@@ -149,6 +153,7 @@ class TrainTransform:
     flip: bool
     exact_resize: bool
     augment: AutoAugment | RandAugment | None
+    erase: RandomErasing | None
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Maps `{"image": bytes, "label", "record"}` to the same with uint8 `[size, size, 3]`, and `"weight"`."""
@@ -168,7 +173,9 @@ class TrainTransform:
             )
         if self.flip and rng.random() < 0.5:
             picture = cv2.flip(picture, 1)
-        return self.augment(picture, rng) if self.augment else picture
+        if self.augment:
+            picture = self.augment(picture, rng)
+        return self.erase(picture, rng) if self.erase else picture
 
     def _random_window(self, height: int, width: int, rng: np.random.Generator) -> crops.Window:
         window = crops.random_window(height, width, self.crop_area, rng)

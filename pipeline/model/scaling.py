@@ -52,10 +52,10 @@ LITE0 = Baseline(
 MINI = Baseline(
     family="mini",
     stages=(
-        StageSpec(1, 3, 1, 1, 16),
-        StageSpec(2, 3, 2, 4, 24),
+        StageSpec(1, 3, 2, 1, 16),
+        StageSpec(2, 3, 1, 4, 24),
         StageSpec(2, 3, 2, 4, 48),
-        StageSpec(2, 3, 2, 4, 80),
+        StageSpec(2, 3, 2, 4, 96),
     ),
     stem_filters=16,
     stem_strides=1,

@@ -49,6 +49,12 @@ def initialize(
     _forward_interrupt()
 
 
+def split_cpu(devices: int | None) -> None:
+    """Has JAX, where it runs on the CPU, see several devices there, unless XLA_FLAGS says how many."""
+    if devices is not None and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
 def check_platform(expected: str | None) -> None:
     """Refuses to run on another kind of device than the configuration names.
 

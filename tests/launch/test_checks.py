@@ -1,5 +1,7 @@
 """What `launch/tpu_pod.sh up` refuses before anything costs money, and what it knows of the accelerators."""
 
+import os
+import pty
 import subprocess
 
 import pytest
@@ -115,6 +117,18 @@ def test_what_is_not_allowed(cloud, call, text, said):
 
 def test_nobody_to_confirm_the_cost(cloud):
     assert "give --yes" in refused(cloud, *RUN[:-1])
+
+
+@pytest.mark.parametrize(("answer", "asked_for"), [(b"n\n", 0), (b"y\n", 1)])
+def test_the_cost_is_confirmed_on_a_terminal(cloud, answer, asked_for):
+    ours, theirs = pty.openpty()
+    os.write(ours, answer)
+    command = [str(cloud.checkout / "launch" / "tpu_pod.sh"), *RUN[:-1]]
+    result = subprocess.run(
+        command, cwd=cloud.checkout, env=cloud.environment, stdin=theirs, capture_output=True, text=True
+    )
+    assert "16 chip-hours an hour, about 32.00 US dollars" in result.stderr  # 16 chips at 2 dollars
+    assert sum("create" in call for call in cloud.calls()) == asked_for
 
 
 def test_the_slice_of_the_configuration_is_the_default(cloud):

@@ -149,6 +149,15 @@ def test_requests_that_always_fail_end_the_run(cloud):
     assert cloud.created() == 4
 
 
+def test_a_slice_that_stays_half_made_is_made_again(cloud):
+    cloud.write_settings(PROVISION_SECONDS="1")
+    cloud.set_scenario(lifecycles=[["PROVISIONING"] * 200, ["ACTIVE"]])
+    status, output = cloud.run(*RUN)
+    assert status == 0, output
+    assert "it has been PROVISIONING" in output
+    assert cloud.created() == 2
+
+
 QUOTA = "RESOURCE_EXHAUSTED: Quota limit 'TPUV3sPodPerProjectPerZoneForTPUAPI' has been exceeded. Limit: 0 in zone."
 
 
@@ -303,6 +312,15 @@ def test_a_silent_job_is_ended_and_started_again(cloud):
     assert started(cloud) == [2, 2, 2, 2]
 
 
+def test_workers_that_outlive_the_others_are_ended(cloud):
+    cloud.write_settings(GRACE_SECONDS="0")
+    cloud.plan({"only": [0, 2, 3]}, {})
+    status, output = cloud.run(*RUN)
+    assert status == 0, output
+    assert "1 workers have not ended with the others" in output
+    assert started(cloud) == [2, 2, 2, 2]
+
+
 # Supervisors that end, and more than one of them.
 
 
@@ -369,6 +387,20 @@ def test_two_supervisors_on_two_machines(cloud):
         cloud.release()
         assert first.wait(60) == 0
     assert started(cloud) == [1, 1, 1, 1]
+
+
+def test_a_supervisor_on_another_machine_takes_over_when_told_to(cloud):
+    cloud.write_settings(LOCK_SECONDS="0")
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as first:
+        wait_until(lambda: all(started(cloud)), first)
+        with running(cloud.start(*RUN, "--force", POD_RECORDS=str(cloud.folder / "another machine"))) as second:
+            assert first.wait(60) == 1
+            assert "has taken over" in cloud.output()
+            cloud.release()
+            assert second.wait(60) == 0, cloud.output()
+    assert started(cloud) == [1, 1, 1, 1]
+    assert nothing_left(cloud)
 
 
 # The other commands.

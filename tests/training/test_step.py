@@ -1,5 +1,7 @@
 """The train step: on one device and on eight, and its parts against hand computations."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +50,7 @@ def test_bn_batch_changes_the_step(config, batch):
     for bn_batch in (2, 4, 32):
         config.model.bn_batch = bn_batch
         losses.append(float(take_step(config, batch, devices=1)[1]))
-    assert min(abs(a - b) for a, b in zip(losses, losses[1:])) > 1e-3
+    assert min(abs(a - b) for a, b in itertools.pairwise(losses)) > 1e-3
 
 
 def test_a_picture_of_weight_zero_takes_no_part_in_the_loss(config, batch):

@@ -4,8 +4,10 @@ Owns what becomes of a preparation that was begun, interrupted or finished befor
 with a check of every record (`checking`), without which it does not count as finished.
 """
 
+import os
 import pathlib
 import re
+import tempfile
 from collections.abc import Callable
 
 from etils import epath
@@ -25,9 +27,23 @@ def prepare_digits(data_dir: str | None = None) -> epath.Path:
 
 
 def ensure_digits(data_dir: str | None = None) -> None:
-    """Prepares the digits if they are not there: the quickstart's data, and the only ones that training prepares."""
-    if not (_directory(data_dir, digits.NAME) / sources.CONTENTS_FILE).exists():
+    """Prepares the digits if they are not there: the quickstart's data, and the only ones that training prepares.
+
+    Several processes may do this at the same time: each prepares its own copy, and one of the copies is kept.
+    """
+    directory = _directory(data_dir, digits.NAME)
+    if (directory / sources.CONTENTS_FILE).exists():
+        return
+    if "://" in os.fspath(directory) or directory.exists():
         prepare_digits(data_dir)
+        return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix="incomplete.") as copy:
+        try:
+            os.rename(prepare_digits(copy), directory)
+        except OSError:
+            if not (directory / sources.CONTENTS_FILE).exists():
+                raise
 
 
 def prepare_fake_imagenet(train_examples: int, data_dir: str | None = None) -> epath.Path:

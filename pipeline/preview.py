@@ -1,0 +1,60 @@
+"""Draws pictures before and after augmentation into one PNG file, to look at.
+
+python -m pipeline.preview --config configs/b0.py --out all_operations.png
+python -m pipeline.preview --config configs/b0.py --op Rotate --out rotate.png       (several pictures, levels 0 to 10)
+python -m pipeline.preview --config configs/b0.py --op train --out training.png      (what the model gets to see)
+
+Pictures are the first ones of the config's training split, or the files named with --picture.
+"""
+
+import pathlib
+
+import cv2
+from absl import flags
+from ml_collections import ConfigDict
+
+from pipeline import command
+from pipeline.data import contact_sheet
+from pipeline.data.sources import open_source
+from pipeline.errors import ConfigError, DataError
+from pipeline.model.scaling import architecture
+
+_CONFIG = command.define_config()
+_OP = flags.DEFINE_enum(
+    "op",
+    "all",
+    contact_sheet.CASES,
+    "One operation; all of them; or the whole training preprocessing.",
+)
+_OUT = flags.DEFINE_string("out", None, "The PNG file to write.")
+_PICTURE = flags.DEFINE_multi_string("picture", [], "A picture file to use instead of the dataset; may be repeated.")
+
+_ROWS = 6  # pictures with --op
+
+
+def main() -> None:
+    config = command.checked(_CONFIG.value)
+    if not _OUT.value or not _OUT.value.endswith(".png"):
+        raise ConfigError(f"--out={_OUT.value}: name the file to write, ending in .png")
+    image_size = config.image_size or architecture(config.model.variant).resolution
+    sheet = contact_sheet.sheet(config.data, image_size, _OP.value, _files(config))
+    try:
+        pathlib.Path(_OUT.value).write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1])
+    except OSError as error:
+        raise ConfigError(f"--out={_OUT.value}: {error.strerror}") from error
+    print(f"Wrote {_OUT.value}")
+
+
+def _files(config: ConfigDict) -> list[bytes]:
+    if _PICTURE.value:
+        try:
+            return [pathlib.Path(path).read_bytes() for path in _PICTURE.value]
+        except OSError as error:
+            raise DataError(f"--picture={error.filename}: {error.strerror}") from error
+
+    source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
+    return [source[index]["image"] for index in range(min(_ROWS, len(source)))]
+
+
+if __name__ == "__main__":
+    command.run(main)
