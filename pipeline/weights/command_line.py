@@ -45,6 +45,15 @@ def open_weights(path: str | None = None) -> Weights:
     return opening.open_weights(path or location(), wishes())
 
 
+def open_all_weights() -> dict[str, Weights]:
+    """Opens what --weights or --workdir name; of a run both the averages and the raw weights, unless --kind chooses.
+
+    Returns:
+      Weights by kind.
+    """
+    return {weights.metadata.kind: weights for weights in opening.open_all_weights(location(), wishes())}
+
+
 def location() -> str:
     """Returns where the weights are; raises `ConfigError` unless one of --weights and --workdir is given."""
     given = [value for value in (_WEIGHTS.value, _WORKDIR.value) if value]

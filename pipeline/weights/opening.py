@@ -7,6 +7,7 @@ takes weights – export, evaluate, predict, convert, fine-tuning – opens them
 import dataclasses
 import pathlib
 
+from absl import logging
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError
@@ -70,6 +71,14 @@ def open_weights(location: str, wishes: Wishes = Wishes()) -> Weights:
     return _fulfil(found, wishes)
 
 
+def open_all_weights(location: str, wishes: Wishes = Wishes()) -> list[Weights]:
+    """Reads weights of any kind; of a run both the averages and the raw weights, unless a kind is wished for."""
+    if not runs.is_run(location) or wishes.kind is not None:
+        return [open_weights(location, wishes)]
+    found = runs.read(location, wishes.checkpoint)
+    return [_fulfil(weights, wishes) for weights in (found.ema, found.raw) if weights is not None]
+
+
 def _read_foreign(path: pathlib.Path, location: str, kind: str | None) -> ForeignWeights:
     if not epath.Path(location).exists() and official.find_checkpoint(path) is None:
         raise DataError(f"{location} does not exist")
@@ -110,6 +119,8 @@ def _fulfil(weights: Weights, wishes: Wishes) -> Weights:
     if wishes.preprocessing is not None:
         changes["preprocessing"] = PUBLISHED[wishes.preprocessing]
     if wishes.image_size is not None:
+        if wishes.image_size != metadata.image_size:
+            logging.warning("These weights are for %d pixels, not %d.", metadata.image_size, wishes.image_size)
         changes["image_size"] = wishes.image_size
     if wishes.class_names is not None:
         changes["class_names"] = wishes.class_names
