@@ -33,14 +33,19 @@ def define_workdir() -> flags.FlagHolder[str]:
     )
 
 
-def run(command: Callable[[], None], arguments: list[str] | None = None) -> NoReturn:
-    """Parses the command line, runs the command and exits with 0 or the error's code (`pipeline/errors.py`)."""
+def run(command: Callable[..., None], arguments: list[str] | None = None, *, takes_paths: bool = False) -> NoReturn:
+    """Parses the command line, runs the command and exits with 0 or the error's code (`pipeline/errors.py`).
+
+    With `takes_paths` the command is given the list of what the command line has besides flags.
+    """
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     python_logging.getLogger().setLevel(python_logging.WARNING)
     try:
-        _parse(sys.argv if arguments is None else arguments)
-        command()
+        paths = _parse(sys.argv if arguments is None else arguments)
+        if paths and not takes_paths:
+            raise ConfigError(f"unexpected argument {paths[0]!r}. `--help` lists the flags")
+        command(paths) if takes_paths else command()
     except EXPECTED as error:
         print(f"{'Stopped' if isinstance(error, Preempted) else 'Error'}: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
@@ -90,16 +95,16 @@ def absolute_workdir(workdir: str | None) -> str:
     return workdir
 
 
-def _parse(arguments: list[str]) -> None:
+def _parse(arguments: list[str]) -> list[str]:
+    """Reads the flags and returns what is left."""
+    flags.FLAGS.set_gnu_getopt()  # flags may come after paths
     try:
-        rest = flags.FLAGS(arguments)
+        return flags.FLAGS(arguments)[1:]
     except flags.Error as error:
         raise ConfigError(f"{error}. `--help` lists the flags") from error
     except (AttributeError, KeyError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
         # ml_collections runs the user's file while it parses: whatever that raises is about the configuration.
         raise ConfigError(f"--config: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    if len(rest) > 1:
-        raise ConfigError(f"unexpected argument {rest[1]!r}. `--help` lists the flags")
 
 
 def _leaf_types(config: ConfigDict, prefix: str = "") -> dict[str, type]:

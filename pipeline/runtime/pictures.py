@@ -1,4 +1,6 @@
-"""Pictures of a run for people: the first training batch as the model sees it, and the curves at the end."""
+"""Pictures of a run for people: the first training batch as the model sees it, and the curves and confusions at the end."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -43,6 +45,30 @@ def write_curves(path: str, events: list[dict]) -> None:
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
         axes.legend()
+    _write_canvas(path, canvas)
+
+
+def write_confusion(path: str, counts: np.ndarray, class_names: Sequence[str]) -> None:
+    """Writes counts of (label, prediction) pairs, `[classes, classes]`, as a PNG; a row's colours are shares of its label.
+
+    Names are written where they can be read, for up to 40 classes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues"), label="share of the label's examples")
+    axes.set(xlabel="prediction", ylabel="label")
+    if class_names and len(class_names) <= 40:
+        axes.set_xticks(range(len(class_names)), class_names, rotation=90)
+        axes.set_yticks(range(len(class_names)), class_names)
+    _write_canvas(path, canvas)
+
+
+def _write_canvas(path: str, canvas) -> None:
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     _write_bytes(path, cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())

@@ -5,7 +5,7 @@ Every key does, unless it is listed here: a key that is added to the recipe is g
 
 from typing import Any
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError
 
 # Where, how often, on what: these change what a run costs or tells, not a bit of its state.
 HARMLESS = (
@@ -57,10 +57,10 @@ def check_same_data(saved: str, current: str, workdir: str) -> None:
     """Refuses to continue a run on data that have changed since: fingerprints as `pipeline.data.sources` makes them.
 
     Raises:
-      DataError: the fingerprints differ.
+      ConfigError: the fingerprints differ.
     """
     if saved != current:
-        raise DataError(
+        raise ConfigError(
             f"the training data are not those that {workdir} was started on (fingerprint {saved}, now {current}). Prepare the "
             "same data, or continue all the same with --config.resume_changed=True"
         )

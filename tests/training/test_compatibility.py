@@ -3,7 +3,7 @@ import json
 import pytest
 
 from configs import recipe
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError
 from pipeline.training.compatibility import check_same_data, check_unchanged
 
 
@@ -61,5 +61,5 @@ def test_a_longer_run_changes_a_cosine_schedule():
 
 def test_other_data_are_refused():
     check_same_data("0123", "0123", "runs/b0")
-    with pytest.raises(DataError, match="0123, now 4567"):
+    with pytest.raises(ConfigError, match="0123, now 4567"):
         check_same_data("0123", "4567", "runs/b0")

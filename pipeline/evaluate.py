@@ -1,0 +1,48 @@
+"""Measures the exact accuracy of weights on a dataset, on the devices of this machine.
+
+python -m pipeline.evaluate --weights DIRECTORY --config configs/b0.py [--config.data.data_dir=… --out FOLDER]
+python -m pipeline.evaluate --workdir RUN --config configs/b0.py       (the moving averages and the raw weights of a run)
+
+The configuration names the dataset; size, crop and normalisation come with the weights. The result is printed as JSON. With
+--config.evaluation.confusion=True it has the accuracy of each class, and a picture of the confusion matrix goes to --out.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from pipeline import command
+from pipeline.errors import ConfigError
+from pipeline.weights import command_line
+
+_CONFIG = command.define_config()
+_OUT = flags.DEFINE_string(
+    "out", None, "A folder for evaluation.json and confusion matrices; default: none is written."
+)
+
+
+def main() -> None:
+    config = command.checked(_CONFIG.value)
+    if config.evaluation.confusion and not _OUT.value:
+        raise ConfigError("--out is missing: name a folder for the picture of the confusion matrix")
+    weights = command_line.open_all_weights()
+
+    from pipeline.runtime import distributed, pictures
+    from pipeline.training.scoring import score
+
+    distributed.check_platform(config.platform)
+    result, confusion = score(config, weights)
+    text = json.dumps(result, indent=1, ensure_ascii=False)
+    if _OUT.value:
+        folder = pathlib.Path(_OUT.value)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "evaluation.json").write_text(text + "\n")
+        for name, matrix in confusion.items():
+            class_names = next(iter(weights.values())).metadata.class_names
+            pictures.write_confusion(str(folder / f"confusion_{name}.png"), matrix, class_names)
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    command.run(main)

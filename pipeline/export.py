@@ -1,0 +1,45 @@
+"""Exports trained weights in the format that the next tool reads.
+
+python -m pipeline.export --workdir RUN --format timm,onnx --out DIRECTORY
+python -m pipeline.export --weights DIRECTORY --format savedmodel --out DIRECTORY
+
+Formats: weights (our own folder), timm, keras, savedmodel, tflite, stablehlo, onnx, official. Each appears in a folder of its
+name below --out, after it was opened by its own runtime and gave the logits of the trained network on real pictures.
+"""
+
+import pathlib
+
+from absl import flags, logging
+
+from pipeline import command
+from pipeline.weights import command_line
+
+_FORMATS = flags.DEFINE_list("format", None, "One or several formats, separated by commas.")
+_OUT = command_line.define_out()
+_PICTURES = flags.DEFINE_multi_string(
+    "picture",
+    None,
+    "A picture file to compare on and to calibrate int8 with; may be repeated. Default: two photographs.",
+)
+
+
+def main() -> None:
+    from pipeline.weights import exporting, photographs
+
+    formats, out = list(dict.fromkeys(_FORMATS.value or [])), command_line.out(_OUT.value)
+    exporting.check_formats(formats)
+    weights = command_line.open_weights()
+    logging.info("Exporting %s", weights.describe())
+    if _PICTURES.value:
+        pictures = photographs.prepare(photographs.read_pictures(_PICTURES.value), weights.metadata, _PICTURES.value)
+        calibration = pictures
+    else:
+        pictures = photographs.prepare(photographs.photographs(), weights.metadata, photographs.PHOTOGRAPHS)
+        calibration = photographs.calibration_windows(weights.metadata.image_size)
+    for name in formats:
+        for difference in exporting.export(weights, name, pathlib.Path(out, name), pictures, calibration):
+            logging.info("%s/%s", pathlib.Path(out, name), difference)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,131 @@
+"""The exact accuracy of weights on a dataset, with what belongs to the weights: network, size, crop and normalisation.
+
+The configuration says where the pictures are and how large a batch is, and nothing else. The step is the one that training
+evaluates with, so a run and its exported weights are measured alike.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from pipeline.errors import ConfigError
+from pipeline.model.inputs import normalize
+from pipeline.training.evaluation import evaluate
+from pipeline.training.experiment import Experiment
+from pipeline.training.step import Batch
+from pipeline.weights.container import Weights
+from pipeline.weights.metadata import Metadata
+
+
+def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Evaluates weights on `config.data.eval_split`.
+
+    Args:
+      config: A configuration with the structure of `configs/recipe.py`.
+      weights: Of one network and one preprocessing, by name, such as "ema" and "raw".
+
+    Returns:
+      The result as JSON, and with `config.evaluation.confusion` for each name the counts of (label, prediction) pairs, int64
+      `[classes, classes]`; without it nothing.
+
+    Raises:
+      ConfigError: the classes of the dataset are not those of the weights.
+      DataError: the dataset is missing or damaged.
+    """
+    metadata = next(iter(weights.values())).metadata
+    experiment = Experiment.from_config(configure(config, metadata))
+    _check_classes(metadata, experiment)
+    put = functools.partial(jax.device_put, device=experiment.replicated)
+    variables = {name: put(found.variables()) for name, found in weights.items()}
+    counts: dict[str, jax.Array] = {}
+    batches = experiment.eval_batches()
+    if config.evaluation.confusion:
+        batches = _counting(experiment, variables, batches, counts)
+    results = evaluate(experiment.eval_step, variables, batches, experiment.replicated)
+    confusion = {name: np.asarray(value, np.int64) for name, value in counts.items()}
+    for name, matrix in confusion.items():
+        results[name]["per_class"] = _per_class(matrix, metadata)
+    examples = next(iter(results.values()))["examples"]
+    return {
+        "source": metadata.source,
+        "step": metadata.step,
+        "variant": metadata.variant,
+        "dataset": experiment.eval_source.name,
+        "split": config.data.eval_split,
+        "damaged": len(experiment.eval_source) - examples,
+        "image_size": metadata.image_size,
+        "dtype": config.model.dtype,
+        **dataclasses.asdict(metadata.preprocessing),
+        "evaluation": results,
+    }, confusion
+
+
+def configure(config: ConfigDict, metadata: Metadata) -> ConfigDict:
+    """Returns the configuration with the network, the size and the preprocessing of weights."""
+    config = config.copy_and_resolve_references()
+    config.image_size = metadata.image_size
+    config.model.variant = metadata.variant
+    config.model.bn_epsilon = metadata.bn_epsilon
+    for field in dataclasses.fields(metadata.preprocessing):
+        config.data[field.name] = getattr(metadata.preprocessing, field.name)
+    return config
+
+
+def _check_classes(metadata: Metadata, experiment: Experiment) -> None:
+    source = experiment.eval_source
+    if source.num_classes != metadata.num_classes:
+        hint = "; pipeline.convert --drop_background leaves out the background" if metadata.num_classes == 1001 else ""
+        raise ConfigError(
+            f"{metadata.source} has {metadata.num_classes} classes and {source.name} has {source.num_classes}{hint}"
+        )
+    ours, theirs = metadata.class_names, tuple(source.class_names)
+    if ours and ours != theirs and set(ours) == set(theirs):
+        label = next(label for label, (one, other) in enumerate(zip(ours, theirs)) if one != other)
+        raise ConfigError(
+            f"the classes of {source.name} are in another order than those of {metadata.source}: class {label} is "
+            f"{theirs[label]!r} there and {ours[label]!r} here"
+        )
+    if ours and ours != theirs:
+        logging.warning("The classes of %s and of the weights have different names; labels are compared.", source.name)
+
+
+def _counting(
+    experiment: Experiment, variables: dict[str, dict], batches: Iterable[Batch], counts: dict[str, jax.Array]
+) -> Iterator[Batch]:
+    """Passes batches on and counts (label, prediction) pairs of those that went by."""
+    config, classes = experiment.config, experiment.hyperparameters.num_classes
+
+    def count(variables: dict, batch: Batch, counted: jax.Array) -> jax.Array:
+        dtype = jnp.dtype(config.model.dtype)
+        images = normalize(batch["image"], config.data.mean_rgb, config.data.stddev_rgb, dtype)
+        predictions = experiment.model.apply(variables, images, train=False).argmax(axis=-1)
+        return counted.at[batch["label"], predictions].add((batch["weight"] > 0).astype(jnp.int32))
+
+    step = jax.jit(count, donate_argnums=2, out_shardings=experiment.replicated)
+    for name in variables:
+        counts[name] = jax.device_put(jnp.zeros((classes, classes), jnp.int32), experiment.replicated)
+    for batch in batches:
+        for name in variables:
+            counts[name] = step(variables[name], batch, counts[name])
+        yield batch
+
+
+def _per_class(matrix: np.ndarray, metadata: Metadata) -> list[dict[str, Any]]:
+    """Returns for each class its name, how many examples it has, and the share that was recognised."""
+    examples = matrix.sum(axis=1)
+    return [
+        {
+            "label": label,
+            "name": metadata.name_of(label),
+            "examples": int(count),
+            "top1": float(matrix[label, label] / count) if count else None,
+        }
+        for label, count in enumerate(examples)
+    ]

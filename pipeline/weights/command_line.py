@@ -1,0 +1,87 @@
+"""Flags that the commands share which take weights: where they are, and what the user says of them."""
+
+import importlib.resources
+import pathlib
+
+from absl import flags
+
+from pipeline.errors import ConfigError
+from pipeline.weights import opening
+from pipeline.weights.container import Weights
+
+_WEIGHTS = flags.DEFINE_string("weights", None, "Weights of any kind: a folder, a checkpoint, a file, or a run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The directory of a run whose weights to take.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "newest", "Of a run: newest, best, or a step.")
+_KIND = flags.DEFINE_string("kind", None, "ema or raw. Default: the moving averages, where there are any.")
+_VARIANT = flags.DEFINE_string("variant", None, "The network that the weights have to be of, such as b0.")
+_PREPROCESSING = flags.DEFINE_string(
+    "preprocessing", None, "imagenet, advprop or lite, in place of what comes with the weights."
+)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels, in place of the size that comes with the weights.")
+_CLASS_NAMES = flags.DEFINE_string(
+    "class_names", None, "A file with one name on each line, or imagenet for its 1000 classes."
+)
+
+
+def define_out() -> flags.FlagHolder[str]:
+    """Defines `--out DIRECTORY`."""
+    return flags.DEFINE_string("out", None, "The folder to write; it may not hold anything yet.")
+
+
+def out(folder: str | None) -> str:
+    """Returns the value of `--out`; raises `ConfigError` without one."""
+    if not folder:
+        raise ConfigError("--out is missing: name the folder to write")
+    return folder
+
+
+def open_weights(path: str | None = None) -> Weights:
+    """Opens `path`, or what --weights or --workdir name.
+
+    Raises:
+      ConfigError: none or both are given.
+      DataError: see `opening.open_weights`.
+    """
+    return opening.open_weights(path or location(), wishes())
+
+
+def open_all_weights() -> dict[str, Weights]:
+    """Opens what --weights or --workdir name; of a run both the averages and the raw weights, unless --kind chooses.
+
+    Returns:
+      Weights by kind.
+    """
+    return {weights.metadata.kind: weights for weights in opening.open_all_weights(location(), wishes())}
+
+
+def location() -> str:
+    """Returns where the weights are; raises `ConfigError` unless one of --weights and --workdir is given."""
+    given = [value for value in (_WEIGHTS.value, _WORKDIR.value) if value]
+    if len(given) != 1:
+        raise ConfigError("name the weights with one of --weights and --workdir")
+    return given[0]
+
+
+def wishes() -> opening.Wishes:
+    """Returns what the flags say of the weights."""
+    return opening.Wishes(
+        kind=_KIND.value,
+        checkpoint=_CHECKPOINT.value,
+        variant=_VARIANT.value,
+        preprocessing=_PREPROCESSING.value,
+        image_size=_IMAGE_SIZE.value,
+        class_names=_read_class_names(_CLASS_NAMES.value),
+    )
+
+
+def _read_class_names(name: str | None) -> tuple[str, ...] | None:
+    if name is None:
+        return None
+    try:
+        if name == "imagenet":
+            text = (importlib.resources.files("pipeline.weights") / "imagenet_class_names.txt").read_text()
+        else:
+            text = pathlib.Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--class_names={name} cannot be read: {error}") from error
+    return tuple(text.splitlines())

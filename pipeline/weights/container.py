@@ -1,0 +1,119 @@
+"""Weights in memory: the arrays of one network under our names, together with their metadata.
+
+Every reader returns a `Weights`, every writer takes one. Invariant: a `Weights` that exists is complete: exactly the tensors
+of its network, each float32, of the right shape and finite. Arrays are never changed in place.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.weights.metadata import Metadata
+from pipeline.weights.names import OURS, Tensor
+
+_LISTED = 12  # tensors that one error names
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A network's numbers: `arrays` maps the paths of `Metadata.table` to float32 arrays."""
+
+    metadata: Metadata
+    arrays: dict[str, np.ndarray]
+
+    def __post_init__(self):
+        check_arrays(self.metadata.table, self.arrays, OURS, self.metadata.source)
+        for path, array in self.arrays.items():
+            if not np.isfinite(array).all():
+                raise DataError(f"{self.metadata.source}: {path} holds values that are not finite numbers")
+
+    def variables(self) -> dict[str, dict]:
+        """Returns the arrays as the collections "params" and "batch_stats" that the model takes."""
+        return traverse_util.unflatten_dict(self.arrays, sep="/")
+
+    def describe(self) -> str:
+        """Returns what they are and how pictures are prepared, on one line."""
+        metadata, preprocessing = self.metadata, self.metadata.preprocessing
+        kinds = {
+            "ema": "EMA weights with EMA BatchNorm statistics",
+            "raw": "raw weights with raw BatchNorm statistics",
+            "unstated": "weights (the file does not say whether averages)",
+        }
+        step = "" if metadata.step is None else f", step {metadata.step:,}"
+        return (
+            f"{metadata.variant}, {metadata.num_classes} classes, {kinds[metadata.kind]} of {metadata.source}{step}; "
+            f"{metadata.image_size} pixels, crop: {preprocessing.crop_rule}, resize: {preprocessing.resize}, "
+            f"mean {_rounded(preprocessing.mean_rgb)}, deviation {_rounded(preprocessing.stddev_rgb)}"
+        )
+
+    def in_dialect(self, dialect: str) -> dict[str, np.ndarray]:
+        """Returns the arrays under the names and in the layout of a dialect."""
+        return {
+            tensor.foreign[dialect]: tensor.to_dialect(self.arrays[tensor.path], dialect)
+            for tensor in self.metadata.table
+        }
+
+    @classmethod
+    def from_variables(cls, metadata: Metadata, variables: Mapping[str, Any]) -> "Weights":
+        """Takes the collections "params" and "batch_stats"; raises `DataError` when they do not fit the metadata."""
+        flat = traverse_util.flatten_dict(variables, sep="/")
+        return cls(metadata, {path: np.asarray(array) for path, array in flat.items()})
+
+    @classmethod
+    def from_dialect(cls, metadata: Metadata, arrays: Mapping[str, np.ndarray], dialect: str) -> "Weights":
+        """Takes arrays under the names and in the layout of a dialect.
+
+        Raises:
+          DataError: tensors are missing, unexpected or misshapen; it lists them.
+        """
+        check_arrays(metadata.table, arrays, dialect, metadata.source)
+        ours = {tensor.path: tensor.from_dialect(arrays[tensor.foreign[dialect]], dialect) for tensor in metadata.table}
+        return cls(metadata, ours)
+
+    def without_background(self) -> "Weights":
+        """Returns the weights without output 0, which 1001-class networks of the authors call the background.
+
+        Raises:
+          ConfigError: there are not 1001 classes.
+        """
+        if self.metadata.num_classes != 1001:
+            raise ConfigError(f"{self.metadata.source} has {self.metadata.num_classes} classes, no background to drop")
+        arrays = dict(self.arrays)
+        for tensor in self.metadata.table:
+            if tensor.is_classifier:
+                arrays[tensor.path] = np.ascontiguousarray(arrays[tensor.path][..., 1:])
+        names = self.metadata.class_names[1:]
+        return Weights(dataclasses.replace(self.metadata, num_classes=1000, class_names=names), arrays)
+
+
+def check_arrays(table: tuple[Tensor, ...], arrays: Mapping[str, np.ndarray], dialect: str, where: str) -> None:
+    """Compares names, shapes and dtypes with what a network has.
+
+    Args:
+      table: The network's tensors.
+      arrays: What was found.
+      dialect: Whose names and layouts the arrays have.
+      where: It was found; for the error.
+
+    Raises:
+      DataError: one error that lists everything missing, unexpected, misshapen or not float32.
+    """
+    expected = {tensor.name_in(dialect): tensor.shape_in(dialect) for tensor in table}
+    problems = [f"{name} {shape} is missing" for name, shape in expected.items() if name not in arrays]
+    problems += [f"{name} is unexpected" for name in arrays if name not in expected]
+    for name, shape in expected.items():
+        if name in arrays and tuple(arrays[name].shape) != shape:
+            problems.append(f"{name} has the shape {tuple(arrays[name].shape)}, not {shape}")
+        elif name in arrays and arrays[name].dtype != np.float32:
+            problems.append(f"{name} is {arrays[name].dtype}, not float32")
+    if problems:
+        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise DataError(f"{where}: these tensors do not fit: {'; '.join(problems[:_LISTED])}{more}")
+
+
+def _rounded(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:.6g}" for value in values)

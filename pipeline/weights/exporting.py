@@ -1,0 +1,176 @@
+"""Exports: every format with its writer, its runtime, and how far it may differ from the network that was trained.
+
+An export is written into a temporary folder, opened there by the runtime of its format, and compared on real pictures; only
+then does it appear under its name. Nothing is written when a runtime is missing, and nothing half.
+"""
+
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.weights import (
+    directory,
+    keras_network,
+    official,
+    onnx_graph,
+    opening,
+    savedmodel,
+    stablehlo,
+    tflite,
+    timm,
+    timm_runtime,
+)
+from pipeline.weights.container import Weights
+from pipeline.weights.forward import Forward, make_forward
+
+EXACT, HALF = 1e-4, 2e-2  # the largest difference of logits, relative to the largest logit
+_KERAS_FILE = "model.keras"
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format.
+
+    Attributes:
+      write: Writes weights into a folder; the pictures are for calibration.
+      open: Yields what was written, each with its name, its forward pass and its tolerance; None measures only.
+      modules: What Python has to be able to import.
+    """
+
+    write: Callable[[Weights, pathlib.Path, np.ndarray], None]
+    open: Callable[[pathlib.Path], Iterator[tuple[str, Forward, float | None]]]
+    modules: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How an exported file differs from the trained network.
+
+    Attributes:
+      name: Of the file.
+      relative: The largest difference of logits, divided by the largest logit.
+      same_class: The share of pictures with the same most probable class.
+      limit: What `relative` may be; None where only measured.
+    """
+
+    name: str
+    relative: float
+    same_class: float
+    limit: float | None
+
+    def __str__(self) -> str:
+        limit = "quantised: no limit" if self.limit is None else f"limit {self.limit:g}"
+        return f"{self.name}: largest difference {self.relative:.2g} of the largest logit ({limit}), " + (
+            f"same class for {self.same_class:.0%} of the pictures"
+        )
+
+
+def export(weights: Weights, name: str, folder: pathlib.Path, pictures: np.ndarray, calibration: np.ndarray):
+    """Writes one format and compares it.
+
+    Args:
+      weights: What to export.
+      name: A key of `FORMATS`.
+      folder: Where it appears.
+      pictures: Uint8 `[pictures, size, size, 3]`, to compare on.
+      calibration: The same, for quantisation.
+
+    Returns:
+      A list of `Difference`, one for each file.
+
+    Raises:
+      ConfigError: the format has no such network, or `folder` is not empty.
+      TrainingError: what was written computes something else; nothing is left of it.
+    """
+    expected = make_forward(weights)(pictures)
+    differences = []
+    with directory.appearing(folder) as temporary:
+        FORMATS[name].write(weights, temporary, calibration)
+        directory.write_metadata(weights.metadata, temporary)
+        for file, forward, limit in FORMATS[name].open(temporary):
+            difference = compare(file, expected, forward(pictures), limit)
+            if limit is not None and not difference.relative <= limit:
+                raise TrainingError(f"{name} was not exported, because it computes something else. {difference}")
+            differences.append(difference)
+    return differences
+
+
+def compare(name: str, expected: np.ndarray, found: np.ndarray, limit: float | None) -> Difference:
+    """Compares logits `[pictures, classes]`; what is not finite is infinitely different."""
+    relative = np.abs(found - expected).max() / np.abs(expected).max()
+    return Difference(
+        name=name,
+        relative=float(relative) if np.isfinite(relative) else float("inf"),
+        same_class=float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1))),
+        limit=limit,
+    )
+
+
+def check_formats(names: Sequence[str]) -> None:
+    """Refuses unknown formats and those whose runtime is missing, before anything is written.
+
+    Raises:
+      ConfigError: with what there is, or what to install.
+    """
+    if not names:
+        raise ConfigError(f"--format is missing: name one or several of {', '.join(FORMATS)}")
+    for name in names:
+        if name not in FORMATS:
+            raise ConfigError(f"--format={name} is none of {', '.join(FORMATS)}")
+        missing = [module for module in FORMATS[name].modules if importlib.util.find_spec(module) is None]
+        if missing:
+            raise ConfigError(
+                f"--format={name} needs the Python package(s) {', '.join(missing)}: pip install -r requirements.txt"
+            )
+        if name == "timm":
+            timm_runtime.check()
+
+
+def _reopened(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float]]:
+    """Opens what this project reads itself: the comparison is of what comes back, through the same network."""
+    yield folder.name, make_forward(opening.open_weights(str(folder))), EXACT
+
+
+def _write_keras(weights: Weights, folder: pathlib.Path, calibration: np.ndarray) -> None:
+    del calibration
+    keras_network.build_keras(weights).save(folder / _KERAS_FILE)
+
+
+def _open_keras(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float]]:
+    import keras
+
+    model = keras.saving.load_model(folder / _KERAS_FILE, compile=False)
+    yield _KERAS_FILE, lambda images: model.predict(images.astype(np.float32), verbose=0), EXACT
+
+
+def _open_tflite(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float | None]]:
+    limits = {tflite.FLOAT32: EXACT, tflite.FLOAT16: HALF, tflite.DYNAMIC_INT8: None, tflite.CALIBRATED_INT8: None}
+    for name, limit in limits.items():
+        yield name, tflite.load(folder / name), limit
+
+
+def _opens(file: str, load: Callable[[pathlib.Path], Forward]) -> Callable:
+    def opened(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float]]:
+        yield file, load(folder), EXACT
+
+    return opened
+
+
+def _plain(write: Callable[[Weights, pathlib.Path], None]) -> Callable:
+    return lambda weights, folder, calibration: write(weights, folder)
+
+
+FORMATS = {
+    "weights": Format(_plain(directory.write), _reopened),
+    "timm": Format(_plain(timm.write), _opens(timm.TENSORS, timm_runtime.load)),
+    "keras": Format(_write_keras, _open_keras, ("tensorflow", "keras")),
+    "savedmodel": Format(_plain(savedmodel.write), _opens("saved_model.pb", savedmodel.load), ("tensorflow", "keras")),
+    "tflite": Format(tflite.write, _open_tflite, ("tensorflow", "keras")),
+    "stablehlo": Format(_plain(stablehlo.write), _opens(stablehlo.MODEL, stablehlo.load)),
+    "onnx": Format(_plain(onnx_graph.write), _opens(onnx_graph.MODEL, onnx_graph.load), ("onnx", "onnxruntime")),
+    "official": Format(_plain(official.write), _reopened, ("tensorflow",)),
+}

@@ -1,0 +1,43 @@
+"""The forward pass that exports are measured against: the training code's own network, in float32."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pipeline.model.efficientnet import EfficientNet
+from pipeline.model.inputs import normalize
+from pipeline.model.scaling import architecture
+from pipeline.weights.container import Weights
+from pipeline.weights.metadata import Metadata
+
+Forward = Callable[[np.ndarray], np.ndarray]  # uint8 [batch, height, width, 3] to float32 logits [batch, num_classes]
+
+
+def build_network(metadata: Metadata) -> EfficientNet:
+    """Builds the network of weights, to compute in float32."""
+    return EfficientNet(architecture(metadata.variant), metadata.num_classes, bn_epsilon=metadata.bn_epsilon)
+
+
+def logits_function(weights: Weights) -> Callable[[jax.Array], jax.Array]:
+    """Returns the traceable function from uint8 pictures `[batch, height, width, 3]` to logits, the weights inside."""
+    network, preprocessing = build_network(weights.metadata), weights.metadata.preprocessing
+    variables = weights.variables()
+
+    def logits(images: jax.Array) -> jax.Array:
+        normalized = normalize(images, preprocessing.mean_rgb, preprocessing.stddev_rgb, jnp.float32)
+        return network.apply(variables, normalized, train=False)
+
+    return logits
+
+
+def make_forward(weights: Weights) -> Forward:
+    """Returns the compiled forward pass; its products are not rounded to fewer bits on any device."""
+    compiled = jax.jit(logits_function(weights))
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        with jax.default_matmul_precision("highest"):
+            return np.asarray(compiled(images))
+
+    return forward

@@ -1,0 +1,104 @@
+"""The network as a Keras model of stock layers, on raw pixels 0 to 255, for any picture size.
+
+It has the layer names of `keras.applications`, so weights go both ways, but pads with SAME on the actual size where that one
+pads for the size it was built for, and so is right at odd sizes too. Keras, SavedModel and TFLite exports are made from it.
+"""
+
+import os
+
+import numpy as np
+
+from pipeline.errors import ConfigError
+from pipeline.model.scaling import architecture
+from pipeline.weights.assembly import assemble
+from pipeline.weights.container import Weights
+
+
+def build_keras(weights: Weights, image_size: int | None = None):
+    """Builds the model `[batch, height, width, 3]` pixels -> logits `[batch, classes]`, and fills it.
+
+    Args:
+      weights: Of any variant.
+      image_size: A fixed height and width; without it they are free.
+
+    Returns:
+      A `keras.Model`.
+
+    Raises:
+      ConfigError: Keras was told to use another backend than TensorFlow, whose formats these are.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError(f"Keras uses {keras.backend.backend()}: this format needs KERAS_BACKEND=tensorflow")
+    keras.backend.clear_session()  # so that layers without a name of their own are numbered from the start
+    pixels = keras.Input((image_size, image_size, 3), name="pixels")
+    network = architecture(weights.metadata.variant)
+    logits = assemble(network, _KerasLayers(keras, weights, network.activation), pixels)
+    model = keras.Model(pixels, logits, name=f"efficientnet_{network.name}")
+    arrays = weights.in_dialect("keras")
+    for variable in model.weights:
+        if variable.path in arrays:
+            variable.assign(arrays.pop(variable.path))
+    if arrays:
+        raise ValueError(f"the Keras model has no {', '.join(arrays)}")
+    return model
+
+
+class _KerasLayers:
+    """Makes Keras layers; see `assembly.Builder`."""
+
+    def __init__(self, keras, weights: Weights, activation: str):
+        self._keras = keras
+        self._layers = keras.layers
+        self._metadata = weights.metadata
+        self._tensors = {tensor.path: tensor for tensor in weights.metadata.table}
+        self._activation = {"swish": keras.activations.swish, "relu6": keras.activations.relu6}[activation]
+
+    def normalize(self, pixels):
+        scaled = self._layers.Rescaling(1 / 255, name="rescaling")(pixels)
+        layer = self._layers.Normalization(name="normalization")
+        normalized = layer(scaled)
+        preprocessing = self._metadata.preprocessing
+        layer.adapt_mean.assign(np.divide(preprocessing.mean_rgb, 255))
+        layer.adapt_variance.assign(np.square(np.divide(preprocessing.stddev_rgb, 255)))
+        layer.finalize_state()
+        return normalized
+
+    def conv(self, x, layer, strides=1, depthwise=False):
+        kernel, bias = self._tensors[f"params/{layer}/kernel"], f"params/{layer}/bias" in self._tensors
+        options = {"strides": strides, "padding": "same", "use_bias": bias, "name": self._name(layer)}
+        if depthwise:
+            return self._layers.DepthwiseConv2D(kernel.shape[0], **options)(x)
+        return self._layers.Conv2D(kernel.shape[-1], kernel.shape[0], **options)(x)
+
+    def batch_norm(self, x, layer):
+        return self._layers.BatchNormalization(
+            epsilon=self._metadata.bn_epsilon, name=self._name(layer, "params/{}/scale")
+        )(x)
+
+    def activation(self, x, layer):
+        return self._layers.Activation(self._activation, name=f"{self._plain(layer)}_activation")(x)
+
+    def gate(self, x, gate, layer):
+        gate = self._layers.Activation("sigmoid", name=f"{self._plain(layer)}_sigmoid")(gate)
+        return self._layers.Multiply(name=f"{self._plain(layer)}_excite")([x, gate])
+
+    def mean(self, x, layer):
+        return self._layers.GlobalAveragePooling2D(keepdims=True, name=self._plain(layer))(x)
+
+    def add(self, x, y, layer):
+        return self._layers.Add(name=f"{self._plain(layer)}_add")([x, y])
+
+    def classify(self, features, layer):
+        flat = self._layers.Flatten(name="flatten")(features)
+        dropout = architecture(self._metadata.variant).dropout_rate
+        flat = self._layers.Dropout(dropout, name="top_dropout")(flat)
+        return self._layers.Dense(self._metadata.num_classes, name=self._name(layer))(flat)
+
+    def _name(self, layer: str, path: str = "params/{}/kernel") -> str:
+        return self._tensors[path.format(layer)].foreign["keras"].split("/")[0]
+
+    def _plain(self, layer: str) -> str:
+        return layer.replace("/", "_")

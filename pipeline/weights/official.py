@@ -1,0 +1,113 @@
+"""The authors' TensorFlow checkpoints: read with all their habits, and written with their names.
+
+A checkpoint has raw variables, their averages ("…/ExponentialMovingAverage", BatchNorm statistics included), or both, and may
+have optimizer slots besides; older and LARS-trained ones say `batch_normalization` for `tpu_batch_normalization`. Averages
+and raw variables are never mixed: a set is complete or refused.
+"""
+
+import pathlib
+import re
+
+import numpy as np
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.model.scaling import architecture
+from pipeline.weights.container import Weights
+from pipeline.weights.identification import ForeignWeights
+from pipeline.weights.metadata import EMA, RAW
+from pipeline.weights.names import official_scope
+from pipeline.weights.tensor_files import as_float32
+
+CHECKPOINT = "model.ckpt"
+_AVERAGE = "/ExponentialMovingAverage"
+_OPTIMIZER = re.compile(r"/(RMSProp|Momentum|LARSOptimizer|Adam)(_\d+)?$")
+_BATCH_NORM = re.compile(r"/batch_normalization(?=[_/])")
+
+
+def find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
+    """Returns the prefix of a checkpoint: `path` itself, the one its `.index` file belongs to, or the newest in a folder."""
+    if path.with_name(path.name + ".index").exists():
+        return path
+    if path.suffix == ".index" and path.exists():
+        return path.with_suffix("")
+    if (path / "checkpoint").is_file():
+        stated = re.search(r'^model_checkpoint_path: "(.+)"', (path / "checkpoint").read_text(errors="replace"), re.M)
+        named = path / pathlib.Path(stated[1]).name if stated else None
+        if named is not None and named.with_name(named.name + ".index").exists():
+            return named
+    indices = sorted(path.glob("*.index")) if path.is_dir() else []
+    return indices[0].with_suffix("") if len(indices) == 1 else None
+
+
+def read(prefix: pathlib.Path, kind: str | None = None) -> ForeignWeights:
+    """Reads a checkpoint.
+
+    Args:
+      prefix: What its file names begin with.
+      kind: "ema" or "raw"; by default the averages where there are any.
+
+    Raises:
+      ConfigError: `kind` is not in the checkpoint.
+      DataError: it is damaged, or holds variables of several networks.
+    """
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        names = list(reader.get_variable_to_shape_map())
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise DataError(f"{prefix} cannot be read as a TensorFlow checkpoint: {_first_line(error)}") from error
+    model_names = [name for name in names if "/" in name and not _OPTIMIZER.search(name)]
+    averages = {name.removesuffix(_AVERAGE): name for name in model_names if name.endswith(_AVERAGE)}
+    raw = {name: name for name in model_names if not name.endswith(_AVERAGE)}
+    chosen = {EMA: averages, RAW: raw}[kind or (EMA if averages else RAW)]
+    if not chosen:
+        raise ConfigError(f"{prefix} holds no {kind or RAW} variables")
+    scopes = {name.split("/", 1)[0] for name in chosen}
+    if len(scopes) > 1:
+        raise DataError(f"{prefix} holds variables of several networks: {', '.join(sorted(scopes))}")
+    try:
+        arrays = {_canonical(name): np.asarray(reader.get_tensor(stored)) for name, stored in chosen.items()}
+    except (tf.errors.OpError, ValueError, RuntimeError, MemoryError) as error:
+        raise DataError(f"{prefix} is damaged: {_first_line(error)}") from error
+    return ForeignWeights(
+        arrays=as_float32(arrays, prefix),
+        dialect="official",
+        source=str(prefix),
+        kind=EMA if chosen is averages else RAW,
+    )
+
+
+def write(weights: Weights, folder: pathlib.Path) -> None:
+    """Writes `model.ckpt` and the `checkpoint` file that points to it; averages get the names of averages.
+
+    Raises:
+      ConfigError: the authors' code has no such network.
+    """
+    import tensorflow as tf
+
+    network = architecture(weights.metadata.variant)
+    if network.family == "mini":
+        raise ConfigError(f"the authors' code has no network {network.name}: the official format is for B0 to Lite4")
+    suffix = _AVERAGE if weights.metadata.kind == EMA else ""
+    arrays = {
+        f"{official_scope(network)}/{name}{suffix}": array for name, array in weights.in_dialect("official").items()
+    }
+    if weights.metadata.step is not None:
+        arrays["global_step"] = np.int64(weights.metadata.step)
+    tf.raw_ops.SaveV2(
+        prefix=str(folder / CHECKPOINT),
+        tensor_names=list(arrays),
+        shape_and_slices=[""] * len(arrays),
+        tensors=list(arrays.values()),
+    )
+    (folder / "checkpoint").write_text(f'model_checkpoint_path: "{CHECKPOINT}"\n')
+
+
+def _canonical(name: str) -> str:
+    """Takes the model's scope away and gives BatchNorm its name of the table."""
+    return _BATCH_NORM.sub("/tpu_batch_normalization", name.split("/", 1)[1])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:300]

@@ -1,0 +1,130 @@
+"""Opens weights of any kind: a run, our folder, the authors' checkpoint, timm's, PyTorch's or Keras's file.
+
+The kind is found from what is there, and a path that is none of them is one error that lists what is read. Everything that
+takes weights – export, evaluate, predict, convert, fine-tuning – opens them here.
+"""
+
+import dataclasses
+import pathlib
+
+from absl import logging
+from etils import epath
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.weights import directory, keras_files, official, runs, timm
+from pipeline.weights.container import Weights
+from pipeline.weights.identification import PUBLISHED, ForeignWeights
+from pipeline.weights.metadata import EMA, RAW
+from pipeline.weights.tensor_files import read_tensors
+from pipeline.weights.torch_files import read_state_dict
+
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wishes:
+    """What the user says of weights, where the file does not; None leaves it to the file.
+
+    Attributes:
+      kind: "ema" or "raw", where there are both.
+      checkpoint: Of a run: "newest", "best" or a step.
+      variant: The network that it has to be.
+      preprocessing: A key of `identification.PUBLISHED`.
+      image_size: In pixels.
+      class_names: One for each class.
+    """
+
+    kind: str | None = None
+    checkpoint: str = runs.NEWEST
+    variant: str | None = None
+    preprocessing: str | None = None
+    image_size: int | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        if self.kind not in (None, EMA, RAW):
+            raise ConfigError(f"--kind={self.kind} is neither ema nor raw")
+        if self.preprocessing not in (None, *PUBLISHED):
+            raise ConfigError(f"--preprocessing={self.preprocessing} is none of {', '.join(PUBLISHED)}")
+
+
+def open_weights(location: str, wishes: Wishes = Wishes()) -> Weights:
+    """Reads weights of any kind.
+
+    Args:
+      location: A folder, file or checkpoint prefix; a run may be `gs://…`.
+      wishes: See `Wishes`.
+
+    Raises:
+      ConfigError: a wish that these weights cannot fulfil.
+      DataError: there is nothing that can be read, or it is damaged or of another network; nothing in it is ever run.
+    """
+    path = pathlib.Path(location)
+    if runs.is_run(location):
+        found = runs.read(location, wishes.checkpoint).choose(wishes.kind)
+    elif path.is_dir() and directory.is_weights(path):
+        found = directory.read(path)
+    else:
+        foreign = _read_foreign(path, location, wishes.kind)
+        found = dataclasses.replace(foreign, variant=wishes.variant or foreign.variant).identified()
+        found = _metadata_beside(path, found)
+    return _fulfil(found, wishes)
+
+
+def open_all_weights(location: str, wishes: Wishes = Wishes()) -> list[Weights]:
+    """Reads weights of any kind; of a run both the averages and the raw weights, unless a kind is wished for."""
+    if not runs.is_run(location) or wishes.kind is not None:
+        return [open_weights(location, wishes)]
+    found = runs.read(location, wishes.checkpoint)
+    return [_fulfil(weights, wishes) for weights in (found.ema, found.raw) if weights is not None]
+
+
+def _read_foreign(path: pathlib.Path, location: str, kind: str | None) -> ForeignWeights:
+    if not epath.Path(location).exists() and official.find_checkpoint(path) is None:
+        raise DataError(f"{location} does not exist")
+    if path.is_dir() and (path / timm.TENSORS).exists():
+        return timm.read_folder(path)
+    if prefix := official.find_checkpoint(path):
+        return official.read(prefix, kind)
+    if path.suffix in keras_files.SUFFIXES:
+        return keras_files.read(path)
+    if path.suffix == ".safetensors":
+        return timm.from_state_dict(read_tensors(path), location)
+    if path.suffix in _TORCH_SUFFIXES:
+        return timm.from_state_dict(read_state_dict(path), location)
+    suffixes = " ".join((*keras_files.SUFFIXES, ".safetensors", *_TORCH_SUFFIXES))
+    raise DataError(
+        f"{location} holds no weights that are known here: a run of pipeline.train, a folder of pipeline.export or "
+        f"pipeline.convert, a TensorFlow checkpoint, or a file {suffixes}"
+    )
+
+
+def _metadata_beside(path: pathlib.Path, found: Weights) -> Weights:
+    """Takes the metadata that an export left beside its file, when they are of the same network."""
+    beside = (path if path.is_dir() else path.parent) / directory.METADATA
+    if not beside.exists():
+        return found
+    metadata = directory.read_metadata(beside)
+    same = (metadata.variant, metadata.num_classes) == (found.metadata.variant, found.metadata.num_classes)
+    return dataclasses.replace(found, metadata=metadata) if same else found
+
+
+def _fulfil(weights: Weights, wishes: Wishes) -> Weights:
+    metadata = weights.metadata
+    if wishes.variant not in (None, metadata.variant):
+        raise ConfigError(f"{metadata.source} holds {metadata.variant}, not {wishes.variant}")
+    if wishes.kind not in (None, metadata.kind):
+        raise ConfigError(f"{metadata.source} holds {metadata.kind} weights, not {wishes.kind}")
+    changes = {}
+    if wishes.preprocessing is not None:
+        changes["preprocessing"] = PUBLISHED[wishes.preprocessing]
+    if wishes.image_size is not None:
+        if wishes.image_size != metadata.image_size:
+            logging.warning("These weights are for %d pixels, not %d.", metadata.image_size, wishes.image_size)
+        changes["image_size"] = wishes.image_size
+    if wishes.class_names is not None:
+        changes["class_names"] = wishes.class_names
+    try:
+        return dataclasses.replace(weights, metadata=dataclasses.replace(metadata, **changes))
+    except DataError as error:
+        raise ConfigError(f"{metadata.source}: {error}") from error

@@ -1,0 +1,63 @@
+"""Pictures to compare on: two photographs that come with scikit-learn, or the user's own.
+
+Differences between a network and its export hide in noise and show in photographs, so these are what exports are measured on
+and, where the user has none better, calibrated with.
+"""
+
+import importlib.resources
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.data.headers import DamagedPicture
+from pipeline.data.images import decode
+from pipeline.data.resizing import resize
+from pipeline.errors import DataError
+from pipeline.weights.metadata import Metadata
+
+PHOTOGRAPHS = ("china.jpg", "flower.jpg")
+_WINDOWS = 32  # of the photographs, for calibration
+
+
+def prepare(pictures: Sequence[bytes], metadata: Metadata, names: Sequence[str]) -> np.ndarray:
+    """Prepares picture files as evaluation does: uint8 `[pictures, size, size, 3]`.
+
+    Raises:
+      DataError: a picture is damaged; the error has its name.
+    """
+    transform = metadata.eval_transform()
+    prepared = []
+    for data, name in zip(pictures, names):
+        try:
+            prepared.append(transform.pixels(data))
+        except DamagedPicture as error:
+            raise DataError(f"{name}: {error}") from error
+    return np.stack(prepared)
+
+
+def read_pictures(paths: Sequence[str]) -> list[bytes]:
+    """Reads files; raises `DataError` with the name of one that cannot be read."""
+    try:
+        return [pathlib.Path(path).read_bytes() for path in paths]
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}") from error
+
+
+def photographs() -> list[bytes]:
+    """Returns scikit-learn's photographs, as files."""
+    folder = importlib.resources.files("sklearn.datasets") / "images"
+    return [(folder / name).read_bytes() for name in PHOTOGRAPHS]
+
+
+def calibration_windows(image_size: int) -> np.ndarray:
+    """Returns square windows of the photographs, uint8 `[32, size, size, 3]`, the same ones each time."""
+    rng = np.random.default_rng(0)
+    pictures = [decode(data) for data in photographs()]
+    windows = []
+    for number in range(_WINDOWS):
+        picture = pictures[number % len(pictures)]
+        side = int(rng.integers(min(picture.shape[:2]) // 3, min(picture.shape[:2])))
+        top, left = (int(rng.integers(length - side)) for length in picture.shape[:2])
+        windows.append(resize(picture[top : top + side, left : left + side], image_size, "bilinear"))
+    return np.stack(windows)

@@ -1,0 +1,89 @@
+"""Weights of a run of `pipeline.train`, from its checkpoints.
+
+The network, its classes and its preprocessing come from what the checkpoint says of its run, never from flags. Parameters and
+BatchNorm statistics are taken from the same set, both averaged or both as the last step left them; they cannot be mixed.
+"""
+
+import dataclasses
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.model.scaling import architecture
+from pipeline.runtime.checkpoints import read_variables
+from pipeline.weights.container import Weights
+from pipeline.weights.metadata import EMA, RAW, Metadata, Preprocessing
+
+NEWEST, BEST = "newest", "best"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunWeights:
+    """What one checkpoint holds: the raw weights, and their moving averages where the run kept them."""
+
+    raw: Weights
+    ema: Weights | None
+
+    def choose(self, kind: str | None = None) -> Weights:
+        """Returns the weights of a kind, "ema" or "raw"; by default the averages where there are any.
+
+        Raises:
+          ConfigError: the averages were asked for and the run kept none.
+        """
+        if kind == EMA and self.ema is None:
+            raise ConfigError(
+                f"{self.raw.metadata.source} kept no moving averages: ask for the raw weights, --kind raw"
+            )
+        if kind == RAW or self.ema is None:
+            return self.raw
+        return self.ema
+
+
+def is_run(workdir: str) -> bool:
+    """Says whether a folder (or `gs://…`) is that of a run."""
+    path = epath.Path(workdir)
+    return (path / "checkpoints").exists() or (path / "metrics.jsonl").exists()
+
+
+def read(workdir: str, checkpoint: str = NEWEST) -> RunWeights:
+    """Reads a checkpoint of a run.
+
+    Args:
+      workdir: The run's folder, a local path or `gs://…`.
+      checkpoint: "newest", "best" (by top-1 of the weights it evaluates first), or a step.
+
+    Raises:
+      ConfigError: `checkpoint` is none of these.
+      DataError: there is no checkpoint, it is damaged, or its tensors are not those of its network.
+    """
+    if checkpoint not in (NEWEST, BEST) and not checkpoint.isdecimal():
+        raise ConfigError(f"--checkpoint={checkpoint} is neither newest, best nor a step")
+    if not is_run(workdir):
+        raise DataError(f"{workdir} is no run of pipeline.train: it has no checkpoints")
+    folder = f"{workdir.rstrip('/')}/{'best' if checkpoint == BEST else 'checkpoints'}"
+    variables, notes = read_variables(folder, int(checkpoint) if checkpoint.isdecimal() else None)
+    metadata = _metadata(notes, workdir, int(variables["step"]))
+    raw = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    ema = variables.get("ema")
+    return RunWeights(
+        raw=Weights.from_variables(dataclasses.replace(metadata, kind=RAW), raw),
+        ema=None if ema is None else Weights.from_variables(dataclasses.replace(metadata, kind=EMA), ema),
+    )
+
+
+def _metadata(notes: dict, workdir: str, step: int) -> Metadata:
+    try:
+        config, class_names = ConfigDict(notes["config"]), tuple(notes["class_names"])
+        return Metadata(
+            variant=config.model.variant,
+            num_classes=len(class_names),
+            image_size=config.image_size or architecture(config.model.variant).resolution,
+            class_names=class_names,
+            preprocessing=Preprocessing.of_config(config.data),
+            source=workdir,
+            step=step,
+            bn_epsilon=config.model.bn_epsilon,
+        )
+    except (KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"the notes of the checkpoint of step {step} in {workdir} are incomplete: {error}") from error

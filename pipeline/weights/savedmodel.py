@@ -1,0 +1,85 @@
+"""The TensorFlow SavedModel: bytes of picture files in, probabilities and names out; or pixels in, logits out.
+
+The preprocessing of evaluation is inside, in TensorFlow's operations, so a server can be sent files as they are. The network
+is made of TensorFlow's own layers, which also converters (TF.js, tf2onnx) and servers without XLA understand.
+"""
+
+import pathlib
+
+import numpy as np
+
+from pipeline.weights.container import Weights
+from pipeline.weights.forward import Forward
+from pipeline.weights.keras_network import build_keras
+from pipeline.weights.metadata import Metadata
+
+
+def write(weights: Weights, folder: pathlib.Path) -> None:
+    """Writes the model with three signatures.
+
+    "serving_default": `pictures`, string `[batch]`, to `probabilities`, float32 `[batch, classes]`, and `name`, string
+    `[batch]`, of the most probable class. "pixels": `pixels`, float32 `[batch, height, width, 3]` in 0..255, to `logits`.
+    "class_names": nothing to `class_names`, string `[classes]`.
+    """
+    import tensorflow as tf
+
+    metadata, network = weights.metadata, build_keras(weights)
+    names = tf.constant([metadata.name_of(label) for label in range(metadata.num_classes)])
+    module = tf.Module()
+    module.network = network
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "pictures")])
+    def classify(pictures):
+        prepare = lambda data: prepare_picture(data, metadata)
+        size = metadata.image_size
+        pixels = tf.map_fn(prepare, pictures, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
+        probabilities = tf.nn.softmax(network(pixels, training=False))
+        return {"probabilities": probabilities, "name": tf.gather(names, tf.argmax(probabilities, axis=-1))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, "pixels")])
+    def logits(pixels):
+        return {"logits": network(pixels, training=False)}
+
+    @tf.function(input_signature=[])
+    def class_names():
+        return {"class_names": tf.identity(names)}
+
+    signatures = {"serving_default": classify, "pixels": logits, "class_names": class_names}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def load(folder: pathlib.Path) -> Forward:
+    """Opens the "pixels" signature."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(folder))
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        return loaded.signatures["pixels"](pixels=tf.constant(images, tf.float32))["logits"].numpy()
+
+    return forward
+
+
+def prepare_picture(data, metadata: Metadata):
+    """Does in TensorFlow what `data/preprocessing.py` does at evaluation: bytes, string [], to float32 `[size, size, 3]`."""
+    import tensorflow as tf
+
+    size, transform = metadata.image_size, metadata.eval_transform()
+    picture = tf.io.decode_image(data, channels=3, expand_animations=False)
+    if transform.crop_share is not None:
+        shape = tf.shape(picture)
+        shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
+        side = tf.maximum(1, tf.cast(np.float32(transform.crop_share) * shorter, tf.int32))
+        top, left = (shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2
+        picture = tf.slice(picture, [top, left, 0], [side, side, 3])
+    batch = tf.cast(picture[None], tf.float32)
+    if transform.resize == "bicubic_tf1":
+        resized = tf.raw_ops.ResizeBicubic(images=batch, size=[size, size])
+    else:
+        method, antialias = {
+            "bicubic": ("bicubic", False),
+            "bicubic_antialias": ("bicubic", True),
+            "bilinear": ("bilinear", False),
+        }[transform.resize]
+        resized = tf.image.resize(batch, [size, size], method=method, antialias=antialias)
+    return tf.round(tf.clip_by_value(resized[0], 0.0, 255.0))

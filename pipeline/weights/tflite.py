@@ -1,0 +1,76 @@
+"""TensorFlow Lite, in four widths: float32, float16, int8 weights, and int8 throughout, calibrated on pictures.
+
+Each file takes pixels 0 to 255 of the weights' size, any batch, and gives logits; the calibrated one takes uint8 pixels, the
+others float32. Quantisation costs accuracy, with swish more than with Lite's relu6: what it cost is measured at export.
+"""
+
+import pathlib
+
+import numpy as np
+
+from pipeline.weights.container import Weights
+from pipeline.weights.forward import Forward
+from pipeline.weights.keras_network import build_keras
+
+FLOAT32, FLOAT16, DYNAMIC_INT8, CALIBRATED_INT8 = (
+    "float32.tflite",
+    "float16.tflite",
+    "dynamic_int8.tflite",
+    "int8.tflite",
+)
+
+
+def write(weights: Weights, folder: pathlib.Path, pictures: np.ndarray) -> None:
+    """Writes the four files; `pictures`, uint8 `[pictures, size, size, 3]`, calibrate the last."""
+    import tensorflow as tf
+
+    network, size = build_keras(weights, weights.metadata.image_size), weights.metadata.image_size
+
+    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.float32, "pixels")])
+    def logits(pixels):
+        return {"logits": network(pixels, training=False)}
+
+    def convert(name: str, **settings) -> None:
+        # Without the model itself, so that its variables become constants: calibration cannot read variables.
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([logits.get_concrete_function()])
+        for key, value in settings.items():
+            if key == "supported_types":
+                converter.target_spec.supported_types = value
+            elif key == "supported_ops":
+                converter.target_spec.supported_ops = value
+            else:
+                setattr(converter, key, value)
+        (folder / name).write_bytes(converter.convert())
+
+    def calibration():
+        for picture in pictures:
+            yield [picture[None].astype(np.float32)]
+
+    smaller = [tf.lite.Optimize.DEFAULT]
+    convert(FLOAT32)
+    convert(FLOAT16, optimizations=smaller, supported_types=[tf.float16])
+    convert(DYNAMIC_INT8, optimizations=smaller)
+    convert(
+        CALIBRATED_INT8,
+        optimizations=smaller,
+        representative_dataset=calibration,
+        supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8],
+        inference_input_type=tf.uint8,
+    )
+
+
+def load(path: pathlib.Path) -> Forward:
+    """Opens one file in TensorFlow's interpreter."""
+    import tensorflow as tf
+
+    interpreter = tf.lite.Interpreter(str(path))
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
+        interpreter.resize_tensor_input(given["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], images.astype(given["dtype"]))
+        interpreter.invoke()
+        return interpreter.get_tensor(wanted["index"]).copy()
+
+    return forward

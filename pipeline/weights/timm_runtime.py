@@ -1,0 +1,82 @@
+"""Runs an exported folder in timm, which lives in an environment of its own: PyTorch and JAX need not share one.
+
+`$TIMM_PYTHON` names the Python that has timm (`launch/test_interop.sh` makes one); without it, this one is taken. What runs
+there is a few lines that load the folder as any user of timm does and pass pictures and logits through files.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.weights.forward import Forward
+
+_IMPORTS = """
+import sys, torch
+try:
+    import torchvision
+except (ImportError, RuntimeError, AttributeError):
+    # PyTorch for CPU beside a torchvision built for CUDA: timm imports it for two operators that no EfficientNet has.
+    for name in [name for name in sys.modules if name.split('.')[0] == 'torchvision']:
+        del sys.modules[name]
+    library = torch.library.Library('torchvision', 'DEF')
+    for name in ('nms', 'qnms'):
+        library.define(name + '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+import timm
+"""
+_FORWARD = """
+import json, numpy
+folder, given, wanted, mean, deviation = json.loads(sys.argv[1])
+model = timm.create_model('local-dir:' + folder, pretrained=True).eval()
+images = torch.from_numpy(numpy.load(given)).permute(0, 3, 1, 2).float()
+images = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1)
+with torch.no_grad():
+    numpy.save(wanted, model(images).numpy())
+"""
+
+
+def check() -> None:
+    """Raises `ConfigError` when no Python with timm is known."""
+    result = _run(_IMPORTS, "")
+    if result.returncode:
+        raise ConfigError(
+            f"--format=timm is checked with timm, and {_python()} cannot import it ({_last_line(result.stderr)}): "
+            "run launch/test_interop.sh once, and set TIMM_PYTHON to the Python that it names"
+        )
+
+
+def load(folder: pathlib.Path) -> Forward:
+    """Returns the forward pass of timm's own network, normalised as the folder's `config.json` says."""
+    stated = json.loads((folder / "config.json").read_text())["pretrained_cfg"]
+    mean, deviation = ([255 * value for value in stated[key]] for key in ("mean", "std"))
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as exchange:
+            given, wanted = f"{exchange}/images.npy", f"{exchange}/logits.npy"
+            np.save(given, images)
+            result = _run(_IMPORTS + _FORWARD, json.dumps([str(folder), given, wanted, mean, deviation]))
+            if result.returncode:
+                raise TrainingError(f"timm cannot run what was exported: {_last_line(result.stderr)}")
+            return np.load(wanted)
+
+    return forward
+
+
+def _python() -> str:
+    return os.environ.get("TIMM_PYTHON", sys.executable)
+
+
+def _run(code: str, argument: str) -> subprocess.CompletedProcess:
+    try:
+        return subprocess.run([_python(), "-c", code, argument], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ConfigError(f"TIMM_PYTHON={_python()} cannot be started: {error.strerror}") from error
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rsplit("\n", 1)[-1][:300]
