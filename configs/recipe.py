@@ -21,7 +21,9 @@ def get_config() -> ConfigDict:
     config.image_size = placeholder(int)  # pixels; unset: the size that belongs to the model
     config.platform = placeholder(str)  # "tpu", "gpu" or "cpu": refuse to start on another; unset: take what is there
 
-    config.virtual_devices = placeholder(int)  # into which JAX splits a CPU it runs on, to rehearse; unset: 1, or XLA_FLAGS
+    config.virtual_devices = placeholder(
+        int
+    )  # into which JAX splits a CPU it runs on, to rehearse; unset: 1, or XLA_FLAGS
 
     config.data = ConfigDict(
         {
@@ -61,6 +63,16 @@ def get_config() -> ConfigDict:
             "bn_batch": 512,  # images that share batch statistics: the authors' slices made it 512 [utils.py]
             "dtype": "bfloat16",  # of activations; parameters, statistics, logits and loss are float32 [main.py]
             "remat": False,  # recompute each block's activations in the backward pass: less memory, more time
+        }
+    )
+
+    config.init_from = placeholder(str)  # weights to start from: a run, or whatever `python -m pipeline.convert` reads
+    config.finetune = ConfigDict(
+        {
+            "head": "auto",  # the classifier of init_from: "keep", "new", or "auto", new where the number of classes differs
+            "frozen_stages": 0,  # parts that are not trained, counted from the picture: the stem, then the stages
+            "frozen_batch_norm": False,  # leave the statistics of every BatchNorm as they were
+            "stage_lr_factor": 1.0,  # learning rate of a part relative to the one after it; the head's is the schedule's
         }
     )
 

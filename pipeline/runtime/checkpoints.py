@@ -5,11 +5,9 @@ A directory that orbax did not commit is never taken for a checkpoint, and nothi
 silence.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
@@ -76,71 +74,22 @@ class Checkpoints:
         Raises:
           DataError: there are checkpoints and none of them can be read.
         """
-        return _newest_readable(self._directory, self.steps(), lambda step: self._restore(step, abstract_state))
+        failures = []
+        for step in reversed(self.steps()):
+            try:
+                return self._restore(step, abstract_state)
+            except Exception as error:  # orbax and tensorstore raise whatever the damage led to
+                failures.append(f"{self._directory / str(step)}: {type(error).__name__}: {_first_line(error)}")
+                logging.error("Checkpoint cannot be read, taking the one before. %s", failures[-1])
+        if failures:
+            raise DataError("no checkpoint can be read:\n  " + "\n  ".join(failures))
+        return None
 
     def _restore(self, step: int, target: Any) -> tuple[Any, dict]:
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), notes=ocp.args.JsonRestore())
         )
         return restored.state, restored.notes
-
-
-def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, Any], dict]:
-    """Reads what a checkpoint holds besides the optimizer, for any model and on any machine; changes nothing.
-
-    Args:
-      directory: that of the checkpoints, a local path or `gs://…`.
-      step: whose checkpoint; without it the newest that can be read, and any newer one is named in the log.
-
-    Returns:
-      "step", "params", "batch_stats" and, with moving averages, "ema" as NumPy arrays; and the notes that were saved with them.
-
-    Raises:
-      DataError: there is no such checkpoint, or it cannot be read.
-    """
-    path = epath.Path(directory)
-    if not path.exists():
-        raise DataError(f"{directory} does not exist: no checkpoint has been saved there")
-    options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
-    handlers = {"state": ocp.PyTreeCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
-    with ocp.CheckpointManager(path, options=options, item_handlers=handlers) as manager:
-        steps = sorted(manager.all_steps())
-        if step is not None and step not in steps:
-            raise DataError(
-                f"{directory} has no checkpoint of step {step}; it has {', '.join(map(str, steps)) or 'none'}"
-            )
-        wanted_steps = steps if step is None else [step]
-        found = _newest_readable(path, wanted_steps, lambda wanted: _read_variables(manager, wanted))
-    if found is None:
-        raise DataError(f"{directory} holds no checkpoint yet")
-    return found
-
-
-def _read_variables(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict]:
-    saved = manager.item_metadata(step)["state"].tree
-    wanted = {key: saved[key] for key in ("step", "params", "batch_stats", "ema") if saved.get(key) is not None}
-    state = ocp.args.PyTreeRestore(
-        item=jax.tree.map(lambda _: 0, wanted),
-        restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted),
-        partial_restore=True,
-    )
-    restored = manager.restore(step, args=ocp.args.Composite(state=state, notes=ocp.args.JsonRestore()))
-    return restored.state, restored.notes
-
-
-def _newest_readable(directory: epath.Path, steps: Sequence[int], read: Callable[[int], Any]) -> Any:
-    """Returns what `read` gives for the newest step that it can read; None without steps; raises `DataError`."""
-    failures = []
-    for step in reversed(steps):
-        try:
-            return read(step)
-        except Exception as error:  # orbax and tensorstore raise whatever the damage led to
-            failures.append(f"{directory / str(step)}: {type(error).__name__}: {_first_line(error)}")
-            if step != steps[0]:
-                logging.error("Checkpoint cannot be read, taking the one before. %s", failures[-1])
-    if failures:
-        raise DataError("no checkpoint can be read:\n  " + "\n  ".join(failures))
-    return None
 
 
 class _Always(checkpoint_managers.SaveDecisionPolicy):
