@@ -66,6 +66,16 @@ def get_config() -> ConfigDict:
         }
     )
 
+    config.init_from = placeholder(str)  # weights to start from: a run, or whatever `python -m pipeline.convert` reads
+    config.finetune = ConfigDict(
+        {
+            "head": "auto",  # the classifier of init_from: "keep", "new", or "auto", new where the number of classes differs
+            "frozen_stages": 0,  # parts that are not trained, counted from the picture: the stem, then the stages
+            "frozen_batch_norm": False,  # leave the statistics of every BatchNorm as they were
+            "stage_lr_factor": 1.0,  # learning rate of a part relative to the one after it; the head's is the schedule's
+        }
+    )
+
     config.loss = ConfigDict(
         {
             "label_smoothing": 0.1,  # [main.py]

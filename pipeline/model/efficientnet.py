@@ -36,6 +36,8 @@ class EfficientNet(nn.Module):
       bn_epsilon: See `GroupedBatchNorm`.
       dtype: Of activations.
       remat: Whether to recompute a block's activations in the backward pass.
+      frozen_norm_parts: How many parts (stem, stages, head, in this order) keep their BatchNorm statistics in training, and
+        normalise with them.
     """
 
     architecture: Architecture
@@ -47,6 +49,7 @@ class EfficientNet(nn.Module):
     bn_epsilon: float = 1e-3
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
+    frozen_norm_parts: int = 0
 
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Classifies images.
@@ -88,14 +91,21 @@ class EfficientNet(nn.Module):
         block_class = nn.remat(MBConvBlock, static_argnums=(2,)) if self.remat else MBConvBlock
         survival = survival_probabilities(len(arch.blocks), self.survival_probability)
 
-        x = Stem(arch.stem_filters, arch.stem_strides, activation, norm, self.dtype, name="stem")(images, train)
+        def norm_of(part: int) -> Callable:
+            return functools.partial(norm, frozen=part < self.frozen_norm_parts)
+
+        stem_norm, head_norm = norm_of(0), norm_of(arch.blocks[-1].stage + 2)
+        x = Stem(arch.stem_filters, arch.stem_strides, activation, stem_norm, self.dtype, name="stem")(images, train)
         outputs = {}
         for i, spec in enumerate(arch.blocks):
-            x = block_class(spec, survival[i], activation, norm, self.dtype, name=spec.name)(x, train)
+            block_norm = norm_of(spec.stage + 1)
+            x = block_class(spec, survival[i], activation, block_norm, self.dtype, name=spec.name)(x, train)
             if i + 1 == len(arch.blocks) or arch.blocks[i + 1].strides > 1:
                 outputs[f"reduction_{len(outputs) + 1}"] = x
         outputs["features"] = x
-        head = Head(arch.head_filters, self.num_classes, self.dropout_rate, activation, norm, self.dtype, name="head")
+        head = Head(
+            arch.head_filters, self.num_classes, self.dropout_rate, activation, head_norm, self.dtype, name="head"
+        )
         outputs["pooled_features"], outputs["logits"] = head(x, train)
         return outputs
 

@@ -37,12 +37,14 @@ class GroupedBatchNorm(nn.Module):
       momentum: Share of the running statistics that a step keeps.
       epsilon: Added to the variance.
       dtype: Of the output; statistics, running statistics and parameters are float32.
+      frozen: Whether training normalises with the running statistics too, and leaves them alone.
     """
 
     bn_batch: int
     momentum: float = 0.99
     epsilon: float = 1e-3
     dtype: jnp.dtype = jnp.float32
+    frozen: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -56,7 +58,7 @@ class GroupedBatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
-        if not train:
+        if not train or self.frozen:
             return _normalize(images, running_mean.value, running_var.value, scale, bias, self.epsilon, self.dtype)
 
         size = group_size(batch, self.bn_batch)

@@ -26,6 +26,7 @@ from pipeline.data.preprocessing import eval_transform, train_transform
 from pipeline.data.sources import Source, open_source
 from pipeline.model.efficientnet import build_model
 from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_devices
+from pipeline.training import finetuning
 from pipeline.training.evaluation import make_eval_step
 from pipeline.training.hyperparameters import Hyperparameters, resolve
 from pipeline.training.optimizer import make_optimizer, make_schedule
@@ -74,9 +75,9 @@ class Experiment:
             train_source=train_source,
             eval_source=eval_source,
             mesh=make_mesh(),
-            model=build_model(config.model, hyperparameters.num_classes),
+            model=finetuning.freeze_statistics(build_model(config.model, hyperparameters.num_classes), config),
             schedule=schedule,
-            tx=make_optimizer(config, schedule),
+            tx=finetuning.limit_updates(make_optimizer(config, schedule), config),
         )
 
     @functools.cached_property
@@ -89,8 +90,13 @@ class Experiment:
         }
 
     def create_state(self) -> TrainState:
-        """Returns the state at step 0, on all devices."""
-        return create_state(self.model, self.tx, **self._state_options, seed=self.config.seed, sharding=self.replicated)
+        """Returns the state at step 0, on all devices, with the weights of `config.init_from` if that is set."""
+        state = create_state(
+            self.model, self.tx, **self._state_options, seed=self.config.seed, sharding=self.replicated
+        )
+        if self.config.init_from is None:
+            return state
+        return finetuning.start_from(state, self.config, self.hyperparameters.num_classes, self.replicated)
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, dtypes and sharding."""

@@ -115,7 +115,7 @@ def tensor_table(architecture: Architecture, num_classes: int) -> tuple[Tensor, 
 
 def official_scope(architecture: Architecture) -> str:
     """Returns the scope that the authors' code puts before its names, such as "efficientnet-b0"."""
-    return architecture.name if architecture.family == "mini" else f"efficientnet-{architecture.name}"
+    return f"efficientnet-{architecture.name}"
 
 
 def _layers(architecture: Architecture, num_classes: int) -> Iterator[_Layer]:

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.weights.forward import Forward
 
-_IMPORTS = """
+IMPORTS = """
 import sys, torch
 try:
     import torchvision
@@ -42,7 +42,7 @@ with torch.no_grad():
 
 def check() -> None:
     """Raises `ConfigError` when no Python with timm is known."""
-    result = _run(_IMPORTS, "")
+    result = _run(IMPORTS, "")
     if result.returncode:
         raise ConfigError(
             f"--format=timm is checked with timm, and {_python()} cannot import it ({_last_line(result.stderr)}): "
@@ -59,7 +59,7 @@ def load(folder: pathlib.Path) -> Forward:
         with tempfile.TemporaryDirectory() as exchange:
             given, wanted = f"{exchange}/images.npy", f"{exchange}/logits.npy"
             np.save(given, images)
-            result = _run(_IMPORTS + _FORWARD, json.dumps([str(folder), given, wanted, mean, deviation]))
+            result = _run(IMPORTS + _FORWARD, json.dumps([str(folder), given, wanted, mean, deviation]))
             if result.returncode:
                 raise TrainingError(f"timm cannot run what was exported: {_last_line(result.stderr)}")
             return np.load(wanted)

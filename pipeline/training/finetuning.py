@@ -1,0 +1,125 @@
+"""Training that starts from weights: what is taken over, what is frozen, and how fast each part learns.
+
+A network has parts, counted from the picture: the stem, the stages, the head. Freezing a part keeps its parameters and its
+BatchNorm statistics to the bit. With the defaults of `config.finetune` nothing here changes model, optimizer or state.
+"""
+
+import jax
+import optax
+from absl import logging
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from pipeline.errors import ConfigError
+from pipeline.model.efficientnet import EfficientNet
+from pipeline.model.scaling import architecture
+from pipeline.training.state import TrainState
+from pipeline.weights.container import Weights
+from pipeline.weights.metadata import Preprocessing
+from pipeline.weights.opening import Wishes, open_weights
+
+_HEADS = ("auto", "keep", "new")
+
+
+def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding: jax.sharding.Sharding) -> TrainState:
+    """Returns a state at step 0 with the weights of `config.init_from` as parameters, statistics and averages.
+
+    Args:
+      state: Freshly made; gives a new head.
+      config: Of the run; its network has to be that of the weights.
+      num_classes: Of the dataset.
+      sharding: Where the state lives.
+
+    Raises:
+      ConfigError, DataError: the weights cannot be read or are not of this network.
+    """
+    if config.finetune.head not in _HEADS:
+        raise ConfigError(f"config.finetune.head={config.finetune.head!r} is none of {', '.join(_HEADS)}")
+    weights = open_weights(config.init_from, Wishes(variant=config.model.variant))
+    _say_what_differs(weights, config)
+    arrays = dict(weights.arrays)
+    differs = weights.metadata.num_classes != num_classes
+    if config.finetune.head == "keep" and differs:
+        raise ConfigError(
+            f"config.finetune.head='keep', but {config.init_from} has {weights.metadata.num_classes} classes and the "
+            f"dataset {num_classes}"
+        )
+    if config.finetune.head == "new" or differs:
+        logging.info("The classifier of %s is replaced by a new one for %d classes.", config.init_from, num_classes)
+        fresh = traverse_util.flatten_dict(jax.device_get(state.raw_variables()), sep="/")
+        arrays |= {tensor.path: fresh[tensor.path] for tensor in weights.metadata.table if tensor.is_classifier}
+    variables = traverse_util.unflatten_dict(arrays, sep="/")
+    put = lambda: jax.device_put(variables, sharding)  # each use gets buffers of its own, because the state is donated
+    return state.replace(**put(), ema=None if state.ema is None else put())
+
+
+def freeze_statistics(model: EfficientNet, config: ConfigDict) -> EfficientNet:
+    """Returns the model with the BatchNorm statistics of frozen parts, or of all, left alone in training.
+
+    Raises:
+      ConfigError: there are fewer parts than are to be frozen.
+    """
+    parts = _num_parts(config)
+    if not 0 <= config.finetune.frozen_stages < parts:
+        raise ConfigError(
+            f"config.finetune.frozen_stages={config.finetune.frozen_stages}: {config.model.variant} has the stem and "
+            f"{parts - 2} stages, 0 to {parts - 1} can be frozen"
+        )
+    return model.clone(frozen_norm_parts=parts if config.finetune.frozen_batch_norm else config.finetune.frozen_stages)
+
+
+def limit_updates(tx: optax.GradientTransformation, config: ConfigDict) -> optax.GradientTransformation:
+    """Returns the optimizer with each part's updates multiplied by its factor, 0 for frozen parts.
+
+    Part p of P learns with `stage_lr_factor ** (P - 1 - p)` times the scheduled rate. Optimizers here put the learning rate
+    inside their momentum, so that scaling what comes out is the same as scaling the rate.
+
+    Raises:
+      ConfigError: the factor is not positive.
+    """
+    settings, parts = config.finetune, _num_parts(config)
+    if settings.stage_lr_factor <= 0:
+        raise ConfigError(f"config.finetune.stage_lr_factor={settings.stage_lr_factor} must be more than 0")
+    if settings.frozen_stages == 0 and settings.stage_lr_factor == 1:
+        return tx
+    factors = [
+        0.0 if part < settings.frozen_stages else settings.stage_lr_factor ** (parts - 1 - part)
+        for part in range(parts)
+    ]
+
+    def scale(updates: dict, params: dict | None = None) -> dict:
+        del params
+        return {module: optax.tree.scale(factors[_part(module, parts)], leaves) for module, leaves in updates.items()}
+
+    return optax.chain(tx, optax.stateless(scale))
+
+
+def _num_parts(config: ConfigDict) -> int:
+    """Returns the number of stages, plus the stem and the head."""
+    return architecture(config.model.variant).blocks[-1].stage + 3
+
+
+def _part(module: str, parts: int) -> int:
+    """Returns the part that a module of the network belongs to, by its name: "stem", "blocks_2_0" or "head"."""
+    if module.startswith("blocks_"):
+        return int(module.split("_")[1]) + 1
+    return {"stem": 0, "head": parts - 1}[module]
+
+
+def _say_what_differs(weights: Weights, config: ConfigDict) -> None:
+    logging.info("Starting from %s", weights.describe())
+    metadata, ours = weights.metadata, Preprocessing.of_config(config.data)
+    if metadata.bn_epsilon != config.model.bn_epsilon:
+        raise ConfigError(
+            f"{config.init_from} was trained with bn_epsilon {metadata.bn_epsilon}, "
+            f"config.model.bn_epsilon is {config.model.bn_epsilon}"
+        )
+    if (metadata.preprocessing.mean_rgb, metadata.preprocessing.stddev_rgb) != (ours.mean_rgb, ours.stddev_rgb):
+        logging.warning(
+            "%s was trained with mean %s and deviation %s, this run uses %s and %s.",
+            config.init_from,
+            metadata.preprocessing.mean_rgb,
+            metadata.preprocessing.stddev_rgb,
+            ours.mean_rgb,
+            ours.stddev_rgb,
+        )

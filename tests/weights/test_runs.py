@@ -1,0 +1,122 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import quickstart
+from pipeline.errors import ConfigError, DataError
+from pipeline.model.efficientnet import build_model
+from pipeline.runtime.checkpoints import Checkpoints
+from pipeline.training.optimizer import make_optimizer
+from pipeline.training.state import create_state
+from pipeline.weights import runs
+from tests.configs import tiny
+
+
+def save_run(workdir, *, num_classes=3, with_ema=True, steps=(4, 8), class_names=None):
+    """Saves states as training does; parameters of step s are those of seed s, averages those of seed s + 100."""
+    config: ConfigDict = tiny.get_config()
+    model = build_model(config.model, num_classes)
+    tx = make_optimizer(config, lambda step: 0.1)
+    notes = {
+        "config": json.loads(config.to_json_best_effort()),
+        "class_names": class_names or [f"class {label}" for label in range(num_classes)],
+        "data": "0" * 16,
+    }
+    with Checkpoints(f"{workdir}/checkpoints", keep=5) as checkpoints:
+        for step in steps:
+            state = create_state(model, tx, image_size=8, seed=step, with_ema=with_ema)
+            if with_ema:
+                averages = create_state(model, tx, image_size=8, seed=step + 100, with_ema=False)
+                state = state.replace(ema=averages.raw_variables())
+            checkpoints.save(step, state.replace(step=jax.numpy.int32(step)), notes)
+            checkpoints.wait()
+    return model, tx
+
+
+def kernel_of_seed(model, tx, seed):
+    return np.asarray(create_state(model, tx, image_size=8, seed=seed, with_ema=False).params["stem"]["conv"]["kernel"])
+
+
+def kernel(weights):
+    return weights.arrays["params/stem/conv/kernel"]
+
+
+@pytest.mark.parametrize("num_classes", [3, 10, 1001])
+def test_averages_and_raw_weights_of_the_newest_checkpoint(tmp_path, num_classes):
+    model, tx = save_run(tmp_path, num_classes=num_classes)
+    found = runs.read(str(tmp_path))
+    assert np.array_equal(kernel(found.choose()), kernel_of_seed(model, tx, 108))
+    assert np.array_equal(kernel(found.choose("raw")), kernel_of_seed(model, tx, 8))
+    metadata = found.choose().metadata
+    assert (metadata.kind, metadata.step, metadata.num_classes, metadata.image_size) == ("ema", 8, num_classes, 8)
+    assert metadata.class_names[2] == "class 2"
+    assert metadata.preprocessing.eval_crop == quickstart.get_config().data.eval_crop
+
+
+def test_a_run_without_averages(tmp_path):
+    model, tx = save_run(tmp_path, with_ema=False)
+    found = runs.read(str(tmp_path))
+    assert found.choose().metadata.kind == "raw"
+    assert np.array_equal(kernel(found.choose()), kernel_of_seed(model, tx, 8))
+    with pytest.raises(ConfigError, match="no moving averages"):
+        found.choose("ema")
+
+
+def test_a_step_by_its_number(tmp_path):
+    save_run(tmp_path)
+    assert runs.read(str(tmp_path), "4").raw.metadata.step == 4
+    with pytest.raises(DataError, match="no checkpoint of step 5; it has 4, 8"):
+        runs.read(str(tmp_path), "5")
+    with pytest.raises(ConfigError, match="neither newest, best nor a step"):
+        runs.read(str(tmp_path), "newset")
+    with pytest.raises(DataError, match="best does not exist"):
+        runs.read(str(tmp_path), "best")
+
+
+def damage(folder):
+    for path in folder.rglob("*"):
+        if path.is_file() and path.parent.name in ("d", "state"):
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, caplog):
+    save_run(tmp_path)
+    damage(tmp_path / "checkpoints" / "8" / "state")
+    assert runs.read(str(tmp_path)).raw.metadata.step == 4
+    assert "checkpoints/8 cannot be read" in caplog.text
+    with pytest.raises(DataError, match="checkpoints/8 cannot be read"):
+        runs.read(str(tmp_path), "8")
+    damage(tmp_path / "checkpoints" / "4" / "state")
+    with pytest.raises(DataError, match="checkpoints/4 cannot be read"):
+        runs.read(str(tmp_path))
+
+
+def test_before_the_first_checkpoint(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(DataError, match="no checkpoint has been saved there yet"):
+        runs.read(str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(DataError, match="holds no checkpoint yet"):
+        runs.read(str(tmp_path))
+    with pytest.raises(DataError, match="is no run"):
+        runs.read(str(tmp_path / "elsewhere"))
+
+
+def test_one_class_is_one_error(tmp_path):
+    """No run of this project has one class, but notes may be edited."""
+    save_run(tmp_path, class_names=["only"])
+    with pytest.raises(DataError, match="num_classes is 1"):
+        runs.read(str(tmp_path))
+
+
+def test_mixing_is_refused(tmp_path):
+    """A state whose averages lack the BatchNorm statistics gives an error and no mixture."""
+    save_run(tmp_path)
+    found = runs.read(str(tmp_path)).choose()
+    arrays = {path: array for path, array in found.arrays.items() if path.startswith("params/")}
+    with pytest.raises(DataError, match="batch_stats/stem/bn/mean"):
+        dataclasses.replace(found, arrays=arrays)
