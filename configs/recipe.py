@@ -121,12 +121,20 @@ def get_config() -> ConfigDict:
     config.checkpoint = ConfigDict(
         {
             "every": "1 epochs",
+            "also_every": "15 minutes",  # by the clock, at the next report; "0 minutes": never
             "keep": 5,  # the newest ones [main.py]; the best one by EMA top-1 is kept besides
             "keep_every": "50 epochs",  # and one of these for good; "0 epochs": none
         }
     )
 
+    config.resume_changed = False  # continue a run although keys differ that steer its training
     config.log = ConfigDict({"every": "64 steps"})  # [main.py]
+    config.watchdog = ConfigDict(
+        {
+            "warn_seconds": 300,  # without a step, before every thread's position is printed; 0: never
+            "abort_seconds": 1800,  # without a step, before the process ends itself; 0: never
+        }
+    )
 
     config.launch = ConfigDict(
         {

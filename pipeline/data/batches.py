@@ -15,6 +15,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from pipeline.data.damage import DamagedPictures
 from pipeline.data.workers import RecordTrace, failure_of_workers, set_up_worker, worker_count
 from pipeline.errors import ConfigError, DataError
 
@@ -32,6 +33,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     workers: int = 0,
+    max_bad_images: int | None = None,
 ) -> "Batches":
     """Returns this process's share of the batches `start_step`, `start_step + 1`, … without end.
 
@@ -44,6 +46,7 @@ def train_batches(
         process_index: which share is this process's.
         process_count: how many processes share each batch.
         workers: processes that read and transform; 0: this process does it; -1: as many as the CPUs suggest.
+        max_bad_images: how many damaged pictures (weight 0) this process tolerates; None: any number.
 
     Returns:
         An iterator of `{"image": uint8 [b, S, S, 3], "label": int32 [b], "weight": float32 [b], "record": int64 [b]}`
@@ -57,6 +60,7 @@ def train_batches(
         process_index=process_index,
         process_count=process_count,
         workers=workers,
+        max_bad_images=max_bad_images,
     )
 
 
@@ -68,6 +72,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     workers: int = 0,
+    max_bad_images: int | None = None,
 ) -> "Batches":
     """Returns each record once, in order, as ceil(n / batch_size) batches on every process.
 
@@ -82,6 +87,7 @@ def eval_batches(
         process_index=process_index,
         process_count=process_count,
         workers=workers,
+        max_bad_images=max_bad_images,
     )
 
 
@@ -98,6 +104,7 @@ class Batches:
         process_index: int,
         process_count: int,
         workers: int,
+        max_bad_images: int | None,
     ):
         """Begins with batch `start_step` of the global rows that `rows_of` makes of the records of `source`.
 
@@ -108,6 +115,7 @@ class Batches:
             raise ConfigError(f"A batch of {batch_size} cannot be shared by {process_count} processes equally.")
         workers = worker_count(workers)
         self._source = source
+        self._damaged = DamagedPictures(source, max_bad_images)
         self._trace_folder = tempfile.TemporaryDirectory(prefix="records.")
         self._trace = RecordTrace(self._trace_folder.name) if workers else None
         rows = rows_of(grain.MapDataset.source(_Records(source, self._trace)))
@@ -134,13 +142,15 @@ class Batches:
         """Returns the next batch.
 
         Raises:
-            DataError: a record cannot be read.
+            DataError: a record cannot be read, or too many pictures are damaged.
             MachineError: a worker died.
         """
         if not self._chunks:
             raise ValueError("These batches are closed.")
         try:
             chunks = [next(self._chunks[0]) for _ in range(self._chunks_per_batch)]
+            batch = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+            self._damaged.check(batch)
         except StopIteration:
             raise
         except Exception as error:
@@ -149,7 +159,7 @@ class Batches:
             if failure is None:
                 raise
             raise failure from None
-        return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+        return batch
 
     def close(self) -> None:
         """Ends the workers and frees what they share with this process."""

@@ -19,6 +19,7 @@ from pipeline.errors import DataError
 DEFAULT_DATA_DIR = "data"
 INFO_FILE = "dataset_info.json"  # what makes a folder a tfds dataset
 CONTENTS_FILE = "contents.json"  # what `python -m pipeline.prepare` found in each split
+_FILE_NAME = "file_name"  # the feature by which ImageNet and the datasets that we prepare name a picture
 _LABELS_SAMPLED = 100
 
 
@@ -40,7 +41,7 @@ def open_source(name: str, split: str, data_dir: str | None = None) -> "Source":
 
 
 class Source:
-    """The records of one split. Pickles as its folder and split, so that a worker process opens its own files.
+    """The records of one split. Pickles without open files and without what only the parent needs of the metadata.
 
     Attributes:
         name: "dataset:version" or "dataset/config:version".
@@ -73,10 +74,14 @@ class Source:
         self.class_names = tuple(self._info.features[self._label_key].names)
         self.num_classes = len(self.class_names)
         try:
-            self._records = builder.as_data_source(split, decoders={self._image_key: tfds.decode.SkipDecoding()})
+            self._records = builder.as_data_source(split).data_source  # serialized examples
         except (ValueError, KeyError) as error:
             splits = ", ".join(f"{name} ({split.num_examples:,})" for name, split in self._info.splits.items())
             raise DataError(f"{self.name} has no split {split!r}, or it is empty. It has: {splits}.") from error
+        read = (self._image_key, self._label_key)
+        self._features = tfds.features.FeaturesDict({key: self._info.features[key] for key in read})
+        self._file_name = dict(self._info.features).get(_FILE_NAME)
+        self._decoders = {self._image_key: tfds.decode.SkipDecoding()}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -93,12 +98,13 @@ class Source:
     def __repr__(self) -> str:
         return f"Source({self.name}, split={self.split!r}, fingerprint={self.fingerprint})"
 
-    def __reduce__(self):
-        return Source, (self.directory, self.split)
+    def __getstate__(self) -> dict:
+        fingerprint = self.fingerprint  # a worker process cannot compute it without the metadata
+        return {**vars(self), "fingerprint": fingerprint, "_info": None}
 
     def read(self, record: int) -> tuple[bytes, int]:
         """Returns the picture and the label as they are stored."""
-        example = self._records[record]
+        example = self._features.deserialize_example_np(self._records[record], decoders=self._decoders)
         return example[self._image_key], int(example[self._label_key])
 
     def checked_label(self, record: int, label: int) -> int:
@@ -112,11 +118,13 @@ class Source:
 
     def describe(self, record: int) -> str:
         """Returns the name of the picture's file, if the dataset knows it, for messages."""
+        if not isinstance(self._file_name, tfds.features.Text):
+            return "without file name"
         try:
-            name = self._records[record].get("file_name")
+            feature = tfds.features.FeaturesDict({_FILE_NAME: self._file_name})
+            return feature.deserialize_example_np(self._records[record])[_FILE_NAME].decode()
         except Exception as error:  # a description must not hide the error that it is for
             return f"unreadable: {error}"
-        return name.decode() if name else "without file name"
 
     def check_shards(self) -> None:
         """Raises DataError when a shard of a split that is read is not there."""

@@ -11,6 +11,7 @@ import signal
 import socket
 
 import jax
+import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
@@ -71,6 +72,14 @@ def check_platform(expected: str | None) -> None:
 def asked_to_stop(step: int) -> bool:
     """Says whether the run was sent SIGTERM (or Ctrl-C); every process gets the same answer at the same step."""
     return multihost_utils.reached_preemption_sync_point(step)
+
+
+def as_on_process_0(value: bool) -> bool:
+    """Returns what process 0 passed, on every process, so that all of them take the same branch."""
+    if jax.process_count() == 1:
+        return value
+    with jax.transfer_guard("allow"):
+        return bool(multihost_utils.broadcast_one_to_all(np.bool_(value)))
 
 
 def _forward_interrupt() -> None:

@@ -1,20 +1,26 @@
-"""Where the time of a run goes: seconds by phase, measured on the host.
+"""Where the time of a run goes: seconds by phase, over all of its restarts.
 
-Phases do not overlap; time outside all of them is the host's own work. The step's time on the device shows as waiting for
-its results, because dispatch is asynchronous.
+Phases do not overlap. Time outside all of them is "other". The step's time on the devices shows as waiting for its results,
+because dispatch is asynchronous. "startup" ends where the first step begins, compilation apart.
 """
 
 import contextlib
 import time
-from collections import defaultdict
 from collections.abc import Iterator
+
+PHASES = ("startup", "compile", "input", "step", "checkpoint", "evaluation", "other")
 
 
 class Goodput:
-    """Seconds by phase since the start of this process."""
+    """Seconds by phase.
 
-    def __init__(self):
-        self._seconds: dict[str, float] = defaultdict(float)
+    Args:
+      earlier: what earlier processes of the run had counted, from `by_phase`.
+    """
+
+    def __init__(self, earlier: dict[str, float] | None = None):
+        self._earlier = earlier or {}
+        self._seconds = dict.fromkeys(PHASES, 0.0)
         self._started = time.monotonic()
 
     @contextlib.contextmanager
@@ -26,14 +32,24 @@ class Goodput:
         finally:
             self._seconds[name] += time.monotonic() - started
 
+    def started(self) -> None:
+        """Counts all time so far that belongs to no phase as "startup"."""
+        self._seconds["startup"] = self._elapsed() - sum(self._seconds.values())
+
     def seconds(self, name: str) -> float:
-        """Returns the seconds of one phase."""
+        """Returns the seconds of one phase in this process."""
         return self._seconds[name]
 
-    def total(self) -> float:
-        """Returns the seconds since the start."""
-        return time.monotonic() - self._started
-
     def by_phase(self) -> dict[str, float]:
-        """Returns the seconds of all phases."""
-        return dict(self._seconds)
+        """Returns the seconds of all phases, those of earlier processes included."""
+        here = {**self._seconds, "other": self._elapsed() - sum(self._seconds.values())}
+        return {name: round(self._earlier.get(name, 0.0) + here[name], 3) for name in PHASES}
+
+    def describe(self) -> str:
+        """Returns the shares of the phases, for people."""
+        seconds = self.by_phase()
+        total = sum(seconds.values()) or 1.0
+        return f"{total:,.0f} seconds: " + ", ".join(f"{name} {value / total:.0%}" for name, value in seconds.items())
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started

@@ -29,11 +29,11 @@ class Reporter:
     """
 
     def __init__(self, workdir: str, hyperparameters: Hyperparameters, start_step: int, goodput: Goodput):
+        self.events = [event for event in read_events(workdir) if event["step"] <= start_step]
         self._hyperparameters = hyperparameters
         self._goodput = goodput
         self._leads = jax.process_index() == 0
         self._record = epath.Path(workdir) / "metrics.jsonl"
-        self.events = [event for event in read_events(workdir) if event["step"] <= start_step]
         self._last = (start_step, time.monotonic(), goodput.seconds("input"))
         self._writer = None
         self._bar = None

@@ -49,6 +49,18 @@ def in_steps(text: str, steps_per_epoch: float, key: str) -> float:
     return duration.amount * (steps_per_epoch if duration.unit == "epoch" else 1.0)
 
 
+def in_minutes(text: str, key: str) -> float:
+    """Returns the duration in minutes.
+
+    Raises:
+      ConfigError: as `parse`, or the duration is not in minutes.
+    """
+    duration = parse(text, key)
+    if duration.unit != "minute":
+        raise ConfigError(f"config.{key} is {text!r}: write minutes here")
+    return duration.amount
+
+
 def crossed(step: int, every_steps: float, since: int | None = None) -> bool:
     """Says whether a multiple of `every_steps` lies in (since, step]; never when `every_steps` is 0.
 

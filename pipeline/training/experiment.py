@@ -8,7 +8,9 @@ import collections
 import dataclasses
 import functools
 import itertools
+import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +79,15 @@ class Experiment:
             schedule=schedule,
             tx=finetuning.limit_updates(make_optimizer(config, schedule), config),
         )
+
+    @functools.cached_property
+    def notes(self) -> dict[str, Any]:
+        """What is saved beside the state, as JSON can hold it: configuration, class names, fingerprint of the data."""
+        return {
+            "config": json.loads(self.config.to_json_best_effort()),
+            "class_names": list(self.train_source.class_names),
+            "data": self.train_source.fingerprint,
+        }
 
     def create_state(self) -> TrainState:
         """Returns the state at step 0, on all devices, with the weights of `config.init_from` if that is set."""
@@ -163,6 +174,7 @@ class Experiment:
             "process_index": jax.process_index(),
             "process_count": jax.process_count(),
             "workers": self.config.data.workers,
+            "max_bad_images": self.config.data.max_bad_images,
         }
 
 

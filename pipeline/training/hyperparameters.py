@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError
 from pipeline.model.scaling import architecture
-from pipeline.training.durations import in_steps
+from pipeline.training.durations import in_minutes, in_steps
 
 RMSPROP_LARGEST_BATCH = (
     16_384  # holds its accuracy up to here, and loses half of it at 32,768: arXiv 2011.00071, tpu#571
@@ -35,6 +35,7 @@ class Hyperparameters:
     decay_every_steps: float
     evaluate_every_steps: float
     checkpoint_every_steps: float
+    checkpoint_every_minutes: float
     keep_every_steps: float
     log_every_steps: float
 
@@ -87,6 +88,7 @@ def resolve(
         decay_every_steps=in_steps(config.schedule.decay_every, steps_per_epoch, "schedule.decay_every"),
         evaluate_every_steps=in_steps(config.evaluation.every, steps_per_epoch, "evaluation.every"),
         checkpoint_every_steps=in_steps(config.checkpoint.every, steps_per_epoch, "checkpoint.every"),
+        checkpoint_every_minutes=in_minutes(config.checkpoint.also_every, "checkpoint.also_every"),
         keep_every_steps=in_steps(config.checkpoint.keep_every, steps_per_epoch, "checkpoint.keep_every"),
         log_every_steps=in_steps(config.log.every, steps_per_epoch, "log.every"),
     )

@@ -7,8 +7,11 @@ for an evaluation, and an evaluation that was cut off is made up for after a res
 
 import collections
 import concurrent.futures
+import contextlib
 import itertools
 import json
+import time
+from collections.abc import Iterator
 
 import jax
 from absl import logging
@@ -16,15 +19,19 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from pipeline.errors import Preempted, TrainingError
-from pipeline.runtime import distributed, pictures
+from pipeline.runtime import agreement, distributed, pictures
 from pipeline.runtime.checkpoints import Checkpoints
+from pipeline.runtime.compilation import CompilationCache
 from pipeline.runtime.goodput import Goodput
-from pipeline.runtime.reporting import Reporter
+from pipeline.runtime.reporting import Reporter, read_events
+from pipeline.runtime.watchdog import Watchdog
+from pipeline.training.compatibility import check_same_data, check_unchanged
 from pipeline.training.durations import crossed
 from pipeline.training.evaluation import evaluate
 from pipeline.training.experiment import Experiment
 from pipeline.training.metrics import NO_STEP, TrainMetrics
 from pipeline.training.state import TrainState
+from pipeline.training.step import Batch
 
 STEPS_IN_FLIGHT = 2  # how far the host runs ahead of the devices; each step in flight holds a batch in their memory
 
@@ -44,18 +51,25 @@ def train(config: ConfigDict, workdir: str) -> Results:
       Preempted: the run was asked to stop, and saved a checkpoint before it did.
     """
     distributed.check_platform(config.platform)
-    goodput = Goodput()
+    cache = CompilationCache()
+    goodput = Goodput(_seconds_so_far(workdir))
     experiment = Experiment.from_config(config)
     numbers = experiment.hyperparameters
+    agreement.check_same(
+        {
+            "configuration": experiment.notes["config"],
+            "data": experiment.notes["data"],
+            "code": agreement.code_version(),
+        }
+    )
+    agreement.check_shared(workdir)
     with (
         Checkpoints(
             f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
         ) as checkpoints,
         Checkpoints(f"{workdir}/best", keep=1) as best,
     ):
-        restored = checkpoints.restore_newest(experiment.abstract_state())
-        state = experiment.create_state() if restored is None else restored[0]
-        start_step = int(state.step)
+        state, start_step = _initial_state(experiment, checkpoints, workdir)
         with Reporter(workdir, numbers, start_step, goodput) as reporter:
             if finished := _read_results(workdir, numbers.total_steps):
                 reporter.say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
@@ -65,34 +79,60 @@ def train(config: ConfigDict, workdir: str) -> Results:
                 f"{config.model.variant} on {config.data.name}, {jax.device_count()} {jax.default_backend()} device(s), "
                 f"{jax.process_count()} process(es):\n{numbers.describe()}"
             )
-            if restored is not None:
+            if start_step > 0:
                 reporter.say(f"Continuing after step {start_step:,}.")
-            run = _Run(experiment, checkpoints, best, reporter, goodput, workdir)
+            run = _Run(experiment, checkpoints, best, reporter, goodput, cache, workdir)
             results = run.to_the_end(state)
+            reporter.record("summary", numbers.total_steps, {"seconds": goodput.by_phase()})
             _write_results(workdir, numbers.total_steps, results)
             if jax.process_index() == 0:
                 pictures.write_curves(f"{workdir}/curves.png", reporter.events)
             _say_results(reporter, results, workdir)
+            reporter.say(f"Time over all starts, {goodput.describe()}")
             return results
+
+
+def _initial_state(experiment: Experiment, checkpoints: Checkpoints, workdir: str) -> tuple[TrainState, int]:
+    """Returns the state of the newest checkpoint, or a new one, and its step."""
+
+    def check(notes: dict) -> None:
+        if not experiment.config.resume_changed:
+            check_unchanged(notes["config"], experiment.notes["config"], workdir)
+            check_same_data(notes["data"], experiment.notes["data"], workdir)
+
+    restored = checkpoints.restore_newest(experiment.abstract_state(), check)
+    if restored is None:
+        return experiment.create_state(), 0
+    state, _ = restored
+    return state, int(state.step)
 
 
 class _Run:
     """The steps of a run, and what is done between them."""
 
-    def __init__(self, experiment: Experiment, checkpoints, best, reporter, goodput, workdir):
+    def __init__(
+        self,
+        experiment: Experiment,
+        checkpoints: Checkpoints,
+        best: Checkpoints,
+        reporter: Reporter,
+        goodput: Goodput,
+        cache: CompilationCache,
+        workdir: str,
+    ):
         self._experiment = experiment
         self._numbers = experiment.hyperparameters
         self._checkpoints = checkpoints
         self._best = best
         self._reporter = reporter
         self._goodput = goodput
+        self._cache = cache
         self._workdir = workdir
+        self._last_save = time.monotonic()
+        self._watchdog = Watchdog(
+            warn_seconds=experiment.config.watchdog.warn_seconds, abort_seconds=experiment.config.watchdog.abort_seconds
+        )
         self._empty_metrics = jax.jit(TrainMetrics.empty, out_shardings=experiment.replicated)
-        self._notes = {
-            "config": json.loads(experiment.config.to_json_best_effort()),
-            "class_names": list(experiment.train_source.class_names),
-            "data": experiment.train_source.fingerprint,
-        }
 
     def to_the_end(self, state: TrainState) -> Results:
         """Takes all steps that are left and returns the final evaluation."""
@@ -101,8 +141,10 @@ class _Run:
         if start_step < total_steps:
             batches, train_step = self._start(start_step)
             in_flight = collections.deque()
-            with jax.transfer_guard("disallow"):
+            # Whatever crosses between host and devices here does so because somebody asked for it.
+            with self._watchdog, jax.transfer_guard("disallow"), contextlib.closing(batches):
                 for step in range(start_step + 1, total_steps + 1):
+                    self._watchdog.beat(f"at step {step}")
                     with self._goodput.phase("input"):
                         batch = next(batches)
                     with self._goodput.phase("step"):
@@ -114,8 +156,8 @@ class _Run:
                     state = self._report_if_due(state, step)
                     self._save_if_due(state, step)
                     results = self._evaluate_if_due(state, step)
-            batches.close()
-        self._checkpoints.wait()
+        with self._goodput.phase("checkpoint"):
+            self._checkpoints.wait()
         return results
 
     def _start(self, start_step: int):
@@ -126,9 +168,10 @@ class _Run:
             self._reporter.say("Compiling the train step …")
             train_step = self._experiment.compile_train_step()
             first = first.result()
-        self._reporter.say(f"Compiled in {self._goodput.seconds('compile'):.1f} seconds.")
+        self._reporter.say(f"Compiled in {self._goodput.seconds('compile'):.1f} seconds; {self._cache.describe()}.")
         if start_step == 0 and jax.process_index() == 0:
             pictures.write_grid(f"{self._workdir}/input_preview.png", first["image"][:64])
+        self._goodput.started()
         return self._experiment.on_devices(itertools.chain([first], host_batches)), train_step
 
     def _report_if_due(self, state: TrainState, step: int) -> TrainState:
@@ -147,14 +190,25 @@ class _Run:
     def _save_if_due(self, state: TrainState, step: int) -> None:
         stopping = distributed.asked_to_stop(step)
         due = crossed(step, self._numbers.checkpoint_every_steps) or step == self._numbers.total_steps
-        if not (due or stopping):
+        if not (due or stopping or self._due_by_the_clock(step)):
             return
         self._check_finite(jax.device_get(state.metrics))
         with self._goodput.phase("checkpoint"):
-            self._checkpoints.save(step, state, self._notes)
+            self._checkpoints.save(step, state, self._experiment.notes)
+        self._last_save = time.monotonic()
         if stopping:
-            self._checkpoints.wait()
+            with self._goodput.phase("checkpoint"):
+                self._checkpoints.wait()
+            self._reporter.record("stop", step, {"seconds": self._goodput.by_phase()})
             raise Preempted(f"asked to stop: saved step {step:,}; the same command continues from there")
+
+    def _due_by_the_clock(self, step: int) -> bool:
+        """Says whether a save is due by time; asked at reports, where the host waits anyway, and answered by process 0."""
+        minutes = self._numbers.checkpoint_every_minutes
+        if not minutes or not crossed(step, self._numbers.log_every_steps):
+            return False
+        due = time.monotonic() - self._last_save >= 60 * minutes
+        return distributed.as_on_process_0(due)
 
     def _evaluate_if_due(self, state: TrainState, step: int) -> Results | None:
         due = step > 0 and (crossed(step, self._numbers.evaluate_every_steps) or step == self._numbers.total_steps)
@@ -164,20 +218,24 @@ class _Run:
         if state.ema is not None:
             variables = {"ema": state.ema, **variables}
         with self._goodput.phase("evaluation"), jax.transfer_guard("allow"):
-            results = evaluate(
-                self._experiment.eval_step, variables, self._experiment.eval_batches(), self._experiment.replicated
-            )
+            batches = self._watched(self._experiment.eval_batches(), step)
+            results = evaluate(self._experiment.eval_step, variables, batches, self._experiment.replicated)
         self._keep_if_best(state, step, next(iter(results.values()))["top1"])
         if not self._reporter.has("evaluation", step):
             self._reporter.evaluation(step, results)
         return results
+
+    def _watched(self, batches: Iterator[Batch], step: int) -> Iterator[Batch]:
+        for batch in batches:
+            self._watchdog.beat(f"in the evaluation at step {step}")
+            yield batch
 
     def _keep_if_best(self, state: TrainState, step: int, top1: float) -> None:
         key = "ema_top1" if state.ema is not None else "raw_top1"
         earlier = [event[key] for event in self._reporter.events if event["event"] == "evaluation"]
         if not earlier or top1 > max(earlier):
             with self._goodput.phase("checkpoint"):
-                self._best.save(step, state, self._notes)
+                self._best.save(step, state, self._experiment.notes)
 
     def _check_finite(self, metrics: TrainMetrics) -> None:
         """Raises when a loss or gradient since the last report is not finite; no such state is ever saved."""
@@ -190,6 +248,11 @@ class _Run:
                 + (f"the last good checkpoint is that of step {good[-1]:,}" if good else "there is no checkpoint yet")
                 + f" in {self._workdir}/checkpoints. Try a lower config.schedule.lr_per_256 or a longer warm-up"
             )
+
+
+def _seconds_so_far(workdir: str) -> dict[str, float]:
+    """Returns the seconds by phase that earlier starts of the run counted, steps that were lost included."""
+    return next((event["seconds"] for event in reversed(read_events(workdir)) if "seconds" in event), {})
 
 
 def _read_results(workdir: str, total_steps: int) -> Results | None:

@@ -152,7 +152,8 @@ def test_a_dataset_of_something_else_is_refused(tmp_path, features, message):
 
 def test_the_fingerprint_tells_data_apart_and_hosts_not(data_dir, damaged, tmp_path):
     train = open_source("digits", "train", data_dir)
-    assert pickle.loads(pickle.dumps(train)).fingerprint == train.fingerprint
+    in_worker = pickle.loads(pickle.dumps(train))
+    assert (in_worker.fingerprint, repr(in_worker), in_worker[5]) == (train.fingerprint, repr(train), train[5])
     assert open_source("digits", "train", damaged).fingerprint == train.fingerprint  # another folder
     assert open_source("digits", "train[:1000]", data_dir).fingerprint != train.fingerprint
     for name, labels in (("a", [0, 1]), ("b", [1, 0])):  # the same names, counts and sizes

@@ -68,8 +68,7 @@ def test_a_killed_worker_is_an_error_that_names_its_record(data_dir):
     batches = eval_batches(source, Noise(die_at=700), batch_size=64, workers=2)
     with pytest.raises(MachineError, match="died of SIGKILL") as caught:
         list(batches)
-    file_name = source._records[700]["file_name"].decode()
-    assert f"record 700 ({file_name})" in str(caught.value)
+    assert f"record 700 ({source.describe(700)})" in str(caught.value)
     assert "digits:1.0.0" in str(caught.value)
     assert not multiprocessing.active_children()
 

@@ -15,10 +15,12 @@ class Noise:
     Attributes:
         fail_at: the record at which it raises.
         die_at: the record at which its process is killed.
+        damaged: the records whose pictures are damaged.
     """
 
     fail_at: int = -1
     die_at: int = -1
+    damaged: tuple[int, ...] = ()
 
     def __call__(self, example: dict, rng: np.random.Generator | None = None) -> dict:
         if example["record"] == self.fail_at:
@@ -31,6 +33,6 @@ class Noise:
         return {
             "image": image,
             "label": np.int32(example["label"]),
-            "weight": np.float32(1),
+            "weight": np.float32(example["record"] not in self.damaged),
             "record": np.int64(example["record"]),
         }

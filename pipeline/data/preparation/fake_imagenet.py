@@ -16,7 +16,7 @@ NUM_CLASSES = 1000
 CLASS_NAMES = tuple(f"class_{label:04d}" for label in range(NUM_CLASSES))
 DESCRIPTION = "Synthetic JPEGs of 500 by 375 pixels in 1,000 classes: for trying machines, not for training."
 _HEIGHT, _WIDTH = 375, 500
-_JPEG_QUALITY = 96
+_JPEG_QUALITY = 94
 _PICTURE_BYTES = 100_000
 
 
@@ -36,14 +36,15 @@ def _split(name: str, size: int) -> Split:
 
 
 def _picture(split: str, index: int) -> bytes:
-    """Returns a JPEG: the colour patches of the class, moved and stretched, under grain like a camera's."""
+    """Returns a JPEG: the colour patches of the class, moved and dimmed, under grain like a camera's."""
     import cv2
 
     class_rng = np.random.default_rng(index % NUM_CLASSES)
     rng = np.random.default_rng([zlib.crc32(split.encode()), index])
-    patches = class_rng.uniform(0, 255, (5, 6, 3)) * rng.uniform(0.6, 1, 3)
-    patches = np.roll(patches, rng.integers(0, 6, 2), axis=(0, 1)).astype(np.float32)
+    patches = (class_rng.uniform(0, 255, (5, 6, 3)) * rng.uniform(0.6, 1, 3)).astype(np.uint8)
+    patches = np.roll(patches, rng.integers(0, 6, 2), axis=(0, 1))
     picture = cv2.resize(patches, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_CUBIC)
-    grain = rng.normal(0, 20, (_HEIGHT, _WIDTH, 1)).astype(np.float32)
-    picture = np.clip(picture + cv2.blur(grain, (2, 2))[..., None], 0, 255).astype(np.uint8)
+    noise = np.frombuffer(rng.bytes(_HEIGHT * _WIDTH), np.uint8).reshape(_HEIGHT, _WIDTH)
+    grain = cv2.blur(noise, (3, 3))
+    picture = cv2.addWeighted(picture, 1, cv2.merge([grain] * 3), 0.7, -0.7 * 128)
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()

@@ -1,0 +1,89 @@
+"""What all processes of a run must have in common before they train: the program's inputs, and one work directory.
+
+Each check is a barrier; every process says so with its number before and after it, so that the log of a run that hangs
+shows who is missing. With one process there is nothing to check.
+"""
+
+import hashlib
+import json
+import pathlib
+import secrets
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
+
+from pipeline.errors import ConfigError
+
+
+def check_same(values: dict[str, Any]) -> None:
+    """Refuses to go on when a value differs between processes.
+
+    Args:
+      values: by name, what JSON can hold: the configuration, versions, the fingerprint of the data.
+
+    Raises:
+      ConfigError: on every process; it names the values and the processes that differ from process 0.
+    """
+    if jax.process_count() == 1:
+        return
+    digests = np.stack([_digest(value) for value in values.values()])  # [values, 32]
+    _say("comparing configuration, versions and data with the other processes")
+    everyones = multihost_utils.process_allgather(digests)  # [processes, values, 32]
+    _say("compared")
+    differing = {
+        name: [process for process in range(jax.process_count()) if (everyones[process, i] != everyones[0, i]).any()]
+        for i, name in enumerate(values)
+    }
+    differing = {name: processes for name, processes in differing.items() if processes}
+    if differing:
+        raise ConfigError(
+            f"processes were started differently; not as on process 0: {differing}. "
+            f"Here, on process {jax.process_index()}: { {name: values[name] for name in differing} }"
+        )
+
+
+def check_shared(workdir: str) -> None:
+    """Refuses to go on when the processes do not see one and the same work directory.
+
+    Raises:
+      ConfigError: on every process.
+    """
+    if jax.process_count() == 1:
+        return
+    token = int(multihost_utils.broadcast_one_to_all(np.int32(secrets.randbelow(2**31))))
+    probe = epath.Path(workdir) / f".shared_{token}"
+    if jax.process_index() == 0:
+        probe.touch()
+    _say(f"looking for the other processes' files in {workdir}")
+    multihost_utils.sync_global_devices("probe written")
+    seen = multihost_utils.process_allgather(np.int32(probe.exists()))
+    _say("looked")
+    if jax.process_index() == 0:
+        probe.unlink()
+    if not seen.all():
+        blind = [int(process) for process in np.flatnonzero(seen == 0)]
+        raise ConfigError(
+            f"--workdir={workdir} is not shared: process(es) {blind} do not see what process 0 wrote there. "
+            "Use a gs:// path or a file system that all hosts mount"
+        )
+
+
+def code_version() -> str:
+    """Returns a hash of this package's source files, the same wherever the same code lies."""
+    package = pathlib.Path(__file__).resolve().parent.parent
+    sources = sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix())
+    content = b"".join(path.relative_to(package).as_posix().encode() + path.read_bytes() for path in sources)
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _digest(value: Any) -> np.ndarray:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+
+
+def _say(what: str) -> None:
+    logging.info("process %d of %d: %s", jax.process_index(), jax.process_count(), what)

@@ -1,0 +1,35 @@
+"""The cache of compiled programs: on by default, on a local disk, and counted.
+
+`JAX_COMPILATION_CACHE_DIR` names another place; set to nothing it switches the cache off. On a pod each host has its own.
+"""
+
+import os
+import pathlib
+
+import jax
+from jax import monitoring
+
+_HIT, _MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"
+
+
+class CompilationCache:
+    """The cache, and how often it served this process."""
+
+    def __init__(self):
+        self.hits = self.misses = 0
+        self.directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        if self.directory is None:
+            home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+            self.directory = str(pathlib.Path(home) / "efficientnet" / "compiled")
+            jax.config.update("jax_compilation_cache_dir", self.directory)
+        monitoring.register_event_listener(self._count)
+
+    def describe(self) -> str:
+        """Returns what the cache did since the start, for people."""
+        if not self.directory:
+            return "compilation cache off"
+        return f"compilation cache {self.directory}: {self.hits} hit(s), {self.misses} miss(es)"
+
+    def _count(self, event: str, **_) -> None:
+        self.hits += event == _HIT
+        self.misses += event == _MISS

@@ -1,0 +1,83 @@
+"""The measurement of the input: what it counts, where it puts it, and what it concludes."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+from tiny import Noise
+
+from configs import recipe
+from pipeline.data import benchmark, preprocessing
+from pipeline.data.preparation import fake_imagenet
+from pipeline.data.sources import open_source
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    monkeypatch.setattr(benchmark, "_RATE_SECONDS", 0)
+    monkeypatch.setattr(benchmark, "_ROUNDS", 1)
+    monkeypatch.setattr(benchmark, "usable_cpus", lambda: 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Busy:
+    """A transform that uses 3 ms of CPU."""
+
+    def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+        end = time.thread_time() + 0.003
+        while time.thread_time() < end:
+            pass
+        return Noise()(example, rng)
+
+
+def test_what_the_transform_costs_is_counted_once_and_in_full(data_dir):
+    costs = benchmark.measure_input(
+        open_source("digits", "train", data_dir), Busy(), 8, lambda batch: None, pictures=64
+    )
+    assert costs.stages["flip and the rest"] > 0.003
+    assert 0.003 < costs.one_process < 0.006
+    assert costs.images_per_second < 1 / 0.003
+    assert costs.baseline is None
+    assert "not all pictures are JPEGs" in benchmark.report(costs)
+
+
+def test_each_stage_is_found_in_the_real_transform(data_dir):
+    config = recipe.get_config().data
+    transferred = []
+    costs = benchmark.measure_input(
+        open_source("digits", "train", data_dir),
+        preprocessing.train_transform(config, 32),
+        32,
+        lambda batch: transferred.append(batch["image"].shape),
+        pictures=64,
+    )
+    assert list(costs.stages) == [
+        "read",
+        "decode and crop",
+        "resize",
+        "augment",
+        "flip and the rest",
+        "batch",
+        "transfer to the devices",
+    ]
+    assert all(seconds > 0 for seconds in costs.stages.values())
+    assert set(transferred) == {(64, 32, 32, 3)}
+
+
+def test_the_baseline_is_whole_pictures_of_tensorflow():
+    train, _ = fake_imagenet.fake_imagenet_splits(1000, 1000)
+    batches = benchmark._baseline_batches([train.read(index) for index in range(4)], image_size=24)
+    batch = next(batches).numpy()
+    assert (batch.shape, batch.dtype) == ((64, 24, 24, 3), np.float32)
+    assert 20 < batch.std() < 120
+    assert len(np.unique(batch.reshape(64, -1), axis=0)) == 64  # cropped anew each time
+
+
+def test_the_cores_that_a_rate_needs():
+    costs = benchmark.InputCosts(
+        {}, one_process=0.002, baseline=0.003, workers=2, images_per_second=900, baseline_images_per_second=600
+    )
+    assert benchmark.cores_needed(costs, 4000) == 8
+    assert benchmark.cores_needed(costs, 4001) == 9
+    assert "1.50 times the images of tf.data" in benchmark.report(costs)

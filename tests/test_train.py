@@ -1,0 +1,135 @@
+"""The train command as a user meets it: whole runs in processes of their own, interruptions, and every wrong input."""
+
+import json
+import signal
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pipeline.data.preparation.datasets import prepare_digits
+from pipeline.runtime.reporting import read_events
+from tests.runs import TINY, run, start, state_at, wait_for
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    prepare_digits(str(directory))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_dir):
+    """The work directory and the output of an undisturbed run."""
+    workdir = tmp_path_factory.mktemp("finished")
+    status, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}")
+    assert status == 0, output
+    return workdir, output
+
+
+def test_a_run_reports_each_step_once_and_counts_every_test_example(finished):
+    workdir, output = finished
+    events = read_events(str(workdir))
+    assert [event["step"] for event in events if event["event"] == "train"] == [3, 6, 9, 12]
+    evaluations = [event for event in events if event["event"] == "evaluation"]
+    assert [event["step"] for event in evaluations] == [6, 12]
+    assert {event[f"{weights}_examples"] for event in evaluations for weights in ("ema", "raw")} == {360}
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["step"] == 12
+    assert results["evaluation"]["ema"]["top1"] == evaluations[-1]["ema_top1"]
+    assert f"{results['evaluation']['ema']['top1']:.2%} top-1" in output
+
+
+def test_tensorboard_reads_the_numbers_of_the_record(finished):
+    workdir, _ = finished
+    board = EventAccumulator(str(workdir / "tensorboard")).Reload()
+    recorded = {event["step"]: event["loss"] for event in read_events(str(workdir)) if event["event"] == "train"}
+    shown = {point.step: float(point.tensor_proto.float_val[0]) for point in board.Tensors("train/loss")}
+    assert shown == pytest.approx(recorded)
+
+
+def test_pictures_of_the_run_can_be_looked_at(finished):
+    workdir, _ = finished
+    preview = cv2.imread(str(workdir / "input_preview.png"))
+    assert preview is not None
+    assert len(np.unique(preview)) > 16  # digits on a frame, not one colour
+    assert cv2.imread(str(workdir / "curves.png")) is not None
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    workdir, _ = finished
+    before = (workdir / "metrics.jsonl").read_bytes()
+    status, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={workdir / 'none'}")
+    assert status == 0, output
+    assert "finished" in output
+    assert "Compil" not in output
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, data_dir):
+    arguments = (f"--config={TINY}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}")
+    process = start(*arguments)
+    wait_for(process, "step  3/12")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    if process.returncode != 0:  # else it was done before the signal was seen
+        assert process.returncode == 75, output
+        assert "the same command continues" in output
+        status, output = run(*arguments)
+        assert status == 0, output
+        assert "Continuing after step" in output
+    undisturbed, _ = finished
+    jax.tree.map(np.testing.assert_array_equal, state_at(tmp_path, 12), state_at(undisturbed, 12))
+    for event, twin in zip(read_events(str(tmp_path)), read_events(str(undisturbed)), strict=True):
+        assert {key: event[key] for key in ("event", "step")} == {key: twin[key] for key in ("event", "step")}
+        assert event.get("loss") == twin.get("loss")
+        assert event.get("ema_loss") == twin.get("ema_loss")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path, data_dir):
+    status, output = run(
+        f"--config={TINY}",
+        f"--workdir={tmp_path}",
+        f"--config.data.data_dir={data_dir}",
+        "--config.schedule.lr_per_256=1e30",
+    )
+    assert status == 70
+    assert "is not finite" in output.splitlines()[-1]
+    for checkpoint in (tmp_path / "checkpoints").glob("[0-9]*"):
+        assert all(
+            np.isfinite(leaf).all() for leaf in jax.tree.leaves(state_at(tmp_path, int(checkpoint.name))["params"])
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--workdir={tmp}"], 78, "--config is missing"),
+        (["--config=" + TINY], 78, "--workdir is missing"),
+        (["--config=no/such.py", "--workdir={tmp}"], 78, "no/such.py"),
+        (["--config=README.md", "--workdir={tmp}"], 78, "README.md"),
+        (["--config=pipeline/errors.py", "--workdir={tmp}"], 78, "get_config"),
+        (["--config=" + TINY, "--workdir={tmp}", "--config.batchsize=1"], 78, "batchsize"),
+        (["--config=" + TINY, "--workdir={tmp}", "--config.batch_size=many"], 78, "batch_size"),
+        (["--config=" + TINY, "--workdir={tmp}", "--config.batch_size=0"], 78, "config.batch_size=0"),
+        (["--config=" + TINY, "--workdir={tmp}", "--config.batch_size=30"], 78, "4 devices"),
+        (["--config=" + TINY, "--workdir={tmp}", "--config.duration=0 epochs"], 78, "config.duration='0 epochs'"),
+        (["--config=" + TINY, "--workdir={tmp}", "--config.data.name=nothing"], 65, "pipeline.prepare"),
+        (["--config=" + TINY, "--workdir=/proc/nothing"], 78, "--workdir=/proc/nothing"),
+        (["--config=" + TINY, "--workdir={tmp}", "--config.platform=tpu"], 78, "config.platform='tpu'"),
+        (["--config=" + TINY, "--workdir={tmp}", "and", "more"], 78, "unexpected argument 'and'"),
+    ],
+)
+def test_wrong_input_is_one_clear_error(arguments, code, message, tmp_path, data_dir):
+    status, output = run(
+        *(argument.format(tmp=tmp_path) for argument in arguments),
+        *([] if arguments == ["--workdir={tmp}"] else [f"--config.data.data_dir={data_dir}"]),
+    )
+    errors = [line for line in output.splitlines() if line.startswith("Error:")]
+    assert status == code, output
+    assert len(errors) == 1, output
+    assert message in errors[0]
+    assert "Traceback" not in output
