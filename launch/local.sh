@@ -14,6 +14,6 @@ source "$root/launch/lib/devices.sh"
 
 read_train_arguments "$PWD" "$root" "$@"
 bootstrap "$root"
-prepare_cpu_devices
+prepare_cpu_devices ""
 cd -- "$root"
 exec "$VENV_PYTHON" -m pipeline.train "${TRAIN_ARGUMENTS[@]}"

@@ -38,6 +38,7 @@ def run(command: Callable[..., None], arguments: list[str] | None = None, *, tak
 
     With `takes_paths` the command is given the list of what the command line has besides flags.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notes on CPU features are no news of the run
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     python_logging.getLogger().setLevel(python_logging.WARNING)

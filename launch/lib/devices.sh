@@ -7,7 +7,7 @@
 RENDEZVOUS_FLAGS="--xla_cpu_collective_call_warn_stuck_timeout_seconds=120"
 RENDEZVOUS_FLAGS+=" --xla_cpu_collective_call_terminate_timeout_seconds=1800 --xla_cpu_collective_timeout_seconds=1800"
 
-# Usage: prepare_cpu_devices [COUNT]. With COUNT the CPU is split into so many devices, else as the configuration says.
+# Usage: prepare_cpu_devices COUNT. Splits the CPU into so many devices; where COUNT is empty the configuration says how many.
 prepare_cpu_devices() {
   if [[ -z ${XLA_FLAGS+set} && ${JAX_PLATFORMS:-cpu} == cpu ]]; then
     export XLA_FLAGS="${1:+--xla_force_host_platform_device_count=$1 }$RENDEZVOUS_FLAGS"

@@ -21,7 +21,7 @@ rehearse() {
       ;;
     "compute tpus tpu-vm describe")
       [[ -n $REHEARSED_SLICE ]] || return "$NOT_FOUND"
-      REPLY_TEXT="READY $HOSTS"
+      REPLY_TEXT="READY $HOSTS $TYPE"
       ;;
     "compute tpus tpu-vm ssh")
       case "$*" in

@@ -5,7 +5,7 @@
 # unknown, whatever words the service has; SLICE_WORDS are those words. Anything that is neither on its way nor ready is
 # dead: the service's names for a machine that was taken back have changed before.
 
-# Usage: observe_slice. Sets SLICE, SLICE_WORDS and, when ready, WORKERS. Returns DENIED when asking is not allowed.
+# Usage: observe_slice. Sets SLICE, SLICE_WORDS and, when ready, WORKERS and SLICE_TYPE. Returns DENIED when asking is not allowed.
 observe_slice() {
   local outcome=0 resource node
   SLICE=unknown SLICE_WORDS=""
@@ -22,13 +22,13 @@ observe_slice() {
     CREATING | ACCEPTED | WAITING_FOR_RESOURCES | PROVISIONING) SLICE=waiting && return ;;
     *) SLICE=dead && return ;;
   esac
-  call_tpu "$CALL_SECONDS" tpu-vm describe "$NAME" "--format=value(state,networkEndpoints.len())" || outcome=$?
+  call_tpu "$CALL_SECONDS" tpu-vm describe "$NAME" "--format=value(state,networkEndpoints.len(),acceleratorType.basename())" || outcome=$?
   case $outcome in
     0) ;;
     "$NOT_FOUND") SLICE=dead SLICE_WORDS="ACTIVE, without its machines" && return ;;
     *) SLICE_WORDS=$(error_line) && return ;;
   esac
-  read -r node WORKERS <<<"$REPLY_TEXT"
+  read -r node WORKERS SLICE_TYPE <<<"$REPLY_TEXT"
   SLICE_WORDS=$node
   case $node in
     READY) SLICE=ready ;;
@@ -58,7 +58,7 @@ delete_slice() {
   ((outcome == NOT_FOUND)) || { ((outcome == 0)) || return "$outcome"; }
   # A machine can outlive its request, and is billed as long as it is there.
   outcome=0
-  call_tpu "$CALL_SECONDS" tpu-vm describe "$NAME" "--format=value(state,networkEndpoints.len())" || outcome=$?
+  call_tpu "$CALL_SECONDS" tpu-vm describe "$NAME" "--format=value(state)" || outcome=$?
   if ((outcome == 0)); then
     call_tpu "$LONG_CALL_SECONDS" tpu-vm delete "$NAME" || outcome=$?
   fi

@@ -23,7 +23,7 @@ supervise() {
       end_at_deadline
       return "$PREEMPTED"
     fi
-    observe_slice || die "not allowed to look at the slice: $(error_line)"
+    observe_slice || SLICE_WORDS="not to be seen: gcloud is not allowed to look; log in again, the job goes on ($(error_line))"
     if [[ "$SLICE $SLICE_WORDS" != "$said" ]]; then
       say "slice $NAME ($TYPE): $SLICE_WORDS"
       said="$SLICE $SLICE_WORDS"
@@ -49,6 +49,7 @@ supervise() {
         fi
         ;;
       ready)
+        [[ $SLICE_TYPE == "$TYPE" ]] || die "the slice $NAME is a $SLICE_TYPE, not a $TYPE: $0 down --name $NAME, or another --name"
         failures=0
         note_slice_start
         local status=0

@@ -15,8 +15,8 @@ import numpy as np
 
 GREY = 128  # what moves into the picture in geometric operations
 
-_STRIP_BYTES = 1 << 17
-_PAIRS_FROM_BYTES = 1 << 18
+_STRIP_BYTES = 1 << 17  # of a picture; the float32 temporaries of a strip fit in a second-level cache
+_PAIRS_FROM_BYTES = 1 << 18  # from here on a table of 65,536 pairs costs less to fill than it saves
 _SUM = np.ones((1, 3), np.float32)
 _GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
 
@@ -164,7 +164,7 @@ def _channels(image: np.ndarray) -> list[np.ndarray]:
 
 
 def _strips(image: np.ndarray) -> list[slice]:
-    """Returns row ranges of about `_STRIP_BYTES`, whose float32 copies stay in the processor's cache."""
+    """Returns row ranges of about `_STRIP_BYTES`."""
     rows = max(1, _STRIP_BYTES // (image.shape[1] * image.shape[2]))
     return [slice(first, first + rows) for first in range(0, image.shape[0], rows)]
 

@@ -44,8 +44,8 @@ def resize_centred(image: np.ndarray, size: int) -> np.ndarray:
     """Resizes with the cubic kernel of `bicubic_tf1` (a = -0.75, no antialiasing) on half-pixel centres, in integers.
 
     Against `bicubic_tf1` the samples lie `(scale - 1) / 2` pixels of the source further right and down, where `scale`
-    is source pixels per pixel of the result; below a random crop that moves the crop by less than a pixel. Several
-    times as fast. Rounds to the nearest grey level.
+    is source pixels per pixel of the result: behind a random crop this is the crop moved by a fraction of a pixel. It
+    rounds to the nearest grey level, where the published code truncates before it augments. Several times as fast.
 
     Args:
         image: uint8 `[height, width, 3]`.

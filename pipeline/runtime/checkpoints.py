@@ -1,4 +1,4 @@
-"""Checkpoints of a run: asynchronous, atomic, the newest few and some for good. The only importer of orbax.
+"""Checkpoints of a run: asynchronous, atomic, the newest few and some for good.
 
 A checkpoint `<workdir>/checkpoints/<step>` holds the train state, the resolved configuration and a fingerprint of the data.
 A directory that orbax did not commit is never taken for a checkpoint, and nothing damaged is ever deleted or overwritten in
@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
+from pipeline.runtime.checkpoint_reading import newest_readable
 from pipeline.training.durations import crossed
 
 
@@ -93,7 +92,7 @@ class Checkpoints:
             return self._manager.restore(step, args=arguments).state, notes
 
         steps = self.steps()
-        found = _newest_readable(self._directory, steps, read)
+        found = newest_readable(self._directory, steps, read)
         if found is None:
             return None
         step, restored = found
@@ -129,66 +128,6 @@ def _arrays_by_path(tree: Any) -> dict[str, str]:
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, Any], dict]:
-    """Reads what a checkpoint holds besides the optimizer, for any model and on any machine; changes nothing.
-
-    Args:
-      directory: that of the checkpoints, a local path or `gs://…`.
-      step: whose checkpoint; without it the newest that can be read, and any newer one is named in the log.
-
-    Returns:
-      "step", "params", "batch_stats" and, with moving averages, "ema" as NumPy arrays; and the notes that were saved with them.
-
-    Raises:
-      DataError: there is no such checkpoint, or it cannot be read.
-    """
-    path = epath.Path(directory)
-    if not path.exists():
-        raise DataError(f"{directory} does not exist: no checkpoint has been saved there")
-    options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
-    handlers = {"state": ocp.PyTreeCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
-    with ocp.CheckpointManager(path, options=options, item_handlers=handlers) as manager:
-        steps = sorted(manager.all_steps())
-        if step is not None and step not in steps:
-            raise DataError(
-                f"{directory} has no checkpoint of step {step}; it has {', '.join(map(str, steps)) or 'none'}"
-            )
-        wanted_steps = steps if step is None else [step]
-        found = _newest_readable(path, wanted_steps, lambda wanted: _read_variables(manager, wanted))
-    if found is None:
-        raise DataError(f"{directory} holds no checkpoint yet")
-    return found[1]
-
-
-def _read_variables(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict]:
-    saved = manager.item_metadata(step)["state"].tree
-    wanted = {key: saved[key] for key in ("step", "params", "batch_stats", "ema") if saved.get(key) is not None}
-    state = ocp.args.PyTreeRestore(
-        item=jax.tree.map(lambda _: 0, wanted),
-        restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted),
-        partial_restore=True,
-    )
-    restored = manager.restore(step, args=ocp.args.Composite(state=state, notes=ocp.args.JsonRestore()))
-    return restored.state, restored.notes
-
-
-def _newest_readable(directory: epath.Path, steps: Sequence[int], read: Callable[[int], Any]) -> tuple[int, Any] | None:
-    """Returns the newest step that can be read and what `read` gives for it; None without steps; raises `DataError`."""
-    failures = []
-    for step in reversed(steps):
-        try:
-            return step, read(step)
-        except ConfigError:
-            raise
-        except Exception as error:  # orbax and tensorstore raise whatever the damage led to
-            reason = " ".join(str(error).split())[:400]
-            failures.append(f"{directory / str(step)} cannot be read: {type(error).__name__}: {reason}")
-            logging.error("%s%s", failures[-1], "" if step == steps[0] else ". Taking the checkpoint before it")
-    if failures:
-        raise DataError("no checkpoint can be read:\n  " + "\n  ".join(failures))
-    return None
 
 
 class _Always(checkpoint_managers.SaveDecisionPolicy):

@@ -59,8 +59,10 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Prints text on the console of the leading process."""
-        if self._leads:
-            tqdm.write(text, file=sys.stdout) if self._bar is not None else print(text, flush=True)
+        if self._bar is not None:
+            tqdm.write(text, file=sys.stdout)
+        else:
+            say(text)
 
     def advance(self, step: int) -> None:
         """Moves the progress bar."""
@@ -114,6 +116,12 @@ class Reporter:
     def has(self, event: str, step: int) -> bool:
         """Says whether such an event has been recorded for the step."""
         return any(entry["event"] == event and entry["step"] == step for entry in self.events)
+
+
+def say(text: str) -> None:
+    """Prints text on the console of the leading process."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
 
 
 def read_events(workdir: str) -> list[dict]:

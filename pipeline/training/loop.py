@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from absl import logging
@@ -23,7 +23,7 @@ from pipeline.runtime import agreement, distributed, pictures
 from pipeline.runtime.checkpoints import Checkpoints
 from pipeline.runtime.compilation import CompilationCache
 from pipeline.runtime.goodput import Goodput
-from pipeline.runtime.reporting import Reporter, read_events
+from pipeline.runtime.reporting import Reporter, read_events, say
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.training.compatibility import check_same_data, check_unchanged
 from pipeline.training.durations import crossed
@@ -63,6 +63,10 @@ def train(config: ConfigDict, workdir: str) -> Results:
         }
     )
     agreement.check_shared(workdir)
+    if finished := _read_results(workdir, numbers.total_steps):
+        _say_results(say, finished, workdir)
+        say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
+        return finished
     with (
         Checkpoints(
             f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
@@ -71,10 +75,6 @@ def train(config: ConfigDict, workdir: str) -> Results:
     ):
         state, start_step = _initial_state(experiment, checkpoints, workdir)
         with Reporter(workdir, numbers, start_step, goodput) as reporter:
-            if finished := _read_results(workdir, numbers.total_steps):
-                reporter.say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
-                _say_results(reporter, finished, workdir)
-                return finished
             reporter.say(
                 f"{config.model.variant} on {config.data.name}, {jax.device_count()} {jax.default_backend()} device(s), "
                 f"{jax.process_count()} process(es):\n{numbers.describe()}"
@@ -87,7 +87,7 @@ def train(config: ConfigDict, workdir: str) -> Results:
             _write_results(workdir, numbers.total_steps, results)
             if jax.process_index() == 0:
                 pictures.write_curves(f"{workdir}/curves.png", reporter.events)
-            _say_results(reporter, results, workdir)
+            _say_results(reporter.say, results, workdir)
             reporter.say(f"Time over all starts, {goodput.describe()}")
             return results
 
@@ -269,13 +269,13 @@ def _write_results(workdir: str, total_steps: int, results: Results) -> None:
         (epath.Path(workdir) / "results.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _say_results(reporter: Reporter, results: Results, workdir: str) -> None:
+def _say_results(say: Callable[[str], None], results: Results, workdir: str) -> None:
     for weights, values in results.items():
-        reporter.say(
+        say(
             f"Test accuracy with {weights} weights: {values['top1']:.2%} top-1, {values['top5']:.2%} top-5, "
             f"on all {values['examples']:,} examples."
         )
-    reporter.say(
+    say(
         f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"
         f"Look closer:  tensorboard --logdir {workdir}/tensorboard"
     )

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.model.scaling import architecture
-from pipeline.runtime.checkpoints import read_variables
+from pipeline.runtime.checkpoint_reading import read_variables
 from pipeline.weights.container import Weights
 from pipeline.weights.metadata import EMA, RAW, Metadata, Preprocessing
 

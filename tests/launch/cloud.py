@@ -16,6 +16,7 @@ from fake_gcloud import machines, scenario
 from fake_gcloud.service import Service
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+LIMIT_SECONDS = 300  # for what takes seconds on a machine that is not loaded
 SETTINGS = {
     "PROJECT": "project",
     "ZONE": "europe-west4-a",
@@ -118,7 +119,7 @@ class Cloud:
     def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
         """Runs `launch/tpu_pod.sh` to its end; returns (exit status, what it printed)."""
         before = len(self.output())
-        status = self.start(*arguments, **environment).wait(timeout=60)
+        status = self.start(*arguments, **environment).wait(timeout=LIMIT_SECONDS)
         return status, self.output()[before:]
 
     def output(self) -> str:
@@ -161,7 +162,7 @@ class Cloud:
             machines.destroy(self.service.folder, node.name)
 
 
-def wait_until(condition, process: subprocess.Popen | None = None, seconds: float = 120) -> None:
+def wait_until(condition, process: subprocess.Popen | None = None, seconds: float = LIMIT_SECONDS) -> None:
     """Waits for a condition; fails when the process ends or the time is over before it holds."""
     end = time.monotonic() + seconds
     while not condition():

@@ -31,7 +31,7 @@ def start(checkout, *arguments, cwd=None, script="local.sh", path=None, **enviro
 def run(checkout, *arguments, **options):
     """Runs a launch script to its end; returns (exit status, standard output, standard error)."""
     process = start(checkout, *arguments, **options)
-    output, error = process.communicate(timeout=120)
+    output, error = process.communicate(timeout=300)
     return process.returncode, output, error
 
 
@@ -84,7 +84,7 @@ def test_first_start_installs_and_a_second_one_needs_nothing(checkout, tmp_path)
 
 def test_two_starts_at_once_install_once(checkout):
     both = [start(checkout), start(checkout)]
-    results = [process.communicate(timeout=120) for process in both]
+    results = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], results
     assert sum("installing requirements.txt" in error for _, error in results) == 1
     assert len({json.loads(output)["pid"] for output, _ in results}) == 2
@@ -230,7 +230,7 @@ def test_signals_reach_the_trainer_itself(checkout):
     process = start(checkout)
     assert int(process.stdout.readline()) == process.pid
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
     assert process.returncode == 75
 
 

@@ -38,7 +38,7 @@ def start(checkout, **environment):
 
 def test_ends_when_all_have_ended(checkout):
     process = start(checkout)
-    output, error = process.communicate(timeout=60)
+    output, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     for index in range(3):
         log = (checkout / "out" / "logs" / f"process-{index}.log").read_text()
@@ -49,7 +49,7 @@ def test_ends_when_all_have_ended(checkout):
 @pytest.mark.parametrize("index", [0, 2])
 def test_the_first_failure_ends_the_others_and_is_the_status(checkout, index):
     process = start(checkout, FAILS=str(index), HOLD="yes")
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 70
     assert f"process {index} ended first with status 70" in error
 
@@ -58,5 +58,5 @@ def test_interrupting_it_asks_all_to_save(checkout):
     process = start(checkout, HOLD="yes")
     assert "flags" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 75, error

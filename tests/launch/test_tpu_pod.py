@@ -5,7 +5,7 @@ import shlex
 import signal
 
 import pytest
-from cloud import essence, running, wait_until
+from cloud import LIMIT_SECONDS, essence, running, wait_until
 
 RUN = ("up", "--config", "configs/quickstart.py", "--name", "t", "--type", "v3-32", "--yes")
 WORKERS = range(4)
@@ -111,7 +111,7 @@ def test_a_slice_that_was_taken_back_is_replaced(cloud, faults):
     with running(cloud.start(*RUN)) as process:
         wait_until(lambda: cloud.created() == 1 + len(faults) and cloud.alive(), process)
         cloud.release()
-        assert process.wait(60) == 0, cloud.output()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert cloud.created() == 1 + len(faults)
     assert "the slice is gone" in cloud.output()
     assert nothing_left(cloud)
@@ -195,7 +195,7 @@ def test_calls_that_fail_for_a_moment_change_nothing(cloud):
     with running(cloud.start(*RUN)) as process:
         wait_until(lambda: all(started(cloud)) and not any(item["times"] for item in met_faults(cloud)), process)
         cloud.release()
-        assert process.wait(60) == 0, cloud.output()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert started(cloud) == [1, 1, 1, 1]
     assert cloud.created() == 1
 
@@ -230,7 +230,7 @@ def test_the_job_does_not_notice_that_all_connections_break(cloud):
         cloud.set_scenario(faults=[fault("tpu-vm ssh", "cut off", worker="all", times=6)])
         wait_until(lambda: met_faults(cloud)[0]["times"] == 0, process)
         cloud.release()
-        assert process.wait(60) == 0, cloud.output()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert started(cloud) == [1, 1, 1, 1]
 
 
@@ -332,7 +332,7 @@ def test_a_killed_supervisor_is_followed_by_another(cloud, stage):
     with running(cloud.start(*RUN)) as process:
         wait_until(lambda: all(started(cloud)), process)
         cloud.release()
-        assert process.wait(60) == 0, cloud.output()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert started(cloud) == [1, 1, 1, 1]
     assert cloud.created() == 1
     assert nothing_left(cloud)
@@ -343,13 +343,13 @@ def test_the_same_command_joins_the_running_job(cloud):
     with running(cloud.start(*RUN)) as first:
         wait_until(lambda: all(started(cloud)), first)
         first.send_signal(signal.SIGINT)
-        assert first.wait(30) == 130
+        assert first.wait(LIMIT_SECONDS) == 130
     assert "the job and the slice go on" in cloud.output()
     assert len(cloud.alive()) >= 4
     with running(cloud.start(*RUN)) as second:
         wait_until(lambda: "attempt 1 is running" in cloud.output(), second)
         cloud.release()
-        assert second.wait(60) == 0, cloud.output()
+        assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert started(cloud) == [1, 1, 1, 1]
     assert sum("scp" in call for call in cloud.calls()) == 1
 
@@ -359,10 +359,31 @@ def test_a_job_with_other_arguments_is_not_joined(cloud):
     with running(cloud.start(*RUN)) as first:
         wait_until(lambda: all(started(cloud)), first)
         first.send_signal(signal.SIGTERM)
-        first.wait(30)
+        first.wait(LIMIT_SECONDS)
     status, output = cloud.run(*RUN, "--", "--config.seed=1")
     assert status == 1
     assert "another job runs on t" in output
+    assert started(cloud) == [1, 1, 1, 1]
+
+
+def test_a_slice_of_another_type_is_left_alone(cloud):
+    assert cloud.run(*RUN, "--keep")[0] == 0
+    status, output = cloud.run(*RUN, "--type", "v5litepod-16")
+    assert status == 1
+    assert "the slice t is a v3-32, not a v5litepod-16" in output
+    assert started(cloud) == [1, 1, 1, 1]
+
+
+def test_a_login_that_expires_ends_nothing(cloud):
+    text = "UNAUTHENTICATED: Please run: gcloud auth login"
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        cloud.set_scenario(faults=[fault("", "fail", text=text, times=8)])
+        wait_until(lambda: met_faults(cloud)[0]["times"] == 0, process)
+        cloud.release()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert "log in again, the job goes on" in cloud.output()
     assert started(cloud) == [1, 1, 1, 1]
 
 
@@ -374,7 +395,7 @@ def test_two_supervisors_on_one_machine(cloud):
         assert status == 1
         assert f"a supervisor of t runs already (process {first.pid})" in output
         cloud.release()
-        assert first.wait(60) == 0
+        assert first.wait(LIMIT_SECONDS) == 0
 
 
 def test_two_supervisors_on_two_machines(cloud):
@@ -385,7 +406,7 @@ def test_two_supervisors_on_two_machines(cloud):
         assert status == 1
         assert "gs://bucket/runs/t is supervised from" in output
         cloud.release()
-        assert first.wait(60) == 0
+        assert first.wait(LIMIT_SECONDS) == 0
     assert started(cloud) == [1, 1, 1, 1]
 
 
@@ -395,10 +416,10 @@ def test_a_supervisor_on_another_machine_takes_over_when_told_to(cloud):
     with running(cloud.start(*RUN)) as first:
         wait_until(lambda: all(started(cloud)), first)
         with running(cloud.start(*RUN, "--force", POD_RECORDS=str(cloud.folder / "another machine"))) as second:
-            assert first.wait(60) == 1
+            assert first.wait(LIMIT_SECONDS) == 1
             assert "has taken over" in cloud.output()
             cloud.release()
-            assert second.wait(60) == 0, cloud.output()
+            assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert started(cloud) == [1, 1, 1, 1]
     assert nothing_left(cloud)
 
@@ -412,7 +433,7 @@ def test_stop_and_resume(cloud):
         wait_until(lambda: all(started(cloud)), process)
         status, output = cloud.run("stop", "--name", "t")
         assert status == 0, output
-        assert process.wait(60) == 75
+        assert process.wait(LIMIT_SECONDS) == 75
     assert "stopped as asked" in cloud.output()
     assert [request["state"] for request in cloud.requests().values()] == ["ACTIVE"]
     status, output = cloud.run("resume", "--name", "t", "--yes")
@@ -438,7 +459,7 @@ def test_down_ends_the_supervisor_first(cloud):
         wait_until(lambda: all(started(cloud)), process)
         status, output = cloud.run("down", "--name", "t")
         assert status == 0, output
-        assert process.wait(30) == 130
+        assert process.wait(LIMIT_SECONDS) == 130
     assert nothing_left(cloud)
 
 
@@ -457,7 +478,7 @@ def test_machines_that_outlive_their_request_are_deleted(cloud):
     with running(cloud.start(*RUN)) as process:
         wait_until(lambda: all(started(cloud)), process)
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.wait(LIMIT_SECONDS)
     with cloud.service.changing():
         request = cloud.service.state["requests"].pop("t")
         cloud.service.state["requests"]["another"] = request
@@ -508,7 +529,7 @@ def test_status_and_logs(cloud):
         assert status == 0, output
         assert "== worker 3 ==\nworker 3, start 2\n" in output
         cloud.release()
-        assert process.wait(60) == 0
+        assert process.wait(LIMIT_SECONDS) == 0
 
 
 def test_a_simulated_preemption_is_survived(cloud):
@@ -517,7 +538,7 @@ def test_a_simulated_preemption_is_survived(cloud):
         wait_until(lambda: all(started(cloud)), process)
         status, output = cloud.run("simulate", "--name", "t")
         assert status == 0, output
-        assert process.wait(60) == 0, cloud.output()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert started(cloud) == [2, 2, 2, 2]
 
 
@@ -544,4 +565,4 @@ def test_data_is_mounted_when_asked(cloud):
         assert mounts.read_text().split()[:3] == ["--implicit-dirs", "-o", "ro"]
         assert "--config.data.data_dir=../data/prepared" in cloud.starts(2)[0]["argv"]
         cloud.release()
-        assert process.wait(60) == 0
+        assert process.wait(LIMIT_SECONDS) == 0

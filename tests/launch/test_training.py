@@ -15,7 +15,12 @@ OVERRIDES = (
     *("--", "--config.batch_size=32", f"--config.duration={STEPS} steps", f"--config.evaluation.every={STEPS} steps"),
     *("--config.log.every=1 steps", "--config.checkpoint.every=1 steps", "--config.schedule.warmup=1 steps"),
 )
-LIMIT_SECONDS = 1200
+XLA_FLAGS = (
+    "--xla_force_host_platform_device_count=1",
+    "--xla_cpu_collective_call_terminate_timeout_seconds=1800",
+    "--xla_cpu_collective_timeout_seconds=1800",
+)
+LIMIT_SECONDS = 1800
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def real_cloud(tmp_path):
     cloud.machines |= {
         "FAKE_JOIN": "yes",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_seconds=1800 --xla_cpu_collective_timeout_seconds=1800",
+        "XLA_FLAGS": " ".join(XLA_FLAGS),
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "TF_CPP_MIN_LOG_LEVEL": "2",

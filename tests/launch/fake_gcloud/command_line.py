@@ -95,7 +95,7 @@ def _answer(service: Service, name: str, words: list[str], flags: dict[str, str]
             service.delete(words[0], "force" in flags)
         case "compute tpus tpu-vm describe":
             node = service.node(words[0])
-            return f"{node['node_state']}\t{node['workers']}"
+            return f"{node['node_state']}\t{node['workers']}\t{node['type']}"
         case "compute tpus tpu-vm delete":
             service.node(words[0])["node_state"] = "GONE"
             machines.destroy(service.folder, words[0])

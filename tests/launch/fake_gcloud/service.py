@@ -56,6 +56,7 @@ class Service:
             "node": node,
             "node_coming": list(self.scenario["node_states"]),
             "node_state": None,
+            "type": accelerator_type,
             "workers": self.scenario["types"][accelerator_type],
             "flags": flags,
         }

@@ -1,0 +1,86 @@
+"""What a checkpoint holds besides the optimizer, read for any model and on any machine; nothing is ever changed.
+
+Exports and evaluations need parameters and BatchNorm statistics and not the state to restore to, so they read here, as NumPy
+arrays on the host. Beside `checkpoints.py` the only importer of orbax.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+
+from pipeline.errors import ConfigError, DataError
+
+_WANTED = ("step", "params", "batch_stats", "ema")
+
+
+def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, Any], dict]:
+    """Reads a checkpoint.
+
+    Args:
+      directory: That of the checkpoints, a local path or `gs://…`.
+      step: Whose checkpoint; without it the newest that can be read, and each newer one is named in the log.
+
+    Returns:
+      "step", "params", "batch_stats" and, with moving averages, "ema" as NumPy arrays; and the notes saved with them.
+
+    Raises:
+      DataError: there is no such checkpoint, or it cannot be read.
+    """
+    path = epath.Path(directory)
+    if not path.exists():
+        raise DataError(f"{directory} does not exist: no checkpoint has been saved there yet")
+    options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
+    with ocp.CheckpointManager(path, options=options, item_handlers=handlers) as manager:
+        steps = sorted(manager.all_steps())
+        if step is not None and step not in steps:
+            raise DataError(
+                f"{directory} has no checkpoint of step {step}; it has {', '.join(map(str, steps)) or 'none'}"
+            )
+        if not steps:
+            raise DataError(f"{directory} holds no checkpoint yet")
+        _, variables = newest_readable(
+            path, steps if step is None else [step], lambda candidate: _read(manager, candidate)
+        )
+    return variables
+
+
+def newest_readable(directory: epath.Path, steps: Sequence[int], read: Callable[[int], Any]) -> tuple[int, Any] | None:
+    """Returns the newest step that can be read, and what `read` gives for it; None when there are no steps.
+
+    Each step that cannot be read is named in the log with the reason, and the one before it is tried.
+
+    Raises:
+      ConfigError: whatever `read` raises of this kind, at once: it is a refusal and no damage.
+      DataError: none of the steps can be read.
+    """
+    failures = []
+    for step in reversed(steps):
+        try:
+            return step, read(step)
+        except ConfigError:
+            raise
+        except Exception as error:  # orbax and tensorstore raise whatever the damage led to
+            reason = " ".join(str(error).split())[:400]
+            failures.append(f"{directory / str(step)} cannot be read: {type(error).__name__}: {reason}")
+            logging.error("%s%s", failures[-1], "" if step == steps[0] else ". Taking the checkpoint before it")
+    if failures:
+        raise DataError("no checkpoint can be read:\n  " + "\n  ".join(failures))
+    return None
+
+
+def _read(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict]:
+    saved = manager.item_metadata(step)["state"].tree
+    wanted = {key: saved[key] for key in _WANTED if saved.get(key) is not None}
+    state = ocp.args.PyTreeRestore(
+        item=jax.tree.map(lambda _: 0, wanted),
+        restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted),
+        partial_restore=True,
+    )
+    restored = manager.restore(step, args=ocp.args.Composite(state=state, notes=ocp.args.JsonRestore()))
+    return restored.state, restored.notes
