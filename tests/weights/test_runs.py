@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, caplog
 
 def test_before_the_first_checkpoint(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(DataError, match="no checkpoint has been saved there yet"):
+    with pytest.raises(DataError, match="no checkpoint has been saved there"):
         runs.read(str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(DataError, match="holds no checkpoint yet"):
