@@ -40,10 +40,10 @@ def run(command: Callable[..., None], arguments: list[str] | None = None, *, tak
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notes on CPU features are no news of the run
     logging.use_absl_handler()
-    logging.set_verbosity(logging.INFO)
     python_logging.getLogger().setLevel(python_logging.WARNING)
     try:
         paths = _parse(sys.argv if arguments is None else arguments)
+        logging.set_verbosity(logging.INFO)  # not before: parsing the flags sets it too
         if paths and not takes_paths:
             raise ConfigError(f"unexpected argument {paths[0]!r}. `--help` lists the flags")
         command(paths) if takes_paths else command()
