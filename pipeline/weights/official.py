@@ -68,7 +68,7 @@ def read(prefix: pathlib.Path, kind: str | None = None) -> ForeignWeights:
         raise DataError(f"{prefix} holds variables of several networks: {', '.join(sorted(scopes))}")
     try:
         arrays = {_canonical(name): np.asarray(reader.get_tensor(stored)) for name, stored in chosen.items()}
-    except (tf.errors.OpError, ValueError, RuntimeError, MemoryError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError, MemoryError) as error:
         raise DataError(f"{prefix} is damaged: {_first_line(error)}") from error
     return ForeignWeights(
         arrays=as_float32(arrays, prefix),

@@ -1,46 +1,37 @@
 """Weights to try formats on."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from pipeline.model.efficientnet import EfficientNet
-from pipeline.model.inputs import normalize
-from pipeline.model.scaling import architecture
 from pipeline.weights.container import Weights
+from pipeline.weights.keras_network import build_keras
 from pipeline.weights.metadata import Metadata
+from pipeline.weights.names import Tensor
 from pipeline.weights.photographs import calibration_windows
+from tests.configs import tiny
+
+TINY = tiny.get_config().model.variant
 
 
-def make_weights(variant="mini0", num_classes=10, image_size=32, **metadata) -> Weights:
-    """Random parameters, and BatchNorm statistics of a real forward pass on photographs.
-
-    With the statistics of a new network, logits would be nearly 0 and hide every error.
-    """
+def random_weights(variant=TINY, num_classes=10, image_size=32, **metadata) -> Weights:
+    """Random numbers in the ranges of trained networks: untrained scales and biases would hide an exchange."""
     stated = Metadata(variant, num_classes, image_size, source="a test", **metadata)
-    network = EfficientNet(
-        architecture(variant), num_classes, dropout_rate=0.0, survival_probability=1.0, bn_momentum=0.0
-    )
-    images = calibration_windows(image_size)[:8]
-    preprocessing = stated.preprocessing
-    images = normalize(images, preprocessing.mean_rgb, preprocessing.stddev_rgb, jnp.float32)
-
-    @jax.jit
-    def initialize(rng, images):
-        variables = network.init(rng, images[:1], train=False)
-        _, updated = network.apply(
-            variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(1)}
-        )
-        return {"params": variables["params"], "batch_stats": updated["batch_stats"]}
-
-    variables = jax.device_get(initialize(jax.random.key(0), images))
-    weights = Weights.from_variables(stated, variables)
     rng = np.random.default_rng(0)
-    for tensor in stated.table:  # scales of one and biases of zero would hide an exchange
-        if tensor.path.startswith("params/") and tensor.kind == "vector":
-            array = weights.arrays[tensor.path]
-            weights.arrays[tensor.path] = (array + rng.uniform(-0.1, 0.1, array.shape)).astype(np.float32)
-    return weights
+    return Weights(stated, {tensor.path: _random(tensor, rng).astype(np.float32) for tensor in stated.table})
+
+
+def measured_weights(variant, num_classes=10, image_size=32) -> Weights:
+    """Random parameters with the BatchNorm statistics of a real forward pass, on photographs.
+
+    Any other statistics let activations grow or fade from block to block, and differences with them.
+    """
+    weights = random_weights(variant, num_classes, image_size)
+    model = build_keras(weights)
+    for layer in model.layers:
+        if hasattr(layer, "momentum"):
+            layer.momentum = 0.0  # so that the statistics become those of the batch
+    model(calibration_windows(image_size)[:8].astype(np.float32), training=True)
+    found = {variable.path: variable.numpy() for variable in model.weights if "normalization/" not in variable.path}
+    return Weights.from_dialect(weights.metadata, found, "keras")
 
 
 def same(one: Weights, other: Weights) -> bool:
@@ -48,3 +39,14 @@ def same(one: Weights, other: Weights) -> bool:
     return one.arrays.keys() == other.arrays.keys() and all(
         np.array_equal(array, other.arrays[path]) for path, array in one.arrays.items()
     )
+
+
+def _random(tensor: Tensor, rng: np.random.Generator) -> np.ndarray:
+    if tensor.path.endswith("/var"):
+        return rng.uniform(0.5, 1.5, tensor.shape)
+    if tensor.path.endswith("/scale"):
+        return rng.uniform(0.6, 1.2, tensor.shape)
+    if tensor.kind == "vector":
+        return rng.normal(0, 0.1, tensor.shape)
+    fan_in = np.prod(tensor.shape[:-1])
+    return rng.normal(0, np.sqrt(2 / fan_in), tensor.shape)

@@ -95,7 +95,7 @@ def test_all_that_does_not_fit_is_listed_at_once(weights):
     with pytest.raises(DataError) as error:
         Weights(weights.metadata, arrays)
     for part in (
-        "params/stem/bn/scale (16,) is missing",
+        "params/stem/bn/scale (8,) is missing",
         "params/extra/kernel is unexpected",
         "params/head/classifier/bias has the shape (11,), not (10,)",
         "params/stem/bn/bias is float64, not float32",

@@ -12,7 +12,7 @@ from pipeline.weights.forward import make_forward
 from pipeline.weights.metadata import Metadata, Preprocessing
 from pipeline.weights.opening import open_weights
 from pipeline.weights.photographs import PHOTOGRAPHS, calibration_windows, photographs, prepare
-from tests.weights.samples import make_weights, same
+from tests.weights.samples import measured_weights, random_weights, same
 
 FORMATS = [name for name in exporting.FORMATS if name != "timm"]  # timm needs PyTorch: test_interop.py
 
@@ -34,7 +34,7 @@ def test_small_networks(weights, tmp_path, name):
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("size", [64, 75])
 def test_b0_at_even_and_odd_sizes(tmp_path, name, size):
-    export(make_weights("b0", image_size=size), name, tmp_path / name)
+    export(measured_weights("b0", image_size=size), name, tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["keras", "weights"])
@@ -46,7 +46,7 @@ def test_what_comes_back_is_equal_to_the_bit(weights, tmp_path, name):
 
 
 def test_timm_folders_come_back_and_say_how_to_prepare_pictures(tmp_path):
-    weights = make_weights("b0", image_size=64, class_names=tuple("abcdefghij"), kind="ema")
+    weights = random_weights("b0", image_size=64, class_names=tuple("abcdefghij"), kind="ema")
     timm.write(weights, tmp_path)
     assert same(open_weights(str(tmp_path)), weights)
     config = timm.model_config(weights.metadata)
@@ -56,8 +56,8 @@ def test_timm_folders_come_back_and_say_how_to_prepare_pictures(tmp_path):
     assert stated["crop_pct"] == pytest.approx(64 / 96)
     assert stated["mean"] == pytest.approx([0.485, 0.456, 0.406])
     assert stated["std"] == pytest.approx([0.229, 0.224, 0.225])
-    with pytest.raises(ConfigError, match="timm has no network mini0"):
-        timm.model_config(make_weights().metadata)
+    with pytest.raises(ConfigError, match="timm has no network tiny"):
+        timm.model_config(random_weights().metadata)
 
 
 def test_an_export_that_computes_something_else_does_not_appear(weights, tmp_path, monkeypatch):

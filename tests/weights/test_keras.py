@@ -11,7 +11,7 @@ from pipeline.weights.keras_network import build_keras
 from pipeline.weights.metadata import IMAGENET_MEAN_RGB, IMAGENET_STDDEV_RGB
 from pipeline.weights.opening import open_weights
 from pipeline.weights.photographs import PHOTOGRAPHS, photographs, prepare
-from tests.weights.samples import make_weights, same
+from tests.weights.samples import random_weights, same
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_files_of_keras_2_and_their_deviation_in_place_of_the_variance(b0, tmp_p
 
 
 def test_round_trip_of_a_network_that_keras_does_not_have(tmp_path):
-    weights = make_weights("lite1", image_size=32)
+    weights = random_weights("lite1", image_size=32)
     build_keras(weights).save(tmp_path / "lite1.keras")
     found = open_weights(str(tmp_path / "lite1.keras"))
     assert same(found, weights)

@@ -6,7 +6,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.weights import official
 from pipeline.weights.metadata import EMA, RAW
 from pipeline.weights.opening import Wishes, open_weights
-from tests.weights.samples import make_weights, same
+from tests.weights.samples import random_weights, same
 
 AVERAGE = "/ExponentialMovingAverage"
 
@@ -28,7 +28,7 @@ def in_checkpoint(weights, suffix="", scope="efficientnet-b0"):
 
 @pytest.mark.parametrize("kind", [EMA, RAW])
 def test_round_trip(b0, tmp_path, kind):
-    weights = make_weights("b0", image_size=64, kind=kind, step=11)
+    weights = random_weights("b0", image_size=64, kind=kind, step=11)
     official.write(weights, tmp_path)
     found = open_weights(str(tmp_path))
     assert same(found, weights)
@@ -81,7 +81,7 @@ def test_preprocessing_of_the_families(tmp_path, b0):
     found = open_weights(str(tmp_path), Wishes(preprocessing="advprop")).metadata.preprocessing
     # AdvProp's network sees x * 2 / 255 - 1
     assert [(255 - mean) / deviation for mean, deviation in zip(found.mean_rgb, found.stddev_rgb)] == [1, 1, 1]
-    lite = make_weights("lite0", image_size=32)
+    lite = random_weights("lite0", image_size=32)
     (tmp_path / "lite").mkdir()
     official.write(lite, tmp_path / "lite")
     found = open_weights(str(tmp_path / "lite")).metadata
@@ -107,5 +107,5 @@ def test_damage_and_other_networks(b0, tmp_path):
 
 
 def test_networks_that_the_authors_do_not_have(weights, tmp_path):
-    with pytest.raises(ConfigError, match="no network mini0"):
+    with pytest.raises(ConfigError, match="no network tiny"):
         official.write(weights, tmp_path)

@@ -1,10 +1,10 @@
 import dataclasses
+import functools
 import json
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from configs import quickstart
 from pipeline.errors import ConfigError, DataError
@@ -16,29 +16,30 @@ from pipeline.weights import runs
 from tests.configs import tiny
 
 
+@functools.cache
+def initial_state(num_classes):
+    config = tiny.get_config()
+    model, tx = build_model(config.model, num_classes), make_optimizer(config, lambda step: 0.1)
+    return create_state(model, tx, image_size=8, seed=0, with_ema=True)
+
+
 def save_run(workdir, *, num_classes=3, with_ema=True, steps=(4, 8), class_names=None):
-    """Saves states as training does; parameters of step s are those of seed s, averages those of seed s + 100."""
-    config: ConfigDict = tiny.get_config()
-    model = build_model(config.model, num_classes)
-    tx = make_optimizer(config, lambda step: 0.1)
+    """Saves states as training does: those of step s are the initial ones plus s, their averages plus s + 100."""
     notes = {
-        "config": json.loads(config.to_json_best_effort()),
+        "config": json.loads(tiny.get_config().to_json_best_effort()),
         "class_names": class_names or [f"class {label}" for label in range(num_classes)],
         "data": "0" * 16,
     }
+    initial = initial_state(num_classes)
     with Checkpoints(f"{workdir}/checkpoints", keep=5) as checkpoints:
         for step in steps:
-            state = create_state(model, tx, image_size=8, seed=step, with_ema=with_ema)
-            if with_ema:
-                averages = create_state(model, tx, image_size=8, seed=step + 100, with_ema=False)
-                state = state.replace(ema=averages.raw_variables())
-            checkpoints.save(step, state.replace(step=jax.numpy.int32(step)), notes)
+            moved, averaged = (
+                jax.tree.map(lambda leaf, by=by: leaf + by, initial.raw_variables()) for by in (step, step + 100)
+            )
+            ema = averaged if with_ema else None
+            checkpoints.save(step, initial.replace(step=jax.numpy.int32(step), ema=ema, **moved), notes)
             checkpoints.wait()
-    return model, tx
-
-
-def kernel_of_seed(model, tx, seed):
-    return np.asarray(create_state(model, tx, image_size=8, seed=seed, with_ema=False).params["stem"]["conv"]["kernel"])
+    return np.asarray(initial.params["stem"]["conv"]["kernel"])
 
 
 def kernel(weights):
@@ -47,10 +48,10 @@ def kernel(weights):
 
 @pytest.mark.parametrize("num_classes", [3, 10, 1001])
 def test_averages_and_raw_weights_of_the_newest_checkpoint(tmp_path, num_classes):
-    model, tx = save_run(tmp_path, num_classes=num_classes)
+    initial = save_run(tmp_path, num_classes=num_classes)
     found = runs.read(str(tmp_path))
-    assert np.array_equal(kernel(found.choose()), kernel_of_seed(model, tx, 108))
-    assert np.array_equal(kernel(found.choose("raw")), kernel_of_seed(model, tx, 8))
+    assert np.array_equal(kernel(found.choose()), initial + 108)
+    assert np.array_equal(kernel(found.choose("raw")), initial + 8)
     metadata = found.choose().metadata
     assert (metadata.kind, metadata.step, metadata.num_classes, metadata.image_size) == ("ema", 8, num_classes, 8)
     assert metadata.class_names[2] == "class 2"
@@ -58,10 +59,10 @@ def test_averages_and_raw_weights_of_the_newest_checkpoint(tmp_path, num_classes
 
 
 def test_a_run_without_averages(tmp_path):
-    model, tx = save_run(tmp_path, with_ema=False)
+    initial = save_run(tmp_path, with_ema=False)
     found = runs.read(str(tmp_path))
     assert found.choose().metadata.kind == "raw"
-    assert np.array_equal(kernel(found.choose()), kernel_of_seed(model, tx, 8))
+    assert np.array_equal(kernel(found.choose()), initial + 8)
     with pytest.raises(ConfigError, match="no moving averages"):
         found.choose("ema")
 
@@ -97,7 +98,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, caplog
 
 def test_before_the_first_checkpoint(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(DataError, match="no checkpoint has been saved there yet"):
+    with pytest.raises(DataError, match="no checkpoint has been saved there"):
         runs.read(str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(DataError, match="holds no checkpoint yet"):
