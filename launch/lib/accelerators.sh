@@ -37,4 +37,6 @@ know_accelerator() {
 }
 
 # Usage: slice_dollars HOURS. Prints the dollars of the whole slice for that many hours.
-slice_dollars() { awk -v hours="$1" -v chips="$CHIPS" -v price="$CHIP_HOUR_DOLLARS" 'BEGIN { printf "%.2f", hours * chips * price }'; }
+slice_dollars() {
+  awk -v hours="$1" -v chips="$CHIPS" -v price="$CHIP_HOUR_DOLLARS" 'BEGIN { printf "%.2f", hours * chips * price }'
+}

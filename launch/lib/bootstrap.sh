@@ -25,12 +25,17 @@ find_python() {
   done
 }
 
+# What pip and uv say when they cannot reach the index.
+NETWORK_FAILURES="name resolution|name or service not known|connection (refused|reset|timed out)"
+NETWORK_FAILURES+="|failed to establish a new connection|network is unreachable|read timed out"
+NETWORK_FAILURES+="|dns error|error sending request|failed to fetch"
+
 # Usage: explain_failure LOG. Ends the script with one line that says why the installation failed.
 explain_failure() {
   local log=$1 reason
   if grep -qiE 'no space left on device|disk quota exceeded' "$log"; then
     reason="the disk is full (the packages need about 3 GB in the checkout and the temporary folder)"
-  elif grep -qiE 'name resolution|name or service not known|connection (refused|reset|timed out)|failed to establish a new connection|network is unreachable|dns error|error sending request|failed to fetch|read timed out' "$log"; then
+  elif grep -qiE "$NETWORK_FAILURES" "$log"; then
     reason="the package index cannot be reached; connect to the network once, or set PIP_INDEX_URL to a mirror"
   else
     reason=$(grep -iE '^ *(error|×)' "$log" | head -n 1 || true)
@@ -42,7 +47,8 @@ explain_failure() {
 install_requirements() {
   local root=$1 requirements=$2 venv="$1/.venv" python log="$1/.venv/install.log"
   python=${MANAGED_PYTHON:-$(find_python)}
-  if [[ -e "$venv/unfinished" ]] || { [[ -e "$venv" || -L "$venv" ]] && ! is_supported "$venv/bin/python"; }; then
+  if [[ -e "$venv/unfinished" ]] ||
+    { [[ -e "$venv" || -L "$venv" ]] && ! is_supported "$venv/bin/python"; }; then
     note "the .venv found is unfinished or unusable; building it again"
     rm -rf -- "$venv"
   fi

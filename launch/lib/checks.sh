@@ -14,7 +14,8 @@ choose_python() {
 # Usage: check_config. Loads the configuration as the trainer will, takes over its slice, and compares batch and slice.
 check_config() {
   local answers status=0 config_type="" config_spot="" line batch_size=0 eval_batch_size=0
-  answers=$(cd -- "$ROOT" && "$VENV_PYTHON" launch/lib/inspect_config.py "--config=$CONFIG" "${OVERRIDES[@]}" 2>"$STATE/error") || status=$?
+  answers=$(cd -- "$ROOT" && "$VENV_PYTHON" launch/lib/inspect_config.py "--config=$CONFIG" "${OVERRIDES[@]}" \
+    2>"$STATE/error") || status=$?
   if ((status != 0)); then
     note "$(tail -n 1 "$STATE/error")"
     exit "$status"
@@ -34,7 +35,8 @@ check_config() {
   know_accelerator "$TYPE"
   BATCH_SIZE=$batch_size
   ((batch_size % DEVICES == 0)) ||
-    die "config.batch_size=$batch_size does not divide over the $DEVICES devices of $TYPE; the next that does is $(((batch_size / DEVICES + 1) * DEVICES))"
+    die "config.batch_size=$batch_size does not divide over the $DEVICES devices of $TYPE;" \
+      "the next that does is $(((batch_size / DEVICES + 1) * DEVICES))"
   ((eval_batch_size % DEVICES == 0)) ||
     die "config.evaluation.batch_size=$eval_batch_size does not divide over the $DEVICES devices of $TYPE"
 }
@@ -47,7 +49,8 @@ check_memory() {
     note "no memory plan: it needs jax[tpu] in .venv (see the README)"
     return 0
   fi
-  (cd -- "$ROOT" && "$VENV_PYTHON" -m pipeline.plan "--config=$CONFIG" "--type=$TYPE" "${OVERRIDES[@]}") >"$STATE/plan" 2>"$STATE/error" || status=$?
+  (cd -- "$ROOT" && "$VENV_PYTHON" -m pipeline.plan "--config=$CONFIG" "--type=$TYPE" "${OVERRIDES[@]}") \
+    >"$STATE/plan" 2>"$STATE/error" || status=$?
   cat -- "$STATE/plan" >&2
   case $status in
     0) ;;
@@ -103,8 +106,9 @@ far_bucket() { die "$1 is in $2 and the slice in $3: every picture would be slow
 # Usage: confirm_cost. Says what an hour costs, and asks before the first slice is requested.
 confirm_cost() {
   local answer
-  say "the run is $DURATION. $TYPE is $CHIPS chips in $HOSTS machines: $CHIPS chip-hours an hour, about $(slice_dollars 1) US dollars an hour at list price" \
-    "on demand ($PROVISIONING), until: $0 down --name $NAME"
+  say "the run is $DURATION. $TYPE is $CHIPS chips in $HOSTS machines: $CHIPS chip-hours an hour," \
+    "about $(slice_dollars 1) US dollars an hour at list price on demand (asked for: $PROVISIONING)," \
+    "until it ends or: $0 down --name $NAME"
   [[ -z $ASSUME_YES && -z $DRY_RUN ]] || return 0
   [[ -t 0 ]] || die "nobody to ask; give --yes to go on without"
   read -r -p "Ask for it? [y/N] " answer

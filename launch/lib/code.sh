@@ -20,17 +20,22 @@ pack_code() {
 
 # The environment of the trainer crosses in a file that only its owner reads: no value is on a command line or in a log.
 write_environment() {
-  (umask 077 && : >"$STATE/environment" && { ((${#ENVIRONMENT[@]} == 0)) || printf '%s\0' "${ENVIRONMENT[@]}"; } >"$STATE/environment")
+  (umask 077 && : >"$STATE/environment")
+  ((${#ENVIRONMENT[@]} == 0)) || printf '%s\0' "${ENVIRONMENT[@]}" >"$STATE/environment"
 }
 
 # Usage: upload_code. Returns 0 when every worker has echoed the checksum of what it unpacked, else TRANSIENT.
 upload_code() {
-  local folder="$REMOTE_FOLDER/$NAME" worker
+  local folder="$REMOTE_FOLDER/$NAME" unpack worker
   on_workers "$CALL_SECONDS" all "mkdir -p $folder" || return
   call_tpu "$LONG_CALL_SECONDS" tpu-vm scp "$STATE/code.tar.gz" "$STATE/environment" "$NAME:$folder/" --worker=all || return
-  on_workers "$CALL_SECONDS" all "cd $folder && chmod 600 environment && sha256sum code.tar.gz | sed 's/^/pod: checksum /' && rm -rf code.new && mkdir code.new && tar -xzf code.tar.gz -C code.new && rm -rf code && mv code.new code && echo pod: unpacked" || return
+  unpack="cd $folder && chmod 600 environment && sha256sum code.tar.gz | sed 's/^/pod: checksum /'"
+  unpack+=" && rm -rf code.new && mkdir code.new && tar -xzf code.tar.gz -C code.new"
+  unpack+=" && rm -rf code && mv code.new code && echo pod: unpacked"
+  on_workers "$CALL_SECONDS" all "$unpack" || return
   for ((worker = 0; worker < WORKERS; worker++)); do
-    if [[ "$(worker_line "$worker" checksum)" != "$CHECKSUM "* ]] || ! grep -q '^pod: unpacked' "$STATE/workers/$worker.log"; then
+    if [[ "$(worker_line "$worker" checksum)" != "$CHECKSUM "* ]] ||
+      ! grep -q '^pod: unpacked' "$STATE/workers/$worker.log"; then
       ERROR_TEXT="worker $worker has other files than were sent"
       return "$TRANSIENT"
     fi

@@ -42,7 +42,8 @@ up() {
 
 # The supervisor may go at any time; the job does not notice.
 leave() {
-  say "this supervisor ends, the job and the slice go on (and are billed). Come back: $0 resume --name $NAME; end: $0 down --name $NAME"
+  say "this supervisor ends, the job and the slice go on (and are billed)." \
+    "Come back: $0 resume --name $NAME; end: $0 down --name $NAME"
   exit 130
 }
 
@@ -159,7 +160,8 @@ down() {
   say "deleting $NAME in $ZONE"
   delete_slice || outcome=$?
   if ((outcome != 0)); then
-    die "cannot delete $NAME: $(error_line). It may still be billed; try again, or see: gcloud compute tpus queued-resources list --zone=$ZONE --project=$PROJECT"
+    die "cannot delete $NAME: $(error_line). It may still be billed; try again, or see:" \
+      "gcloud compute tpus queued-resources list --zone=$ZONE --project=$PROJECT"
   fi
   [[ -z ${WORKDIR:-} ]] || unlock_workdir
   rm -f -- "$STATE/first-start"

@@ -34,9 +34,10 @@ outcome_of_error() {
   ((${1} == 0)) && return 0
   case $2 in
     *NOT_FOUND* | *"was not found"* | *"not found: 404"* | *"matched no objects"*) return "$NOT_FOUND" ;;
-    *ALREADY_EXISTS* | *"already exists"* | *PreconditionException* | *"pre-conditions"* | *"HTTPError 412"*) return "$EXISTS" ;;
+    *ALREADY_EXISTS* | *"already exists"* | *"pre-conditions"* | *"HTTPError 412"*) return "$EXISTS" ;;
     *[Qq]uota* | *RESOURCE_EXHAUSTED*) return "$NO_QUOTA" ;;
-    *PERMISSION_DENIED* | *"does not have permission"* | *"HTTPError 403"* | *UNAUTHENTICATED* | *"gcloud auth login"*) return "$DENIED" ;;
+    *PERMISSION_DENIED* | *"does not have permission"* | *"HTTPError 403"*) return "$DENIED" ;;
+    *UNAUTHENTICATED* | *"gcloud auth login"*) return "$DENIED" ;;
     *"HTTPError 404"*) return "$NOT_FOUND" ;;
     *) return "$TRANSIENT" ;;
   esac

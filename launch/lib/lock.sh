@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # One supervisor for a run: on this machine by a file lock, between machines by an object in the run's folder.
 #
-# Owns both locks. A lock that was not renewed for six times LOCK_SECONDS belongs to nobody. Never waits for another supervisor, only for the last command of one that was killed. The invariant:
-# whoever finds a foreign name in the object lets go of everything and changes nothing.
+# Owns both locks. A lock that was not renewed for six times LOCK_SECONDS belongs to nobody. Never waits for another
+# supervisor, only for the last command of one that was killed. The invariant: whoever finds a foreign name in the object
+# lets go of everything and changes nothing.
 
 # Usage: lock_here. Takes the lock of this machine; it ends with this process and the commands it started.
 lock_here() {
@@ -35,7 +36,8 @@ lock_workdir() {
     read_object "$(lock_object)" || die "cannot read $(lock_object): $(error_line)"
     read -r owner _ seen <<<"$REPLY_TEXT" || true
     if [[ $owner != "$LOCK_OWNER" && -z ${FORCE:-} ]] && ((EPOCHSECONDS - ${seen:-0} < 6 * LOCK_SECONDS)); then
-      die "$WORKDIR is supervised from ${owner%%:*} (seen $((EPOCHSECONDS - seen)) s ago): stop that one, or take over with --force"
+      die "$WORKDIR is supervised from ${owner%%:*} (seen $((EPOCHSECONDS - seen)) s ago):" \
+        "stop that one, or take over with --force"
     fi
     outcome=0
     write_object "$(lock_object)" "$STATE/lock-object" || outcome=$?

@@ -108,8 +108,9 @@ complete_options() {
 
 # Usage: need_place. Refuses to go on without a project and a zone.
 need_place() {
-  [[ -n $PROJECT ]] || die "which Google Cloud project? Give --project, or write PROJECT into launch/pod.env (see pod.env.template)"
-  [[ -n $ZONE ]] || die "which zone? Give --zone, or write ZONE into launch/pod.env (see pod.env.template)"
+  local where="launch/pod.env (see pod.env.template)"
+  [[ -n $PROJECT ]] || die "which Google Cloud project? Give --project, or write PROJECT into $where"
+  [[ -n $ZONE ]] || die "which zone? Give --zone, or write ZONE into $where"
 }
 
 # Usage: complete_run. What only `up` needs: the configuration's slice, the folder of the run, the trainer's arguments.
@@ -120,7 +121,8 @@ complete_run() {
     [[ -n $BUCKET ]] || die "where does the run go? Give --workdir gs://…, or write BUCKET into launch/pod.env"
     WORKDIR="gs://${BUCKET#gs://}/runs/$NAME"
   fi
-  [[ $WORKDIR == gs://?* || $WORKDIR == /* ]] || die "--workdir=$WORKDIR: expected gs://…, or an absolute path that all workers share"
+  [[ $WORKDIR == gs://?* || $WORKDIR == /* ]] ||
+    die "--workdir=$WORKDIR: expected gs://…, or an absolute path that all workers share"
   relative=${CONFIG#"$ROOT/"}
   [[ $relative != /* ]] || die "--config=$CONFIG: the workers get this checkout's tracked files, so it must be one of them"
   git -C "$ROOT" ls-files --error-unmatch -- "${relative%%:*}" >/dev/null 2>&1 ||

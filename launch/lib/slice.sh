@@ -5,7 +5,8 @@
 # unknown, whatever words the service has; SLICE_WORDS are those words. Anything that is neither on its way nor ready is
 # dead: the service's names for a machine that was taken back have changed before.
 
-# Usage: observe_slice. Sets SLICE, SLICE_WORDS and, when ready, WORKERS and SLICE_TYPE. Returns DENIED when asking is not allowed.
+# Usage: observe_slice. Sets SLICE, SLICE_WORDS and, when ready, WORKERS and SLICE_TYPE. Returns DENIED when asking is not
+# allowed.
 observe_slice() {
   local outcome=0 resource node
   SLICE=unknown SLICE_WORDS=""
@@ -22,7 +23,8 @@ observe_slice() {
     CREATING | ACCEPTED | WAITING_FOR_RESOURCES | PROVISIONING) SLICE=waiting && return ;;
     *) SLICE=dead && return ;;
   esac
-  call_tpu "$CALL_SECONDS" tpu-vm describe "$NAME" "--format=value(state,networkEndpoints.len(),acceleratorType.basename())" || outcome=$?
+  call_tpu "$CALL_SECONDS" tpu-vm describe "$NAME" \
+    "--format=value(state,networkEndpoints.len(),acceleratorType.basename())" || outcome=$?
   case $outcome in
     0) ;;
     "$NOT_FOUND") SLICE=dead SLICE_WORDS="ACTIVE, without its machines" && return ;;

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Small text objects in the run's folder, on gs:// or in a file system.
 #
-# In a dry run nothing outside gs:// is touched. Owns reading, writing, creating and removing one object. Never caches. Each function returns 0 or an outcome of
-# lib/gcloud.sh; what was read is in REPLY_TEXT.
+# Owns reading, writing, creating and removing one object. Never caches; in a dry run nothing outside gs:// is touched. Each
+# function returns 0 or an outcome of lib/gcloud.sh; what was read is in REPLY_TEXT.
 
 # Usage: read_object PATH
 read_object() {

@@ -49,7 +49,8 @@ supervise() {
         fi
         ;;
       ready)
-        [[ $SLICE_TYPE == "$TYPE" ]] || die "the slice $NAME is a $SLICE_TYPE, not a $TYPE: $0 down --name $NAME, or another --name"
+        [[ $SLICE_TYPE == "$TYPE" ]] ||
+          die "the slice $NAME is a $SLICE_TYPE, not a $TYPE: $0 down --name $NAME, or another --name"
         failures=0
         note_slice_start
         local status=0
