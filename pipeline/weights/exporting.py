@@ -63,7 +63,7 @@ class Difference:
     limit: float | None
 
     def __str__(self) -> str:
-        limit = "quantised: no limit" if self.limit is None else f"limit {self.limit:g}"
+        limit = "no limit" if self.limit is None else f"limit {self.limit:g}"
         return f"{self.name}: largest difference {self.relative:.2g} of the largest logit ({limit}), " + (
             f"same class for {self.same_class:.0%} of the pictures"
         )
