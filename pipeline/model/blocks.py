@@ -16,12 +16,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from pipeline.model.activations import Activation
 from pipeline.model.depthwise import depthwise_conv
 from pipeline.model.normalization import GroupedBatchNorm
 from pipeline.model.pointwise import pointwise_conv
 from pipeline.model.specs import BlockSpec
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"swish": nn.swish, "relu6": nn.relu6}
 
 
 def conv_kernel_init(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
@@ -108,7 +107,7 @@ class SqueezeExcite(nn.Module):
     """
 
     filters: int
-    activation: Callable[[jax.Array], jax.Array]
+    activation: Activation
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -142,13 +141,13 @@ class MBConvBlock(nn.Module):
       spec: The block.
       survival_probability: Of the branch, in training, where there is a skip connection.
       activation: After the expansion and after the depthwise convolution.
-      norm: Makes a BatchNorm layer from its name.
+      norm: Makes a BatchNorm layer from its name and its activation.
       dtype: Of the computation.
     """
 
     spec: BlockSpec
     survival_probability: float
-    activation: Callable[[jax.Array], jax.Array]
+    activation: Activation
     norm: Callable[..., GroupedBatchNorm]
     dtype: jnp.dtype = jnp.float32
 
@@ -159,9 +158,9 @@ class MBConvBlock(nn.Module):
         x = inputs
         if spec.expand_ratio != 1:
             x = Conv(spec.expanded_filters, dtype=self.dtype, name="expand_conv")(x)
-            x = self.activation(self.norm(name="expand_bn")(x, train))
+            x = self.norm(activation=self.activation, name="expand_bn")(x, train)
         x = DepthwiseConv(spec.kernel_size, spec.strides, dtype=self.dtype, name="depthwise_conv")(x)
-        x = self.activation(self.norm(name="depthwise_bn")(x, train))
+        x = self.norm(activation=self.activation, name="depthwise_bn")(x, train)
         if spec.se_filters:
             x = SqueezeExcite(spec.se_filters, self.activation, dtype=self.dtype, name="se")(x)
         x = Conv(spec.output_filters, dtype=self.dtype, name="project_conv")(x)

@@ -15,7 +15,8 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError
-from pipeline.model.blocks import ACTIVATIONS, Conv, MBConvBlock, dense_kernel_init
+from pipeline.model.activations import ACTIVATIONS, Activation
+from pipeline.model.blocks import Conv, MBConvBlock, dense_kernel_init
 from pipeline.model.normalization import GroupedBatchNorm
 from pipeline.model.scaling import architecture, survival_probabilities
 from pipeline.model.specs import Architecture
@@ -115,15 +116,15 @@ class Stem(nn.Module):
 
     filters: int
     strides: int
-    activation: Callable
-    norm: Callable
+    activation: Activation
+    norm: Callable[..., GroupedBatchNorm]
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps [batch, height, width, 3] to [batch, ceil(height / strides), ceil(width / strides), filters]."""
         x = Conv(self.filters, kernel_size=3, strides=self.strides, dtype=self.dtype, name="conv")(images)
-        return self.activation(self.norm(name="bn")(x, train))
+        return self.norm(activation=self.activation, name="bn")(x, train)
 
 
 class Head(nn.Module):
@@ -132,15 +133,15 @@ class Head(nn.Module):
     filters: int
     num_classes: int
     dropout_rate: float
-    activation: Callable
-    norm: Callable
+    activation: Activation
+    norm: Callable[..., GroupedBatchNorm]
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Maps [batch, height, width, channels] to pooled features [batch, filters] and logits [batch, num_classes]."""
         x = Conv(self.filters, dtype=self.dtype, name="conv")(x)
-        x = self.activation(self.norm(name="bn")(x, train))
+        x = self.norm(activation=self.activation, name="bn")(x, train)
         pooled = x.mean(axis=(1, 2), dtype=jnp.float32)
         dropped = nn.Dropout(self.dropout_rate, deterministic=not train)(pooled)
         classifier = nn.Dense(self.num_classes, kernel_init=dense_kernel_init, dtype=jnp.float32, name="classifier")

@@ -9,18 +9,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from ml_collections import ConfigDict
 
+from pipeline.model.efficientnet import EfficientNet
 from pipeline.model.inputs import normalize
 from pipeline.training.metrics import TrainMetrics
+from pipeline.training.mixing import mix
 from pipeline.training.state import TrainState
 
 Batch = dict[str, jax.Array]  # "image" uint8 [batch, height, width, 3], "label" int32 [batch], "weight" float32 [batch]
 
 
 def make_train_step(
-    config: ConfigDict, model: nn.Module, tx: optax.GradientTransformation
+    config: ConfigDict, model: EfficientNet, tx: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
     """Returns the function that takes one step; beside the new state it returns the batch's loss, float32 [].
 
@@ -29,22 +30,24 @@ def make_train_step(
     dtype = jnp.dtype(config.model.dtype)
     mean_rgb, stddev_rgb = config.data.mean_rgb, config.data.stddev_rgb
     label_smoothing, weight_decay = config.loss.label_smoothing, config.loss.weight_decay
+    mixup_alpha, cutmix_alpha = config.loss.mixup_alpha, config.loss.cutmix_alpha
     ema_decay, seed = config.ema.decay, config.seed
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
-        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        dropout_rng, mix_rng = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         images = normalize(batch["image"], mean_rgb, stddev_rgb, dtype)
         mask = batch["weight"] > 0
+        targets = smoothed_targets(batch["label"], model.num_classes, label_smoothing)
+        images, targets = mix(mix_rng, images, targets, mask, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
 
         def loss_of(params: dict) -> tuple[jax.Array, tuple[jax.Array, dict]]:
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
                 train=True,
-                rngs={"dropout": rng},
+                rngs={"dropout": dropout_rng},
                 mutable=["batch_stats"],
             )
-            targets = smoothed_targets(batch["label"], logits.shape[-1], label_smoothing)
             cross_entropy = optax.losses.softmax_cross_entropy(logits, targets)
             mean_cross_entropy = jnp.sum(cross_entropy * mask) / jnp.maximum(jnp.sum(mask), 1)
             return mean_cross_entropy + weight_decay * l2(params), (logits, updates["batch_stats"])

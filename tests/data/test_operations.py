@@ -3,12 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_ops
 from sklearn.datasets import load_sample_images
 
 from pipeline.data import autoaugment, levels, operations, randaugment
-
-tf = pytest.importorskip("tensorflow")
 
 MAGNITUDES = (5, 6, 9, 10, 12, 15, 17, 18, 20, 24, 27, 28)  # of the published RandAugment results
 SIGNED = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")

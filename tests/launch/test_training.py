@@ -44,10 +44,12 @@ def real_cloud(tmp_path):
 
 def final_weights(workdir) -> list[np.ndarray]:
     """The leaves of the last checkpoint's state."""
-    with ocp.StandardCheckpointer() as reader:
-        return [
-            np.asarray(leaf) for leaf in jax.tree.leaves(reader.restore(workdir / "checkpoints" / str(STEPS) / "state"))
-        ]
+    path = workdir / "checkpoints" / str(STEPS) / "state"
+    with ocp.PyTreeCheckpointer() as reader:
+        arrays = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree
+        )
+        return jax.tree.leaves(reader.restore(path, restore_args=arrays))
 
 
 @pytest.mark.slow

@@ -69,6 +69,14 @@ def test_randomness_follows_seed_and_step(config, batch):
     assert take_step(config, batch, devices=1, steps=2)[1] != one
 
 
+def test_mixing_reaches_the_loss_and_is_the_same_on_eight_devices(config, batch):
+    plain = float(take_step(config, batch, devices=1)[1])
+    config.loss.mixup_alpha, config.loss.cutmix_alpha = 0.4, 1.0
+    one, eight = (float(take_step(config, batch, devices=devices)[1]) for devices in (1, 8))
+    assert abs(one - plain) > 1e-4
+    assert eight == pytest.approx(one, rel=1e-6)
+
+
 def test_dropout_and_drop_connect_reach_the_loss(config, batch):
     losses = {}
     for dropout, survival in ((0.0, 1.0), (0.5, 1.0), (0.0, 0.5)):

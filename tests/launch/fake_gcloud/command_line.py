@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -177,12 +178,12 @@ def _scp(service: Service, words: list[str], flags: dict[str, str], fault: dict)
         home = service.folder / "machines" / node / str(index)
         for source in words[:-1]:
             shutil.copy(source, home / re.sub("^~/", "", destination))
-    if fault.get("do") == "damage":
+    if fault.get("do") == "damage":  # an archive that can be unpacked, and is another one
         for index in targets[len(half) :]:
-            (service.folder / "machines" / node / str(index) / destination / Path(words[0]).name).write_bytes(
-                b"damaged"
-            )
-            (service.folder / "machines" / node / str(index) / destination / Path(words[1]).name).touch()
+            folder = service.folder / "machines" / node / str(index) / destination
+            with tarfile.open(folder / Path(words[0]).name, "w:gz"):
+                pass
+            (folder / Path(words[1]).name).touch()
     if fault.get("do") == "preempt during":
         with service.changing():
             service.preempt(node, fault.get("state", "PREEMPTED"))
