@@ -55,7 +55,7 @@ def test_accuracy_counted_by_hand_with_the_weights_own_preprocessing(config, wei
 
 def test_other_classes_are_refused(config, weights, digits_dir):
     config.data.data_dir = digits_dir
-    with pytest.raises(ConfigError, match="has 3 classes and digits.* has 10"):
+    with pytest.raises(ConfigError, match=r"has 3 classes and digits.* has 10"):
         score(config, {"raw": random_weights(num_classes=3)})
     names = ("1", "0", *DIGITS[2:])
     swapped = Weights(dataclasses.replace(weights.metadata, class_names=names), weights.arrays)
