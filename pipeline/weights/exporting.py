@@ -69,7 +69,9 @@ class Difference:
         )
 
 
-def export(weights: Weights, name: str, folder: pathlib.Path, pictures: np.ndarray, calibration: np.ndarray):
+def export(
+    weights: Weights, name: str, folder: pathlib.Path, pictures: np.ndarray, calibration: np.ndarray
+) -> list[Difference]:
     """Writes one format and compares it.
 
     Args:
@@ -80,7 +82,7 @@ def export(weights: Weights, name: str, folder: pathlib.Path, pictures: np.ndarr
       calibration: The same, for quantisation.
 
     Returns:
-      A list of `Difference`, one for each file.
+      The differences, one for each file.
 
     Raises:
       ConfigError: the format has no such network, or `folder` is not empty.
