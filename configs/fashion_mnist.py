@@ -14,7 +14,7 @@ from configs import recipe
 
 def get_config() -> ConfigDict:
     config = recipe.get_config()
-    config.duration = "11 epochs"
+    config.duration = "14 epochs"
     config.batch_size = 128
     config.image_size = 28
 
@@ -36,7 +36,8 @@ def get_config() -> ConfigDict:
     config.schedule.warmup = "1 epochs"
     config.ema.decay = 0.999
 
-    config.evaluation.batch_size = 512
+    config.evaluation.every = "2 epochs"
+    config.evaluation.batch_size = 500
     config.checkpoint.keep_every = "0 epochs"
     config.log.every = "100 steps"
     config.launch.accelerator_type = "v2-8"

@@ -63,13 +63,15 @@ class Difference:
     limit: float | None
 
     def __str__(self) -> str:
-        limit = "quantised: no limit" if self.limit is None else f"limit {self.limit:g}"
+        limit = "no limit" if self.limit is None else f"limit {self.limit:g}"
         return f"{self.name}: largest difference {self.relative:.2g} of the largest logit ({limit}), " + (
             f"same class for {self.same_class:.0%} of the pictures"
         )
 
 
-def export(weights: Weights, name: str, folder: pathlib.Path, pictures: np.ndarray, calibration: np.ndarray):
+def export(
+    weights: Weights, name: str, folder: pathlib.Path, pictures: np.ndarray, calibration: np.ndarray
+) -> list[Difference]:
     """Writes one format and compares it.
 
     Args:
@@ -80,7 +82,7 @@ def export(weights: Weights, name: str, folder: pathlib.Path, pictures: np.ndarr
       calibration: The same, for quantisation.
 
     Returns:
-      A list of `Difference`, one for each file.
+      The differences, one for each file.
 
     Raises:
       ConfigError: the format has no such network, or `folder` is not empty.

@@ -5,6 +5,7 @@ have optimizer slots besides; older and LARS-trained ones say `batch_normalizati
 and raw variables are never mixed: a set is complete or refused.
 """
 
+import math
 import pathlib
 import re
 
@@ -54,10 +55,14 @@ def read(prefix: pathlib.Path, kind: str | None = None) -> ForeignWeights:
 
     try:
         reader = tf.train.load_checkpoint(str(prefix))
-        names = list(reader.get_variable_to_shape_map())
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise DataError(f"{prefix} cannot be read as a TensorFlow checkpoint: {_first_line(error)}") from error
-    model_names = [name for name in names if "/" in name and not _OPTIMIZER.search(name)]
+    needed = sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items())
+    found = sum(path.stat().st_size for path in prefix.parent.glob(f"{prefix.name}.data-*"))
+    if needed > found:
+        raise DataError(f"{prefix} is cut off: its variables take {needed:,} bytes, and its data files have {found:,}")
+    model_names = [name for name in shapes if "/" in name and not _OPTIMIZER.search(name)]
     averages = {name.removesuffix(_AVERAGE): name for name in model_names if name.endswith(_AVERAGE)}
     raw = {name: name for name in model_names if not name.endswith(_AVERAGE)}
     chosen = {EMA: averages, RAW: raw}[kind or (EMA if averages else RAW)]

@@ -1,7 +1,7 @@
 """Stands in for `pipeline.train`: writes down how it was started and ends as the test's plan says.
 
 The plan is a list, one entry for each time this worker is started: {"status": exit status, "say": text, "hold": wait to be
-released or stopped, "only": the workers that this is for; the others hold}.
+released or stopped, "only": the workers that this is for; the others hold, or end with "then" soon after}.
 """
 
 import json
@@ -29,11 +29,17 @@ with (folder / f"starts-{worker}").open("a+") as starts:
 plan = json.loads((folder / "plan.json").read_text())
 entry = plan[min(times, len(plan)) - 1]
 print(f"worker {worker}, start {times}", flush=True)
+if worker not in entry.get("only", [worker]) and "then" in entry:
+    while not (folder / "ended").exists():
+        time.sleep(0.02)
+    time.sleep(0.2)  # the time by which the others notice
+    sys.exit(entry["then"])
 if entry.get("hold") or worker not in entry.get("only", [worker]):
     while not (folder / "release").exists():
         time.sleep(0.02)
 print(entry.get("say", "done"), flush=True)
 status = entry.get("status", 0)
+(folder / "ended").touch()
 if status < 0:
     os.kill(os.getpid(), -status)
 sys.exit(status)

@@ -1,5 +1,6 @@
 """With PyTorch and timm themselves, in their own environment: `launch/test_interop.sh` makes it and runs these."""
 
+import json
 import os
 import subprocess
 
@@ -52,9 +53,13 @@ def test_what_timm_reads_from_the_config(tmp_path):
         timm_runtime.IMPORTS
         + "m = timm.create_model('local-dir:' + sys.argv[1], pretrained=True)\n"
         + "c = timm.data.resolve_model_data_config(m)\n"
-        + "print(c['input_size'], c['interpolation'], round(c['crop_pct'], 4), c['mean'], c['std'])\n"
+        + "print(json.dumps([c[key] for key in ('input_size', 'interpolation', 'crop_pct', 'mean', 'std')]))\n"
     )
-    assert in_torch(code, tmp_path).strip() == "(3, 64, 64) bicubic 0.6667 (0.485, 0.456, 0.406) (0.229, 0.224, 0.225)"
+    size, interpolation, crop, mean, deviation = json.loads(in_torch("import json\n" + code, tmp_path))
+    assert (size, interpolation) == ([3, 64, 64], "bicubic")
+    assert crop == pytest.approx(64 / 96)
+    assert mean == pytest.approx([0.485, 0.456, 0.406])
+    assert deviation == pytest.approx([0.229, 0.224, 0.225])
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -96,7 +96,11 @@ def test_damage_and_other_networks(b0, tmp_path):
     official.write(b0, tmp_path)
     data = tmp_path / "model.ckpt.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"model\.ckpt"):
+    with pytest.raises(DataError, match=r"model\.ckpt is cut off: its variables take .* have 1,000"):
+        open_weights(str(tmp_path))
+    index = tmp_path / "model.ckpt.index"
+    index.write_bytes(index.read_bytes()[:300])
+    with pytest.raises(DataError, match=r"model\.ckpt cannot be read"):
         open_weights(str(tmp_path))
     (tmp_path / "other").mkdir()
     save(tmp_path / "other", {"resnet/conv/kernel": np.zeros((3, 3), np.float32)})
