@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from absl import flags, logging
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import recipe
@@ -41,6 +41,7 @@ def run(command: Callable[..., None], arguments: list[str] | None = None, *, tak
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notes on CPU features are no news of the run
     logging.use_absl_handler()
     python_logging.getLogger().setLevel(python_logging.WARNING)
+    _define_help()
     try:
         paths = _parse(sys.argv if arguments is None else arguments)
         logging.set_verbosity(logging.INFO)  # not before: parsing the flags sets it too
@@ -94,6 +95,12 @@ def absolute_workdir(workdir: str | None) -> str:
     if not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir={workdir}: no permission to read and write there")
     return workdir
+
+
+def _define_help() -> None:
+    """Defines `--help`; only here, because absl lets it be defined once."""
+    if "help" not in flags.FLAGS:
+        app.define_help_flags()
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -139,10 +139,11 @@ class _Run:
         start_step, total_steps = int(state.step), self._numbers.total_steps
         results = self._evaluate_if_due(state, start_step)
         if start_step < total_steps:
-            batches, train_step = self._start(start_step)
+            host_batches = self._experiment.train_batches(start_step)
+            batches, train_step = self._start(start_step, host_batches)
             in_flight = collections.deque()
             # Whatever crosses between host and devices here does so because somebody asked for it.
-            with self._watchdog, jax.transfer_guard("disallow"), contextlib.closing(batches):
+            with self._watchdog, jax.transfer_guard("disallow"), contextlib.closing(host_batches):
                 for step in range(start_step + 1, total_steps + 1):
                     self._watchdog.beat(f"at step {step}")
                     with self._goodput.phase("input"):
@@ -160,9 +161,8 @@ class _Run:
             self._checkpoints.wait()
         return results
 
-    def _start(self, start_step: int):
+    def _start(self, start_step: int, host_batches: Iterator[dict]):
         """Returns the batches on the devices and the compiled step; the input fills up while the step compiles."""
-        host_batches = self._experiment.train_batches(start_step)
         with concurrent.futures.ThreadPoolExecutor(1) as background, self._goodput.phase("compile"):
             first = background.submit(next, host_batches)
             self._reporter.say("Compiling the train step …")

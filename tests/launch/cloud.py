@@ -49,7 +49,9 @@ class Cloud:
         self._make_checkout(trainer)
         gcloud = folder / "bin" / "gcloud"
         code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        gcloud.write_text(f"#!{sys.executable} -IS\n{code}from fake_gcloud.command_line import main\nmain()\n")
+        program = folder / "bin" / "gcloud.py"
+        program.write_text(f"{code}from fake_gcloud.command_line import main\nmain()\n")
+        gcloud.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{program}" "$@"\n')  # a path may have spaces
         gcloud.chmod(0o755)
         self.machines = {"FAKE_TRAINER": str(self.trainer), "FAKE_PYTHON": sys.executable}
         self.set_scenario()
