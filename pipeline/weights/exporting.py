@@ -132,9 +132,13 @@ def check_formats(names: Sequence[str]) -> None:
             timm_runtime.check()
 
 
-def _reopened(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float]]:
+def _reopens(file: str) -> Callable:
     """Opens what this project reads itself: the comparison is of what comes back, through the same network."""
-    yield folder.name, make_forward(opening.open_weights(str(folder))), EXACT
+
+    def opened(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float]]:
+        yield file, make_forward(opening.open_weights(str(folder))), EXACT
+
+    return opened
 
 
 def _write_keras(weights: Weights, folder: pathlib.Path, calibration: np.ndarray) -> None:
@@ -167,12 +171,12 @@ def _plain(write: Callable[[Weights, pathlib.Path], None]) -> Callable:
 
 
 FORMATS = {
-    "weights": Format(_plain(directory.write), _reopened),
+    "weights": Format(_plain(directory.write), _reopens(directory.TENSORS)),
     "timm": Format(_plain(timm.write), _opens(timm.TENSORS, timm_runtime.load)),
     "keras": Format(_write_keras, _open_keras, ("tensorflow", "keras")),
     "savedmodel": Format(_plain(savedmodel.write), _opens("saved_model.pb", savedmodel.load), ("tensorflow", "keras")),
     "tflite": Format(tflite.write, _open_tflite, ("tensorflow", "keras")),
     "stablehlo": Format(_plain(stablehlo.write), _opens(stablehlo.MODEL, stablehlo.load)),
     "onnx": Format(_plain(onnx_graph.write), _opens(onnx_graph.MODEL, onnx_graph.load), ("onnx", "onnxruntime")),
-    "official": Format(_plain(official.write), _reopened, ("tensorflow",)),
+    "official": Format(_plain(official.write), _reopens(official.CHECKPOINT), ("tensorflow",)),
 }
