@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.ema.decay = 0.999
 
     config.evaluation.every = "2 epochs"
-    config.evaluation.batch_size = 500
+    config.evaluation.batch_size = 512
     config.checkpoint.keep_every = "0 epochs"
     config.log.every = "100 steps"
     config.launch.accelerator_type = "v2-8"
