@@ -16,6 +16,8 @@ from ml_collections import ConfigDict, config_flags
 from configs import recipe
 from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
 
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+
 EXPECTED = (ConfigError, DataError, MachineError, Preempted, TrainingError)
 
 
@@ -45,6 +47,7 @@ def run(command: Callable[..., None], arguments: list[str] | None = None, *, tak
     try:
         paths = _parse(sys.argv if arguments is None else arguments)
         logging.set_verbosity(logging.INFO)  # not before: parsing the flags sets it too
+        logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
         if paths and not takes_paths:
             raise ConfigError(f"unexpected argument {paths[0]!r}. `--help` lists the flags")
         command(paths) if takes_paths else command()
@@ -95,6 +98,11 @@ def absolute_workdir(workdir: str | None) -> str:
     if not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir={workdir}: no permission to read and write there")
     return workdir
+
+
+def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
+    """Keeps what libraries note in passing from the console; orbax alone writes dozens of lines for each checkpoint."""
+    return record.levelno >= python_logging.WARNING or record.pathname.startswith(_PACKAGE)
 
 
 def _define_help() -> None:

@@ -10,11 +10,11 @@ import concurrent.futures
 import contextlib
 import itertools
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 
 import jax
-from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -277,6 +277,6 @@ def _say_results(say: Callable[[str], None], results: Results, workdir: str) -> 
         )
     say(
         f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"
-        f"Look closer:  tensorboard --logdir {workdir}/tensorboard"
+        f"Look closer:   tensorboard --logdir {shlex.quote(workdir + '/tensorboard')}\n"
+        f"Take it along: python -m pipeline.export --workdir {shlex.quote(workdir)} --format timm --out exported"
     )
-    logging.info("Done.")
