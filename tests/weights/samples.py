@@ -44,8 +44,6 @@ def same(one: Weights, other: Weights) -> bool:
 def _random(tensor: Tensor, rng: np.random.Generator) -> np.ndarray:
     if tensor.path.endswith("/var"):
         return rng.uniform(0.5, 1.5, tensor.shape)
-    if tensor.path.endswith("project_bn/scale"):
-        return rng.uniform(0.1, 0.5, tensor.shape)  # strong random branches would amplify rounding from block to block
     if tensor.path.endswith("/scale"):
         return rng.uniform(0.6, 1.2, tensor.shape)
     if tensor.kind == "vector":
