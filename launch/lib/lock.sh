@@ -27,12 +27,14 @@ write_lock_file() { printf '%s %s %s\n' "$LOCK_OWNER" "$$" "$EPOCHSECONDS" >"$ST
 
 # Usage: lock_workdir. Takes the lock in the run's folder; that it can be written is checked by this.
 lock_workdir() {
-  local outcome=0 owner seen
+  local outcome=0 owner seen generation
   LOCK_OWNER=$(hostname):$STATE
   LOCK_OWNER=${LOCK_OWNER// /_}
   write_lock_file
-  write_object "$(lock_object)" "$STATE/lock-object" new || outcome=$?
+  write_object "$(lock_object)" "$STATE/lock-object" 0 || outcome=$?
   if ((outcome == EXISTS)); then
+    object_generation "$(lock_object)" || die "cannot read $(lock_object): $(error_line)"
+    generation=$REPLY_TEXT
     read_object "$(lock_object)" || die "cannot read $(lock_object): $(error_line)"
     read -r owner _ seen <<<"$REPLY_TEXT" || true
     if [[ $owner != "$LOCK_OWNER" && -z ${FORCE:-} ]] && ((EPOCHSECONDS - ${seen:-0} < 6 * LOCK_SECONDS)); then
@@ -40,7 +42,8 @@ lock_workdir() {
         "stop that one, or take over with --force"
     fi
     outcome=0
-    write_object "$(lock_object)" "$STATE/lock-object" || outcome=$?
+    write_object "$(lock_object)" "$STATE/lock-object" "$generation" || outcome=$?
+    ((outcome != EXISTS)) || die "$WORKDIR was locked by another supervisor just now: start again to see which"
   fi
   ((outcome == 0)) || die "cannot write to --workdir=$WORKDIR: $(error_line)"
   LOCK_REFRESHED=$EPOCHSECONDS
@@ -48,16 +51,20 @@ lock_workdir() {
 
 # Usage: keep_lock. Renews the object now and then; ends this supervisor when another has taken over.
 keep_lock() {
-  local owner
+  local owner generation
   ((EPOCHSECONDS - LOCK_REFRESHED < LOCK_SECONDS)) && return 0
+  object_generation "$(lock_object)" || return 0
+  generation=$REPLY_TEXT
   read_object "$(lock_object)" || return 0 # the service does not answer: others see the same, and wait
   read -r owner _ <<<"$REPLY_TEXT" || true
   if [[ $owner != "$LOCK_OWNER" ]]; then
+    trap - EXIT # the lock is the other's: it stays
     say "another supervisor, on ${owner%%:*}, has taken over; leaving the slice and the job to it"
     exit 1
   fi
   write_lock_file
-  write_object "$(lock_object)" "$STATE/lock-object" || return 0
+  # Another may have taken over since the look: its name must not be written over, or neither of the two would let go.
+  write_object "$(lock_object)" "$STATE/lock-object" "$generation" || return 0
   LOCK_REFRESHED=$EPOCHSECONDS
 }
 

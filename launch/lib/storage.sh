@@ -15,24 +15,34 @@ read_object() {
   fi
 }
 
-# Usage: write_object PATH FILE [new]. With "new" an object that exists is left alone, and the outcome is EXISTS.
+# Usage: object_generation PATH. Sets REPLY_TEXT to what changes whenever the object is written.
+object_generation() {
+  if [[ $1 == gs://* ]]; then
+    call_gcloud "$CALL_SECONDS" storage objects describe "$1" "--format=value(generation)"
+  else
+    REPLY_TEXT=$(file_generation "$1")
+  fi
+}
+
+file_generation() { if [[ -e $1 ]]; then cksum <"$1"; else printf 0; fi; }
+
+# Usage: write_object PATH FILE [GENERATION]. With a generation (0: no object) an object that is of another by now is left
+# alone, and the outcome is EXISTS; so of several writers that saw the same object one succeeds.
 write_object() {
   if [[ $1 == gs://* ]]; then
-    if [[ ${3:-} == new ]]; then
-      call_gcloud "$CALL_SECONDS" storage cp "$2" "$1" --if-generation-match=0
-    else
-      call_gcloud "$CALL_SECONDS" storage cp "$2" "$1"
-    fi
-  elif [[ -n $DRY_RUN ]]; then
-    return 0
-  elif [[ ${3:-} == new ]]; then
-    mkdir -p -- "${1%/*}" 2>/dev/null || return "$DENIED"
-    (set -o noclobber && cat -- "$2" >"$1") 2>/dev/null && return 0
-    [[ -e $1 ]] && return "$EXISTS"
-    return "$DENIED"
-  else
-    cp -- "$2" "$1.partial" && mv -- "$1.partial" "$1"
+    call_gcloud "$CALL_SECONDS" storage cp "$2" "$1" ${3:+"--if-generation-match=$3"}
+  elif [[ -z $DRY_RUN ]]; then
+    write_file "$@"
   fi
+}
+
+write_file() {
+  mkdir -p -- "${1%/*}" 2>/dev/null || return "$DENIED"
+  (
+    flock 9
+    [[ -z ${3:-} || $(file_generation "$1") == "$3" ]] || exit "$EXISTS"
+    { cp -- "$2" "$1.partial" && mv -- "$1.partial" "$1"; } 2>/dev/null || exit "$DENIED"
+  ) 9<"${1%/*}"
 }
 
 # Usage: remove_object PATH

@@ -29,6 +29,21 @@ SETTINGS = {
     "MAX_REQUESTS": "4",
 }
 
+RUN = ("up", "--config", "configs/quickstart.py", "--name", "t", "--type", "v3-32", "--yes")
+WORKERS = range(4)
+STAGES = (
+    "queued-resources describe",
+    "queued-resources create",
+    "tpu-vm describe",
+    "worker.sh t poll",
+    "mkdir",
+    "tpu-vm scp",
+    "sha256sum",
+    "worker.sh t setup",
+    "worker.sh t start",
+    "worker.sh t read",
+)
+
 
 class Cloud:
     """One user's machine and the service it talks to, below `folder`.
@@ -192,3 +207,25 @@ def essence(call: list[str]) -> str:
     remote = re.search(r"worker\.sh \S+ (\w+)|(mkdir)|(sha256sum)", command)
     words = [word for word in call if not word.startswith("--")]
     return " ".join([*words[:4], *([next(filter(None, remote.groups()))] if remote else [])])
+
+
+def fault(call: str, do: str, **more) -> dict:
+    """A fault of a call that contains the words `call`."""
+    return {"call": call.replace(" ", ".*"), "do": do, **more}
+
+
+def met_faults(cloud: Cloud) -> list[dict]:
+    """The scenario's faults, with "times" for how often each is still to come."""
+    with cloud.service.changing():
+        return [{"times": 1} | item for item in cloud.service.scenario["faults"]]
+
+
+def started(cloud: Cloud) -> list[int]:
+    """How often the trainer was started on each worker."""
+    return [len(cloud.starts(worker)) for worker in WORKERS]
+
+
+def nothing_left(cloud: Cloud) -> bool:
+    """Whether the service has no slice, no machine runs anything, and the run's folder is not locked."""
+    locks = list((cloud.service.folder / "buckets").rglob("*.lock"))
+    return cloud.requests() == {} and cloud.alive() == [] and locks == []

@@ -7,10 +7,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from cloud import Cloud, running, wait_until
+from cloud import RUN, Cloud, running, wait_until
 
 STEPS = 8
-RUN = ("up", "--config", "configs/quickstart.py", "--name", "t", "--type", "v3-32", "--yes")
 OVERRIDES = (
     *("--", "--config.batch_size=32", f"--config.duration={STEPS} steps", f"--config.evaluation.every={STEPS} steps"),
     *("--config.log.every=1 steps", "--config.checkpoint.every=1 steps", "--config.schedule.warmup=1 steps"),

@@ -22,6 +22,7 @@ FLAGS = {
     "auth list": set(),
     "storage buckets describe": set(),
     "storage cat": set(),
+    "storage objects describe": set(),
     "storage cp": {"if-generation-match"},
     "storage rm": set(),
     "compute tpus accelerator-types describe": set(),
@@ -69,6 +70,11 @@ def run(folder: Path, arguments: list[str]) -> int:
         case "preempt":
             with service.changing():
                 service.preempt(words[0].partition(":")[0], fault.get("state", "PREEMPTED"))
+        case "take over":  # another supervisor writes the lock just before this call does
+            with service.changing():
+                path = service.bucket_path(words[1])
+                path.write_text(f"another:/records 1 {int(time.time())}\n")
+                service.written(path)
     if name.endswith(("ssh", "scp")):
         return (_ssh if name.endswith("ssh") else _scp)(service, words, flags, fault)
     with service.changing():
@@ -110,6 +116,11 @@ def _answer(service: Service, name: str, words: list[str], flags: dict[str, str]
             if not path.exists():
                 raise ServiceError(f"The following URLs matched no objects or files:\n-{words[0]}")
             return path.read_text()
+        case "storage objects describe":
+            path = service.bucket_path(words[0])
+            if not path.exists():
+                raise ServiceError(f"HTTPError 404: {words[0]} not found: 404.")
+            return str(service.generation(path))
         case "storage rm":
             path = service.bucket_path(words[0])
             if not path.exists():
@@ -117,10 +128,12 @@ def _answer(service: Service, name: str, words: list[str], flags: dict[str, str]
             path.unlink()
         case "storage cp":
             path = service.bucket_path(words[1])
-            if flags.get("if-generation-match") == "0" and path.exists():
+            wanted = flags.get("if-generation-match")
+            if wanted is not None and wanted != str(service.generation(path)):
                 raise ServiceError("HTTPError 412: At least one of the pre-conditions you specified did not hold.")
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(words[0], path)
+            service.written(path)
     return ""
 
 

@@ -102,6 +102,15 @@ class Service:
             raise ServiceError(f"gs://{bucket} not found: 404.")
         return self.folder / "buckets" / bucket / key
 
+    def generation(self, path: Path) -> int:
+        """The generation of an object that lies at `path`: it grows with each write; 0 where there is no object."""
+        return self.state.get("generations", {}).get(str(path), 0) if path.exists() else 0
+
+    def written(self, path: Path) -> None:
+        """Gives the object at `path` a new generation."""
+        number = self.state["writes"] = self.state.get("writes", 0) + 1
+        self.state.setdefault("generations", {})[str(path)] = number
+
     def _find(self, name: str) -> dict:
         if name not in self.state["requests"]:
             raise ServiceError(f"NOT_FOUND: Resource 'queuedResources/{name}' was not found")

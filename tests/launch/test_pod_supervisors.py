@@ -1,0 +1,117 @@
+"""Supervisors of `launch/tpu_pod.sh` that end, and more than one of them."""
+
+import signal
+
+import pytest
+from cloud import LIMIT_SECONDS, RUN, STAGES, fault, met_faults, nothing_left, running, started, wait_until
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_supervisor_is_followed_by_another(cloud, stage):
+    cloud.set_scenario(faults=[fault(stage, "kill", skip=int("describe" in stage))])
+    cloud.plan({"hold": True})
+    assert cloud.run(*RUN)[0] == -signal.SIGKILL
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        cloud.release()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert started(cloud) == [1, 1, 1, 1]
+    assert cloud.created() == 1
+    assert nothing_left(cloud)
+
+
+def test_the_same_command_joins_the_running_job(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as first:
+        wait_until(lambda: all(started(cloud)), first)
+        first.send_signal(signal.SIGINT)
+        assert first.wait(LIMIT_SECONDS) == 130
+    assert "the job and the slice go on" in cloud.output()
+    assert len(cloud.alive()) >= 4
+    with running(cloud.start(*RUN)) as second:
+        wait_until(lambda: "attempt 1 is running" in cloud.output(), second)
+        cloud.release()
+        assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert started(cloud) == [1, 1, 1, 1]
+    assert sum("scp" in call for call in cloud.calls()) == 1
+
+
+def test_a_job_with_other_arguments_is_not_joined(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as first:
+        wait_until(lambda: all(started(cloud)), first)
+        first.send_signal(signal.SIGTERM)
+        first.wait(LIMIT_SECONDS)
+    status, output = cloud.run(*RUN, "--", "--config.seed=1")
+    assert status == 1
+    assert "another job runs on t" in output
+    assert started(cloud) == [1, 1, 1, 1]
+
+
+def test_a_slice_of_another_type_is_left_alone(cloud):
+    assert cloud.run(*RUN, "--keep")[0] == 0
+    status, output = cloud.run(*RUN, "--type", "v5litepod-16")
+    assert status == 1
+    assert "the slice t is a v3-32, not a v5litepod-16" in output
+    assert started(cloud) == [1, 1, 1, 1]
+
+
+def test_a_login_that_expires_ends_nothing(cloud):
+    text = "UNAUTHENTICATED: Please run: gcloud auth login"
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        cloud.set_scenario(faults=[fault("", "fail", text=text, times=8)])
+        wait_until(lambda: met_faults(cloud)[0]["times"] == 0, process)
+        cloud.release()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert "log in again, the job goes on" in cloud.output()
+    assert started(cloud) == [1, 1, 1, 1]
+
+
+def test_two_supervisors_on_one_machine(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as first:
+        wait_until(lambda: all(started(cloud)), first)
+        status, output = cloud.run(*RUN)
+        assert status == 1
+        assert f"a supervisor of t runs already (process {first.pid})" in output
+        cloud.release()
+        assert first.wait(LIMIT_SECONDS) == 0
+
+
+def test_two_supervisors_on_two_machines(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as first:
+        wait_until(lambda: all(started(cloud)), first)
+        status, output = cloud.run(*RUN, POD_RECORDS=str(cloud.folder / "another machine"))
+        assert status == 1
+        assert "gs://bucket/runs/t is supervised from" in output
+        cloud.release()
+        assert first.wait(LIMIT_SECONDS) == 0
+    assert started(cloud) == [1, 1, 1, 1]
+
+
+def test_a_supervisor_on_another_machine_takes_over_when_told_to(cloud):
+    cloud.write_settings(LOCK_SECONDS="0")
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as first:
+        wait_until(lambda: all(started(cloud)), first)
+        with running(cloud.start(*RUN, "--force", POD_RECORDS=str(cloud.folder / "another machine"))) as second:
+            assert first.wait(LIMIT_SECONDS) == 1
+            assert "has taken over" in cloud.output()
+            cloud.release()
+            assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert started(cloud) == [1, 1, 1, 1]
+    assert nothing_left(cloud)
+
+
+def test_a_takeover_between_look_and_renewal_is_not_written_over(cloud):
+    cloud.write_settings(LOCK_SECONDS="0")
+    cloud.set_scenario(faults=[fault("storage cp supervisor.lock", "take over", skip=2)])
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        assert process.wait(LIMIT_SECONDS) == 1
+    assert "another supervisor, on another, has taken over" in cloud.output()
+    (lock,) = (cloud.service.folder / "buckets").rglob("*.lock")
+    assert lock.read_text().startswith("another:")
