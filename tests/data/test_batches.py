@@ -1,5 +1,6 @@
 """Batches against the rule that defines them, however many processes and workers make them."""
 
+import cProfile
 import itertools
 
 import grain
@@ -68,11 +69,44 @@ def test_rows_follow_the_rule_and_ignore_the_number_of_processes(train, start_st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_rows_ignore_the_number_of_workers(train, workers):
+@pytest.mark.parametrize("start_step", STARTS[:2])
+def test_rows_ignore_the_number_of_workers(train, start_step, workers):
     # 132 rows of one process are made in three pieces, those of two processes in two, and so on.
-    whole = global_batches(train, 132, 12_345, process_count=1, workers=0)
+    whole = global_batches(train, 132, start_step, process_count=1, workers=0)
     for process_count in (1, 2, 3, 4):
-        assert_equal(global_batches(train, 132, 12_345, process_count, workers), whole)
+        assert_equal(global_batches(train, 132, start_step, process_count, workers), whole)
+
+
+class Metered:
+    """A source that fails when it is read more often than one batch and those that are made ahead of time need."""
+
+    remote = False
+
+    def __init__(self, source, reads: int):
+        self.source, self.reads = source, reads
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, record: int) -> dict:
+        self.reads -= 1
+        if self.reads < 0:
+            raise RuntimeError("more records were read than the first batch needs")
+        return self.source[record]
+
+
+def test_starting_later_takes_no_more_work(train):
+    """Of this thread all calls of Python and C are counted, of the others the records that they read."""
+
+    def calls(start_step: int) -> int:
+        source, profile = Metered(train, reads=24 * 5), cProfile.Profile()
+        batches = profile.runcall(train_batches, source, Noise(), batch_size=24, seed=SEED, start_step=start_step)
+        profile.runcall(next, batches)
+        batches.close()
+        return sum(entry.callcount for entry in profile.getstats())
+
+    calls(0)  # the first time, modules are imported
+    assert calls(10**6) < 2 * calls(0)
 
 
 def test_starting_later_is_the_same_stream(data_dir):
