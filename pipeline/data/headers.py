@@ -44,6 +44,7 @@ class JpegFrame:
         scan_offset: Where in the file the first scan begins.
         one_scan: Whether the whole picture is in a single scan, row after row.
         unit_height: Rows of pixels that are coded together.
+        unit_width: Columns of pixels that are coded together.
         adobe: Whether Adobe's marker is there: its CMYK is stored inverted.
     """
 
@@ -52,6 +53,7 @@ class JpegFrame:
     scan_offset: int
     one_scan: bool
     unit_height: int
+    unit_width: int
     adobe: bool
 
 
@@ -82,7 +84,7 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg_header(data: bytes) -> Header:
-    height = width = components = height_offset = unit_height = 0
+    height = width = components = height_offset = unit_height = unit_width = 0
     sequential = adobe = False
     position = 2
     while True:
@@ -101,11 +103,12 @@ def _jpeg_header(data: bytes) -> Header:
             sampling = data[position + 10 : position + 9 + 3 * components : 3]
             height_offset, sequential = position + 4, marker in (0xC0, 0xC1)
             unit_height = 8 * max((factors & 15 for factors in sampling), default=1)
+            unit_width = 8 * max((factors >> 4 for factors in sampling), default=1)
         elif marker == 0xDA:
             if not components:
                 raise DamagedPicture("a JPEG without a frame header")
             one_scan = sequential and data[position + 3] == components
-            frame = JpegFrame(components, height_offset, position, one_scan, unit_height, adobe)
+            frame = JpegFrame(components, height_offset, position, one_scan, unit_height, unit_width, adobe)
             return Header("jpeg", height, width, frame)
         elif marker == 0xEE:
             adobe = adobe or data[position + 3 : position + 8] == b"Adobe"

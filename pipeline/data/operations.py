@@ -32,8 +32,8 @@ def auto_contrast(image: np.ndarray) -> np.ndarray:
 
 def equalize(image: np.ndarray) -> np.ndarray:
     """Equalises the histogram of each channel with Pillow's integer arithmetic."""
-    channels = _channels(image)
-    return cv2.merge([cv2.LUT(channel, _equalizing_table(channel)) for channel in channels])
+    tables = [_equalizing_table(image, channel) for channel in range(3)]  # without a copy of each channel
+    return cv2.merge([cv2.LUT(channel, table) for channel, table in zip(_channels(image), tables)])
 
 
 def invert(image: np.ndarray) -> np.ndarray:
@@ -145,9 +145,9 @@ def _stretching_table(channel: np.ndarray) -> np.ndarray:
     return levels.astype(np.uint8)
 
 
-def _equalizing_table(channel: np.ndarray) -> np.ndarray:
-    histogram = cv2.calcHist([channel], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-    step = (channel.size - histogram[histogram.nonzero()[0][-1]]) // 255
+def _equalizing_table(image: np.ndarray, channel: int) -> np.ndarray:
+    histogram = cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
+    step = (image[..., channel].size - histogram[histogram.nonzero()[0][-1]]) // 255
     if step == 0:
         return np.arange(256, dtype=np.uint8)
     table = np.zeros(256, np.int64)
