@@ -10,6 +10,9 @@ import struct
 from pipeline.errors import DataError
 
 
+_SAMPLINGS = {across << 4 | down for across in range(1, 5) for down in range(1, 5)}  # ITU-T T.81, B.2.2
+
+
 class DamagedPicture(DataError):
     """A picture that cannot be decoded; the message says why."""
 
@@ -101,6 +104,8 @@ def _jpeg_header(data: bytes) -> Header:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width, components = struct.unpack_from(">HHB", data, position + 4)
             sampling = data[position + 10 : position + 9 + 3 * components : 3]
+            if any(factors not in _SAMPLINGS for factors in sampling):
+                raise DamagedPicture("a JPEG whose sampling factors are not 1 to 4")
             height_offset, sequential = position + 4, marker in (0xC0, 0xC1)
             unit_height = 8 * max((factors & 15 for factors in sampling), default=1)
             unit_width = 8 * max((factors >> 4 for factors in sampling), default=1)
