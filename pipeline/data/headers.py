@@ -9,7 +9,6 @@ import struct
 
 from pipeline.errors import DataError
 
-
 _SAMPLINGS = {across << 4 | down for across in range(1, 5) for down in range(1, 5)}  # ITU-T T.81, B.2.2
 
 
