@@ -70,9 +70,12 @@ SMALL = (  # the published recipe for B0, small enough for a CPU: the network, t
 
 
 def command(name: str, *arguments: str) -> str:
-    """Runs a command that must succeed and returns what it printed."""
+    """Runs a command that must succeed, on one device, and returns what it printed."""
     result = subprocess.run(
-        [sys.executable, "-m", f"pipeline.{name}", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", f"pipeline.{name}", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": ""},
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
