@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import orbax.checkpoint as ocp
 
@@ -11,10 +12,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = "tests/configs/tiny.py"
 
 
-def start(*arguments: str, devices: int = 4, **environment: str) -> subprocess.Popen:
-    """Starts `python -m pipeline.train` on some virtual CPU devices; its output is one text stream."""
+def start(*arguments: str, devices: int = 4, prefix: Sequence[str] = (), **environment: str) -> subprocess.Popen:
+    """Starts `python -m pipeline.train` on some virtual CPU devices; its output is one text stream.
+
+    Args:
+        arguments: Of the command.
+        devices: Into how many the CPU is divided.
+        prefix: A command that runs the command.
+        environment: Further environment variables.
+    """
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.train", *arguments],
+        [*prefix, sys.executable, "-m", "pipeline.train", *arguments],
         cwd=ROOT,
         env={
             **os.environ,
