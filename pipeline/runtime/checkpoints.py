@@ -18,6 +18,10 @@ from pipeline.errors import DataError
 from pipeline.runtime.checkpoint_reading import newest_readable
 from pipeline.training.durations import crossed
 
+# orbax has the devices write shares of each array; cutting up the many small arrays of a BatchNorm network takes longer than
+# writing them.
+SMALLEST_SHARE_BYTES = 2**18
+
 
 class Checkpoints:
     """The checkpoints below one directory (a local path or `gs://…`).
@@ -27,6 +31,8 @@ class Checkpoints:
 
     def __init__(self, directory: str, *, keep: int, keep_every_steps: float = 0.0):
         self._directory = epath.Path(directory)
+        handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SMALLEST_SHARE_BYTES)
+        ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
         self._manager = ocp.CheckpointManager(
             self._directory,
             # Named here, so that a manager which has not saved yet can read what an earlier one did.
