@@ -113,7 +113,7 @@ def get_config() -> ConfigDict:
     config.evaluation = ConfigDict(
         {
             "every": "1 epochs",
-            "batch_size": 1024,  # over all devices [main.py]; the last one is padded and masked
+            "batch_size": 1024,  # over all devices, and rounded up to a multiple of them [main.py]; padding is masked
             "confusion": False,  # also count every (label, prediction) pair
         }
     )

@@ -14,6 +14,7 @@ from pipeline.runtime.reporting import read_events
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = "tests/configs/tiny.py"
+COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def start(*arguments: str, devices: int = 4, log: pathlib.Path | None = None, **environment: str) -> subprocess.Popen:
@@ -24,7 +25,7 @@ def start(*arguments: str, devices: int = 4, log: pathlib.Path | None = None, **
         cwd=ROOT,
         env={
             **os.environ,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {COMPILE_FAST}",
             "TF_CPP_MIN_LOG_LEVEL": "2",
             **environment,
         },

@@ -15,6 +15,7 @@ from pipeline.data.batches import train_batches
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source
 from tests.data.tiny import Noise
+from tests.record_sums import record_sum
 from tests.runs import TINY, reported, start_all, state_at, wait_until
 
 STEPS = 300
@@ -137,7 +138,7 @@ def test_a_run_killed_twenty_times_equals_an_undisturbed_one(tmp_path, data_dir,
     for key in ("records", "loss", "accuracy", "gradient_norm", "bad_images", "learning_rate"):
         assert reported(killed, "train", key) == reported(undisturbed, "train", key)
     assert list(reported(killed, "train", "records")) == list(range(1, STEPS + 1))
-    assert reported(killed, "train", "records") == checksums(data_dir)
+    assert reported(killed, "train", "records") == expected_records(data_dir)
     for weights, metric in itertools.product(("ema", "raw"), ("top1", "top5", "loss", "examples")):
         key = f"{weights}_{metric}"
         assert reported(killed, "evaluation", key) == reported(undisturbed, "evaluation", key)
@@ -149,19 +150,10 @@ def test_a_run_killed_twenty_times_equals_an_undisturbed_one(tmp_path, data_dir,
     assert best[0] == best[1]
 
 
-def checksums(data_dir) -> dict[int, str]:
-    """Returns what `records` of each step must be, by the rule of its docstring, from the batches themselves."""
-
-    def mixed(value: int) -> int:
-        value = (value ^ value >> 16) * 0x85EBCA6B % 2**32
-        value = (value ^ value >> 13) * 0xC2B2AE35 % 2**32
-        return value ^ value >> 16
-
+def expected_records(data_dir) -> dict[int, str]:
+    """Returns what the record must say of each step, from the batches themselves."""
     batches = train_batches(open_source("digits", "train", data_dir), Noise(), batch_size=BATCH_SIZE, seed=0)
-    sums = {}
-    for step, batch in enumerate(itertools.islice(batches, STEPS)):
-        places = range(step * BATCH_SIZE, (step + 1) * BATCH_SIZE)
-        total = sum(mixed((mixed(place) + int(record)) % 2**32) for place, record in zip(places, batch["record"]))
-        sums[step + 1] = f"{total % 2**32:08x}"
+    steps = enumerate(itertools.islice(batches, STEPS), start=1)
+    sums = {step: f"{record_sum(batch['record'], step, BATCH_SIZE):08x}" for step, batch in steps}
     batches.close()
     return sums
