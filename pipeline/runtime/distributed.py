@@ -34,7 +34,8 @@ def initialize(
       coordinator_address: host:port of process 0.
       process_count: number of processes of the run.
       process_index: number of this process, from 0.
-      peer_seconds: after this long without a sign of life of one process the others end themselves.
+      peer_seconds: after this long without a sign of life of one process, or after the end of one alone, the others end
+        themselves.
 
     Raises:
       ConfigError: only some of the three arguments are given.
@@ -59,6 +60,7 @@ def initialize(
         **arguments,
         initialization_timeout=INITIALIZATION_TIMEOUT_SECONDS,
         heartbeat_timeout_seconds=peer_seconds,
+        shutdown_timeout_seconds=peer_seconds,
     )
     stopping.listen()
 

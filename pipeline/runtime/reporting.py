@@ -40,7 +40,7 @@ class Reporter:
         self._goodput = goodput
         self._leads = jax.process_index() == 0
         self._record = epath.Path(workdir) / "metrics.jsonl"
-        self._last = (start_step, time.monotonic(), goodput.seconds("input"))
+        self.starts(start_step)
         self._tensorboard = None
         self._bar = None
         if self._leads:
@@ -70,6 +70,10 @@ class Reporter:
             tqdm.write(text, file=sys.stdout)
         else:
             say(text)
+
+    def starts(self, step: int) -> None:
+        """Measures the rate from now, after a step."""
+        self._last = (step, time.monotonic(), self._goodput.seconds("input"))
 
     def advance(self, step: int) -> None:
         """Moves the progress bar."""
@@ -106,7 +110,7 @@ class Reporter:
                 f"evaluation at step {step}, {weights} weights: top-1 {values['top1']:.2%}  top-5 {values['top5']:.2%}"
                 f"  loss {values['loss']:.4f}  on {values['examples']:,} examples"
             )
-        self._last = (step, time.monotonic(), self._goodput.seconds("input"))
+        self.starts(step)
 
     def record(self, event: str, step: int, values: dict[str, Any]) -> None:
         """Appends an event to `metrics.jsonl` and its numbers to TensorBoard."""

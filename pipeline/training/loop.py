@@ -180,6 +180,7 @@ class _Run:
         if start_step == 0 and jax.process_index() == 0:
             pictures.write_grid(f"{self._workdir}/input_preview.png", first["image"][:64])
         self._goodput.started()
+        self._reporter.starts(start_step)
         return self._experiment.on_devices(itertools.chain([first], host_batches)), train_step
 
     def _report_if_due(self, state: TrainState, step: int) -> TrainState:
