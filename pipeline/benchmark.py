@@ -1,9 +1,13 @@
 """Measures a part of the pipeline on this machine.
 
 python -m pipeline.benchmark input --config configs/b0.py [--step_seconds 0.2] [--config.key=value …]
+python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder gs://bucket] [--config.key=value …]
+python -m pipeline.benchmark restart --config configs/quickstart.py [--config.key=value …]
 
 `input`: what a host pays for an image, by stage, beside tf.data; with --step_seconds, the seconds of a training step, also
 how many cores each host needs to keep up with it.
+`checkpoint`: how long training stands still for one, and how long it takes until it is complete, in --folder.
+`restart`: seconds from the start of a process to its first step, with an empty and with a filled compilation cache.
 """
 
 import functools
@@ -17,6 +21,7 @@ from pipeline.errors import ConfigError
 _CONFIG = command.define_config()
 _PICTURES = flags.DEFINE_integer("pictures", 512, "How many pictures each measurement reads.", lower_bound=1)
 _STEP_SECONDS = flags.DEFINE_float("step_seconds", None, "Seconds of a step of the whole run.", lower_bound=1e-6)
+_FOLDER = flags.DEFINE_string("folder", None, "Where checkpoints are written; default: the machine's temporary folder.")
 _HOSTS = flags.DEFINE_integer("hosts", 1, "Number of hosts that share a batch.", lower_bound=1)
 
 
@@ -47,7 +52,39 @@ def main_input() -> None:
         print(f"{what} on a host: {rate:,.0f} images/s need {benchmark.cores_needed(costs, rate)} cores like these")
 
 
-_BENCHMARKS = {"input": main_input}
+def main_checkpoint() -> None:
+    """Prints the costs of a checkpoint of `--config`."""
+    config = command.checked(_CONFIG.value)
+
+    from pipeline.runtime import benchmark, distributed
+    from pipeline.training.durations import in_minutes
+    from pipeline.training.experiment import Experiment
+
+    distributed.split_cpu(config.virtual_devices)
+    costs = benchmark.measure_checkpoint(Experiment.from_config(config), _FOLDER.value)
+    interval = 60 * in_minutes(config.checkpoint.also_every, "checkpoint.also_every")
+    print(
+        f"{config.model.variant}: {costs.arrays:,} arrays, {costs.state_bytes / 1e9:.2f} GB\n"
+        f"training stands still   {costs.standstill:7.2f} s"
+        + (f"   {costs.standstill / interval:.2%} of {config.checkpoint.also_every}" if interval else "")
+        + f"\ncomplete after          {costs.saved:7.2f} s\nread back in            {costs.restored:7.2f} s"
+    )
+
+
+def main_restart() -> None:
+    """Prints what restarts of a run of `--config` cost."""
+    command.checked(_CONFIG.value)
+
+    from pipeline.runtime import benchmark
+
+    arguments = [argument for argument in sys.argv[2:] if not argument.startswith("--folder")]
+    for cache, costs in benchmark.measure_restart(arguments, _FOLDER.value).items():
+        print(
+            f"{cache} cache: first step {costs.first_step:.1f} s after the start, {costs.compiling:.1f} s of it compiling"
+        )
+
+
+_BENCHMARKS = {"input": main_input, "checkpoint": main_checkpoint, "restart": main_restart}
 
 
 def main(what: str) -> None:

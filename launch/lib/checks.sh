@@ -13,7 +13,7 @@ choose_python() {
 
 # Usage: check_config. Loads the configuration as the trainer will, takes over its slice, and compares batch and slice.
 check_config() {
-  local answers status=0 config_type="" config_spot="" line batch_size=0 eval_batch_size=0
+  local answers status=0 config_type="" config_spot="" line batch_size=0
   answers=$(cd -- "$ROOT" && "$VENV_PYTHON" launch/lib/inspect_config.py "--config=$CONFIG" "${OVERRIDES[@]}" \
     2>"$STATE/error") || status=$?
   if ((status != 0)); then
@@ -25,7 +25,6 @@ check_config() {
       accelerator_type=*) config_type=${line#*=} ;;
       spot=*) config_spot=${line#*=} ;;
       batch_size=*) batch_size=${line#*=} ;;
-      eval_batch_size=*) eval_batch_size=${line#*=} ;;
       duration=*) DURATION=${line#*=} ;;
     esac
   done <<<"$answers"
@@ -37,8 +36,6 @@ check_config() {
   ((batch_size % DEVICES == 0)) ||
     die "config.batch_size=$batch_size does not divide over the $DEVICES devices of $TYPE;" \
       "the next that does is $(((batch_size / DEVICES + 1) * DEVICES))"
-  ((eval_batch_size % DEVICES == 0)) ||
-    die "config.evaluation.batch_size=$eval_batch_size does not divide over the $DEVICES devices of $TYPE"
 }
 
 # Usage: check_memory. Asks the planner, where it can run, whether the step fits the slice and how long the run takes.
