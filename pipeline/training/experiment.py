@@ -125,17 +125,15 @@ class Experiment:
 
     def lower_eval_step(self) -> jax.stages.Lowered:
         """Returns the evaluation step as it is given to the compiler of the mesh's devices."""
-        variables, sums = self.abstract_state().raw_variables(), jax.eval_shape(EvalMetrics.empty)
-        sums = jax.tree.map(lambda leaf: _abstract(leaf.shape, leaf.dtype, self.replicated), sums)
-        return self.eval_step.lower(variables, self.abstract_batch(self.hyperparameters.eval_batch_size), sums)
+        step = jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
+        batch = self.abstract_batch(self.hyperparameters.eval_batch_size)
+        sums = self._on_all_devices(jax.eval_shape(EvalMetrics.empty))
+        return step.lower(self.abstract_state().raw_variables(), batch, sums)
 
     @functools.cached_property
     def eval_step(self):
         """The compiled `(variables, batch, sums) -> sums`; the sums it is given are donated."""
-        step = jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
-        batch = self.abstract_batch(self.hyperparameters.eval_batch_size)
-        sums = self._on_all_devices(jax.eval_shape(EvalMetrics.empty))
-        return step.lower(self.abstract_state().raw_variables(), batch, sums).compile()
+        return self.lower_eval_step().compile()
 
     def abstract_batch(self, batch_size: int) -> Batch:
         """Returns the shapes, dtypes and sharding of a global batch."""

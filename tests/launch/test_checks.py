@@ -199,7 +199,7 @@ PUBLISHED = {
 
 
 def test_chips_machines_and_devices_are_those_published():
-    script = 'ROOT=$PWD; source launch/lib/messages.sh; source launch/lib/accelerators.sh; for t in "$@"; do know_accelerator "$t"; '
-    script += 'echo "$t $CHIPS $HOSTS $DEVICES"; done'
+    script = "ROOT=$PWD; source launch/lib/messages.sh; source launch/lib/accelerators.sh; "
+    script += 'for t in "$@"; do know_accelerator "$t"; echo "$t $CHIPS $HOSTS $DEVICES"; done'
     lines = subprocess.check_output(["bash", "-c", script, "-", *PUBLISHED], cwd=REPOSITORY, text=True).splitlines()
     assert {name: tuple(map(int, rest)) for name, *rest in map(str.split, lines)} == PUBLISHED
