@@ -44,8 +44,13 @@ class Program:
 
 
 def compile_program(experiment: Experiment, tpu_slice: Slice, what: str) -> Program:
-    """Compiles the "train" or "evaluation" step of a planned experiment, or finds what an earlier call found."""
+    """Compiles the "train" or "evaluation" step of a planned experiment."""
     lowered = experiment.lower_train_step() if what == "train" else experiment.lower_eval_step()
+    return compile_lowered(lowered, tpu_slice)
+
+
+def compile_lowered(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:
+    """Compiles any program for the devices of a slice, or finds what an earlier call found."""
     options = json.dumps([tpu_slice.topology_options, compiler_version(), jax.__version__])
     key = hashlib.sha256((options + lowered.as_text()).encode()).hexdigest()
     path = _cache_folder() / f"{key[:32]}.json"
