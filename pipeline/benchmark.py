@@ -14,6 +14,7 @@ import functools
 import sys
 
 from absl import flags
+from ml_collections import config_flags
 
 from pipeline import command
 from pipeline.errors import ConfigError
@@ -77,7 +78,9 @@ def main_restart() -> None:
 
     from pipeline.runtime import benchmark
 
-    arguments = [argument for argument in sys.argv[2:] if not argument.startswith("--folder")]
+    flag = flags.FLAGS["config"]
+    arguments = [f"--config={config_flags.get_config_filename(flag)}"]
+    arguments += [f"--config.{key}={value}" for key, value in config_flags.get_override_values(flag).items()]
     for cache, costs in benchmark.measure_restart(arguments, _FOLDER.value).items():
         print(
             f"{cache} cache: first step {costs.first_step:.1f} s after the start, {costs.compiling:.1f} s of it compiling"
