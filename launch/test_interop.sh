@@ -6,7 +6,7 @@
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# shellcheck source=launch/lib/bootstrap.sh
+source "$root/launch/lib/messages.sh"
 source "$root/launch/lib/bootstrap.sh"
 
 # timm and its import torchvision; the trained EfficientNet-Lite0 and the network that belongs to it.
@@ -30,5 +30,6 @@ bootstrap "$root"
 install_interop "$root/.venv/interop"
 export TIMM_PYTHON="$root/.venv/interop/bin/python"
 export JAX_PLATFORMS=cpu
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR-$root/.venv/compilation_cache}"
 cd -- "$root"
 exec "$VENV_PYTHON" -m pytest -m interop "${@:-tests/weights}"

@@ -17,11 +17,25 @@ TINY = "tests/configs/tiny.py"
 COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
-def start(*arguments: str, devices: int = 4, log: pathlib.Path | None = None, **environment: str) -> subprocess.Popen:
-    """Starts `python -m pipeline.train` on some virtual CPU devices; its output is one text stream, or goes to a file."""
+def start(
+    *arguments: str,
+    devices: int = 4,
+    prefix: Sequence[str] = (),
+    log: pathlib.Path | None = None,
+    **environment: str,
+) -> subprocess.Popen:
+    """Starts `python -m pipeline.train` on some virtual CPU devices; its output is one text stream.
+
+    Args:
+        arguments: Of the command.
+        devices: Into how many the CPU is divided.
+        prefix: A command that runs the command.
+        log: A file that the output goes to instead.
+        environment: Further environment variables.
+    """
     output = subprocess.PIPE if log is None else log.open("w")
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.train", *arguments],
+        [*prefix, sys.executable, "-m", "pipeline.train", *arguments],
         cwd=ROOT,
         env={
             **os.environ,

@@ -1,21 +1,17 @@
 """The command, and what it prepared on its way through training. The datasets are tested in tests/data/preparation."""
 
+import json
 import os
+import pathlib
 import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
-from absl import flags
-from ml_collections import ConfigDict
 
-from configs import b0
-from pipeline.data.preparation import datasets
 from pipeline.data.sources import open_source
 from pipeline.errors import ConfigError, DataError
-from pipeline.training import loop
-from pipeline.training.experiment import Experiment
 
 
 def prepare(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
@@ -60,27 +56,45 @@ def test_a_command_line_that_says_too_little_or_too_much_is_one_error(tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-def settings(data_dir, name: str, eval_split: str) -> ConfigDict:
-    """The published recipe for B0, made small enough for a CPU: the network, the pictures and the number of steps."""
-    config = b0.get_config()
-    config.model.variant = "mini0"
-    config.model.dtype = "float32"
-    config.model.bn_batch = 16
-    config.batch_size = config.evaluation.batch_size = 16
-    config.image_size = 32
-    config.duration = "2 steps"
-    config.schedule.warmup = "1 steps"
-    config.data.name = name
-    config.data.data_dir = str(data_dir)
-    config.data.eval_split = eval_split
-    config.data.workers = 1
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # grain asks its flags when it starts workers
-    return config.lock()
+SMALL = (  # the published recipe for B0, small enough for a CPU: the network, the pictures and the number of steps
+    "--config=configs/b0.py",
+    "--config.model.variant=mini0",
+    "--config.model.dtype=float32",
+    "--config.model.bn_batch=16",
+    "--config.batch_size=16",
+    "--config.evaluation.batch_size=64",
+    "--config.image_size=32",
+    "--config.duration=2 steps",
+    "--config.schedule.warmup=1 steps",
+)
+
+
+def command(name: str, *arguments: str) -> str:
+    """Runs a command that must succeed, on one device, and returns what it printed."""
+    result = subprocess.run(
+        [sys.executable, "-m", f"pipeline.{name}", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": ""},
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def train_and_evaluate(folder: pathlib.Path, *dataset: str) -> dict:
+    """Trains two steps, evaluates the run once more on its own, and returns that after comparing the two."""
+    arguments = (*SMALL, f"--workdir={folder / 'run'}", f"--config.data.data_dir={folder / 'data'}", *dataset)
+    command("train", *arguments)
+    evaluated = json.loads(command("evaluate", *arguments))
+    trained = json.loads((folder / "run" / "results.json").read_text())
+    assert (evaluated["step"], evaluated["image_size"]) == (2, 32)
+    for weights in ("ema", "raw"):
+        assert evaluated["evaluation"][weights] == pytest.approx(trained["evaluation"][weights], rel=1e-4)
+    return evaluated
 
 
 @pytest.mark.slow
-def test_a_folder_of_pictures_goes_through_training_and_evaluation(tmp_path):
+def test_a_folder_of_pictures_goes_through_all_commands(tmp_path):
     rng = np.random.default_rng(0)
     for split, count in (("train", 20), ("test", 7)):  # 21 pictures are no whole number of batches
         for class_name, suffix in (("bright", "jpg"), ("dark", "png"), ("grey", "webp")):
@@ -89,17 +103,17 @@ def test_a_folder_of_pictures_goes_through_training_and_evaluation(tmp_path):
             for index in range(count):
                 shape = (*rng.integers(30, 90, 2), 3)
                 cv2.imwrite(str(folder / f"{index}.{suffix}"), rng.integers(0, 256, shape, np.uint8))
-    datasets.prepare_image_folder(str(tmp_path / "pictures"), "pictures", str(tmp_path / "data"))
-    results = loop.train(settings(tmp_path / "data", "pictures", "test"), str(tmp_path / "run"))
-    assert {weights: values["examples"] for weights, values in results.items()} == {"ema": 21, "raw": 21}
+    command("prepare", f"--image_folder={tmp_path / 'pictures'}", "--name=pictures", f"--data_dir={tmp_path / 'data'}")
+    evaluated = train_and_evaluate(tmp_path, "--config.data.name=pictures", "--config.data.eval_split=test")
+    assert {name: values["examples"] for name, values in evaluated["evaluation"].items()} == {"ema": 21, "raw": 21}
 
 
-def test_fake_imagenet_is_what_the_recipe_for_imagenet_expects(tmp_path):
-    datasets.prepare_fake_imagenet(1000, str(tmp_path))
-    experiment = Experiment.from_config(settings(tmp_path, "fake_imagenet", "validation"))
-    assert (experiment.hyperparameters.num_classes, experiment.hyperparameters.num_train_examples) == (1000, 1000)
-    batches = experiment.train_batches(start_step=0)
-    batch = next(batches)
-    batches.close()
-    assert batch["image"].shape == (16, 32, 32, 3)
-    assert batch["weight"].sum() == 16
+@pytest.mark.slow
+def test_fake_imagenet_goes_through_all_commands(tmp_path):
+    command("prepare", "--dataset=fake_imagenet", "--examples=1000", f"--data_dir={tmp_path / 'data'}")
+    train = open_source("fake_imagenet", "train", str(tmp_path / "data"))
+    assert (train.num_classes, len(train)) == (1000, 1000)
+    evaluated = train_and_evaluate(tmp_path, "--config.data.name=fake_imagenet", "--config.data.workers=1")
+    validation = open_source("fake_imagenet", "validation", str(tmp_path / "data"))
+    assert {values["examples"] for values in evaluated["evaluation"].values()} == {len(validation)}
+    assert evaluated["damaged"] == 0

@@ -41,12 +41,13 @@ check_config() {
 # Usage: check_memory. Asks the planner, where it can run, whether the step fits the slice and how long the run takes.
 check_memory() {
   local status=0
-  [[ -e "$ROOT/pipeline/plan.py" ]] || return 0
+  [[ -z $DRY_RUN && $PLAN == yes ]] || return 0
   if ! "$VENV_PYTHON" -c 'import jax, libtpu' >/dev/null 2>&1; then
-    note "no memory plan: it needs jax[tpu] in .venv (see the README)"
+    note "no memory plan: that needs the TPU compiler; see docs/plan.md"
     return 0
   fi
-  (cd -- "$ROOT" && "$VENV_PYTHON" -m pipeline.plan "--config=$CONFIG" "--type=$TYPE" "${OVERRIDES[@]}") \
+  say "planning the run with the TPU compiler: minutes, the first time (--no-plan leaves it out)"
+  (cd -- "$ROOT" && "$VENV_PYTHON" -m pipeline.plan "--config=$CONFIG" "--topology=$TYPE" "${OVERRIDES[@]}") \
     >"$STATE/plan" 2>"$STATE/error" || status=$?
   cat -- "$STATE/plan" >&2
   case $status in

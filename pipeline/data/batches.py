@@ -123,7 +123,7 @@ class Batches:
         rows = _ProcessRows(rows, batch_size, process_index, process_count)
         chunk = _largest_divisor(local_batch, _CHUNK_ROWS) if workers else local_batch
         self._chunks_per_batch = local_batch // chunk
-        chunks = rows.batch(chunk)[start_step * self._chunks_per_batch :]
+        chunks = _Stacked(rows, chunk)[start_step * self._chunks_per_batch :]
         if workers:
             threads = 4 if source.remote else 1  # reading over the network is mostly waiting
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
@@ -149,7 +149,9 @@ class Batches:
             raise ValueError("These batches are closed.")
         try:
             chunks = [next(self._chunks[0]) for _ in range(self._chunks_per_batch)]
-            batch = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+            batch = chunks[0]
+            if len(chunks) > 1:
+                batch = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in batch}
             self._damaged.check(batch)
         except StopIteration:
             raise
@@ -243,6 +245,28 @@ class _PaddedRows(grain.MapDataset):
     def _padding(self) -> dict:
         zeros = {key: np.zeros_like(value) for key, value in self._parent[0].items()}
         return {**zeros, "record": np.int64(-1)}
+
+
+class _Stacked(grain.MapDataset):
+    """Rows in stacks of `size`. Each row is copied before the next is made, so that all are made in the same memory."""
+
+    def __init__(self, parent: grain.MapDataset, size: int):
+        super().__init__(parent)
+        self._size = size
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._size
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.slice(index)
+        stack = {}
+        for place in range(self._size):
+            for key, value in self._parent[index * self._size + place].items():
+                if place == 0:
+                    stack[key] = np.empty((self._size, *value.shape), value.dtype)
+                stack[key][place] = value
+        return stack
 
 
 def _largest_divisor(number: int, limit: int) -> int:

@@ -9,6 +9,8 @@ import struct
 
 from pipeline.errors import DataError
 
+_SAMPLINGS = {across << 4 | down for across in range(1, 5) for down in range(1, 5)}  # ITU-T T.81, B.2.2
+
 
 class DamagedPicture(DataError):
     """A picture that cannot be decoded; the message says why."""
@@ -44,6 +46,7 @@ class JpegFrame:
         scan_offset: Where in the file the first scan begins.
         one_scan: Whether the whole picture is in a single scan, row after row.
         unit_height: Rows of pixels that are coded together.
+        unit_width: Columns of pixels that are coded together.
         adobe: Whether Adobe's marker is there: its CMYK is stored inverted.
     """
 
@@ -52,6 +55,7 @@ class JpegFrame:
     scan_offset: int
     one_scan: bool
     unit_height: int
+    unit_width: int
     adobe: bool
 
 
@@ -82,7 +86,7 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg_header(data: bytes) -> Header:
-    height = width = components = height_offset = unit_height = 0
+    height = width = components = height_offset = unit_height = unit_width = 0
     sequential = adobe = False
     position = 2
     while True:
@@ -99,13 +103,16 @@ def _jpeg_header(data: bytes) -> Header:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width, components = struct.unpack_from(">HHB", data, position + 4)
             sampling = data[position + 10 : position + 9 + 3 * components : 3]
+            if any(factors not in _SAMPLINGS for factors in sampling):
+                raise DamagedPicture("a JPEG whose sampling factors are not 1 to 4")
             height_offset, sequential = position + 4, marker in (0xC0, 0xC1)
             unit_height = 8 * max((factors & 15 for factors in sampling), default=1)
+            unit_width = 8 * max((factors >> 4 for factors in sampling), default=1)
         elif marker == 0xDA:
             if not components:
                 raise DamagedPicture("a JPEG without a frame header")
             one_scan = sequential and data[position + 3] == components
-            frame = JpegFrame(components, height_offset, position, one_scan, unit_height, adobe)
+            frame = JpegFrame(components, height_offset, position, one_scan, unit_height, unit_width, adobe)
             return Header("jpeg", height, width, frame)
         elif marker == 0xEE:
             adobe = adobe or data[position + 3 : position + 8] == b"Adobe"

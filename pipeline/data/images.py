@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from pipeline.data import jpeg_windows
 from pipeline.data.crops import Window
 from pipeline.data.headers import DamagedPicture, Header, read_header
 
 MAX_PIXELS = 1 << 26  # a progressive JPEG of this size takes 9 bytes a pixel: under 1 GiB
+MAX_SCANNED_PIXELS = 1 << 30  # scans times pixels of a progressive JPEG: some seconds; usual are about 10 scans
 
 
 def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
@@ -44,7 +46,8 @@ def decode_window(
 ) -> np.ndarray:
     """Decodes the part of a picture that is needed.
 
-    A JPEG is decoded from its top to the window's bottom edge, which gives the same pixels as decoding all of it.
+    Of a JPEG the blocks of the window are decoded, or where that is not possible what lies above the window's bottom
+    edge, which gives the same pixels as decoding all of it.
 
     Args:
         data: The bytes of the file.
@@ -59,7 +62,12 @@ def decode_window(
     """
     header = _checked_header(data)
     if header.jpeg and not apply_exif_orientation:
-        top, left, height, width = choose_window(header.height, header.width)
+        window = choose_window(header.height, header.width)
+        if jpeg_windows.is_available() and header.jpeg.one_scan and header.jpeg.components in (1, 3):
+            pixels = jpeg_windows.decode_window(data, header, window)
+            if pixels is not None:
+                return pixels
+        top, left, height, width = window
         pixels = _decode_jpeg(data, header, bottom=top + height)
     else:
         pixels = _decode_with_opencv(data, header, apply_exif_orientation)
@@ -71,18 +79,27 @@ def _checked_header(data: bytes) -> Header:
     header = read_header(data)
     if header.height < 1 or header.width < 1 or header.height * header.width > MAX_PIXELS:
         raise DamagedPicture(f"{header}; expected 1 to {MAX_PIXELS} pixels")
+    if header.jpeg:
+        _check_scans(data, header)
     return header
 
 
-def _decode_jpeg(data: bytes, header: Header, bottom: int | None = None) -> np.ndarray:
-    """Decodes a JPEG at least down to row `bottom`.
+def _check_scans(data: bytes, header: Header) -> None:
+    """Refuses JPEGs that end too early, and those whose many scans cost much more time than their size suggests.
 
-    libjpeg's warnings are not errors, as in TensorFlow; its most frequent one, a file that ends too early, is looked
-    for here: the end marker cannot occur inside a scan.
+    libjpeg's warnings are not errors, as in TensorFlow; its most frequent one, of the early end, is looked for here. Neither
+    marker can occur inside a scan, where a byte of 255 is followed by 0 or belongs to a restart marker.
     """
-    frame = header.jpeg
-    if data.rfind(b"\xff\xd9", frame.scan_offset) < 0:
+    if data.rfind(b"\xff\xd9", header.jpeg.scan_offset) < 0:
         raise DamagedPicture(f"{header} is cut off after {len(data)} bytes")
+    scans = 1 if header.jpeg.one_scan else data.count(b"\xff\xda", header.jpeg.scan_offset - 1)
+    if scans * header.height * header.width > MAX_SCANNED_PIXELS:
+        raise DamagedPicture(f"{header} in {scans} scans; expected at most {MAX_SCANNED_PIXELS} pixels in all of them")
+
+
+def _decode_jpeg(data: bytes, header: Header, bottom: int | None = None) -> np.ndarray:
+    """Decodes a JPEG at least down to row `bottom`."""
+    frame = header.jpeg
     if bottom is not None and frame.one_scan:
         # One more unit of rows, because smooth chroma looks one row further down.
         rows = (-(-bottom // frame.unit_height) + 1) * frame.unit_height

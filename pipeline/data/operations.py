@@ -3,12 +3,14 @@
 Each function takes and returns uint8 RGB of shape `[height, width, 3]` and never writes into its argument. Results
 are equal to the TensorFlow ops to the bit, including float32 rounding and truncation where those decide the grey
 level; what a level of a policy means as an argument is `levels.py`'s business. Source of every rule: autoaugment.py
-of the published code. Operations on single grey levels are tables of 256 entries; a blend of two pictures is one
-table of 65,536.
+of the published code. Where OpenCV's vector instructions round otherwise, they are used only after they have given the
+right result for every possible input. At 600 pixels memory costs as much as arithmetic: hence the buffers.
 """
 
 import functools
+import itertools
 import math
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -16,7 +18,8 @@ import numpy as np
 GREY = 128  # what moves into the picture in geometric operations
 
 _STRIP_BYTES = 1 << 17  # of a picture; the float32 temporaries of a strip fit in a second-level cache
-_PAIRS_FROM_BYTES = 1 << 18  # from here on a table of 65,536 pairs costs less to fill than it saves
+_BLEND_MARGINS = (0.5e-3, 2e-3)  # of a grey level: far above float32's error, far below the 0.01 of published factors
+_BLEND_MARGIN = 1e-3  # between the two
 _SUM = np.ones((1, 3), np.float32)
 _GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
 
@@ -24,13 +27,13 @@ _GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
 def auto_contrast(image: np.ndarray) -> np.ndarray:
     """Stretches each channel to 0..255; a channel of one grey level stays."""
     channels = _channels(image)
-    return cv2.merge([_look_up(channel, _stretching_table(channel)) for channel in channels])
+    return cv2.merge([cv2.LUT(channel, _stretching_table(channel)) for channel in channels])
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
     """Equalises the histogram of each channel with Pillow's integer arithmetic."""
-    channels = _channels(image)
-    return cv2.merge([_look_up(channel, _equalizing_table(channel)) for channel in channels])
+    tables = [_equalizing_table(image, channel) for channel in range(3)]  # without a copy of each channel
+    return cv2.merge([cv2.LUT(channel, table) for channel, table in zip(_channels(image), tables)])
 
 
 def invert(image: np.ndarray) -> np.ndarray:
@@ -40,47 +43,39 @@ def invert(image: np.ndarray) -> np.ndarray:
 
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
     """Inverts the grey levels from a threshold (0 to 256) on."""
-    levels = np.arange(256)
-    return _look_up(image, np.where(levels < threshold, levels, 255 - levels).astype(np.uint8))
+    inverted = _where(image, cv2.THRESH_BINARY, threshold - 1, 255)
+    return cv2.bitwise_xor(image, inverted, inverted)  # 255 - level is level with every bit changed
 
 
 def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
     """Adds to the grey levels below 128, up to 255."""
-    levels = np.arange(256)
-    return _look_up(image, np.where(levels < 128, np.minimum(levels + addition, 255), levels).astype(np.uint8))
+    added = _where(image, cv2.THRESH_BINARY_INV, 127, min(addition, 255))
+    return cv2.add(image, added, added)
 
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
     """Keeps the highest bits (1 to 8) of each grey level."""
-    return _look_up(image, (np.arange(256) >> (8 - bits) << (8 - bits)).astype(np.uint8))
+    return np.bitwise_and(image, np.uint8(256 - (1 << (8 - bits))))
 
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from the grey picture (factor 0) to the picture (1) and beyond."""
-    result = np.empty_like(image)
-    for rows in _strips(image):
-        grey = cv2.cvtColor(to_grey(image[rows]), cv2.COLOR_GRAY2RGB)
-        _blend_pictures(grey, image[rows], factor, out=result[rows])
-    return result
+    return _blend(cv2.cvtColor(to_grey(image), cv2.COLOR_GRAY2RGB), image, factor)
 
 
 def contrast(image: np.ndarray, factor: float, mean: int) -> np.ndarray:
     """Blends from a uniform grey of level `mean` (factor 0) to the picture (1) and beyond."""
-    return _look_up(image, _blend(np.full(256, mean, np.uint8), np.arange(256, dtype=np.uint8), factor))
+    return _blend(np.full_like(image, mean), image, factor)
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from black (factor 0) to the picture (1) and beyond."""
-    return _look_up(image, _blend(np.zeros(256, np.uint8), np.arange(256, dtype=np.uint8), factor))
+    return _blend(np.zeros_like(image), image, factor)
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from the smoothed picture (factor 0) to the picture (1) and beyond; the outermost pixels stay."""
-    smooth = image.copy()
-    if min(image.shape[:2]) > 2:
-        smooth[1:-1, 1:-1] = _smooth(image)
-    _blend_pictures(smooth, image, factor, out=smooth)
-    return smooth
+    return _blend(_smooth(image), image, factor)
 
 
 def cutout(image: np.ndarray, reach: int, rng: np.random.Generator) -> np.ndarray:
@@ -125,12 +120,15 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 def to_grey(image: np.ndarray) -> np.ndarray:
     """Returns uint8 `[height, width]`: `tf.image.rgb_to_grayscale`, with its float32 roundings in its order."""
-    pixels = image.astype(np.float32)
-    pixels *= np.float32(1 / 255)
-    pixels.reshape(len(image), -1)[...] *= _grey_weights(image.shape[1])
-    total = cv2.transform(pixels, _SUM)
-    total *= np.float32(255.5)
-    return total.astype(np.uint8)
+    height, width, _ = image.shape
+    grey = np.empty((height, width), np.uint8)
+    for rows, pixels in _strips(image):
+        pixels *= np.float32(1 / 255)
+        pixels.reshape(len(pixels), -1)[...] *= _grey_weights(width)
+        total = cv2.transform(pixels, _SUM)
+        total *= np.float32(255.5)
+        np.copyto(grey[rows], total, casting="unsafe")
+    return grey
 
 
 @functools.lru_cache(maxsize=8)
@@ -147,9 +145,9 @@ def _stretching_table(channel: np.ndarray) -> np.ndarray:
     return levels.astype(np.uint8)
 
 
-def _equalizing_table(channel: np.ndarray) -> np.ndarray:
-    histogram = cv2.calcHist([channel], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-    step = (channel.size - histogram[histogram.nonzero()[0][-1]]) // 255
+def _equalizing_table(image: np.ndarray, channel: int) -> np.ndarray:
+    histogram = cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
+    step = (image[..., channel].size - histogram[histogram.nonzero()[0][-1]]) // 255
     if step == 0:
         return np.arange(256, dtype=np.uint8)
     table = np.zeros(256, np.int64)
@@ -163,72 +161,102 @@ def _channels(image: np.ndarray) -> list[np.ndarray]:
     return list(cv2.split(image, list(np.empty((count, height, width), np.uint8))))
 
 
-def _strips(image: np.ndarray) -> list[slice]:
-    """Returns row ranges of about `_STRIP_BYTES`."""
-    rows = max(1, _STRIP_BYTES // (image.shape[1] * image.shape[2]))
-    return [slice(first, first + rows) for first in range(0, image.shape[0], rows)]
+def _strips(image: np.ndarray, overlap: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields ranges of rows of about `_STRIP_BYTES` with their float32 pixels, in memory that the next range reuses.
+
+    Args:
+        image: uint8 `[height, width, 3]`.
+        overlap: Rows at the end of each range that the next one begins with.
+    """
+    height, width, channels = image.shape
+    rows = min(height, max(_STRIP_BYTES // (width * channels), 2 * overlap) + overlap)
+    buffer = np.empty((rows, width, channels), np.float32)
+    for first in range(0, height - overlap, rows - overlap):
+        part = slice(first, min(first + rows, height))
+        pixels = buffer[: part.stop - first]
+        np.copyto(pixels, image[part])
+        yield part, pixels
 
 
-def _look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Replaces each grey level by its entry in `table`, uint8 `[256]`; large pictures two bytes at a time."""
-    if image.size < _PAIRS_FROM_BYTES or image.size % 2:
-        return cv2.LUT(image, table)
-    wide = table.astype(np.uint16)
-    pairs = (wide[:, None] << 8 | wide).ravel()
-    return cv2.LUT(image.reshape(1, -1).view(np.uint16), pairs).view(np.uint8).reshape(image.shape)
+def _where(image: np.ndarray, comparison: int, threshold: int, value: int) -> np.ndarray:
+    """Returns `value` where a grey level is above the threshold (or with `THRESH_BINARY_INV` is not), else 0."""
+    return cv2.threshold(image, threshold, value, comparison)[1]
 
 
 def _smooth(image: np.ndarray) -> np.ndarray:
-    """Returns the inner pixels under the kernel ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13, truncated."""
-    height, width, _ = image.shape
-    total = np.zeros((height - 2, width - 2, 3), np.float32)
-    pixels = image.astype(np.float32)
-    for row in range(3):
-        for column in range(3):
-            weight = np.float32(5 if (row, column) == (1, 1) else 1) / np.float32(13)
-            total += pixels[row : height - 2 + row, column : width - 2 + column] * weight
-    return np.clip(total, 0, 255).astype(np.uint8)
+    """Returns the picture under the kernel ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13, truncated; its border stays."""
+    smooth = image.copy()
+    if min(image.shape[:2]) < 3:
+        return smooth
+    for part, pixels in _strips(image, overlap=2):
+        centre = pixels[1:-1, 1:-1] * (np.float32(5) / np.float32(13))
+        pixels *= np.float32(1) / np.float32(13)
+        height, width, _ = centre.shape
+        total = pixels[:height, :width].copy()
+        for row, column in itertools.islice(itertools.product(range(3), repeat=2), 1, None):
+            total += centre if (row, column) == (1, 1) else pixels[row : row + height, column : column + width]
+        # The nine weights have the sum 1, so this stays below 256.
+        np.copyto(smooth[part][1:-1, 1:-1], total, casting="unsafe")
+    return smooth
 
 
 def _blend(start: np.ndarray, end: np.ndarray, factor: float) -> np.ndarray:
-    """Returns `start + factor (end - start)` of uint8 arrays, truncated, and clipped where it extrapolates."""
-    first = start.astype(np.float32)
-    blended = first + np.float32(factor) * (end.astype(np.float32) - first)
-    return np.clip(blended, 0, 255).astype(np.uint8)
+    """Returns `start + factor (end - start)` of uint8 pictures, truncated, and clipped where it extrapolates.
 
-
-@functools.lru_cache(maxsize=64)
-def _blend_table(factor: float) -> np.ndarray:
-    """Returns the blend of every pair of grey levels, uint8 `[65536]`, at `start + 256 end`."""
-    levels = np.arange(256, dtype=np.uint8)
-    return _blend(np.tile(levels, 256), np.repeat(levels, 256), factor)
-
-
-def _blend_pictures(start: np.ndarray, end: np.ndarray, factor: float, out: np.ndarray) -> None:
-    """Writes the blend of two uint8 pictures, looked up pair by pair, to `out`, which may be one of them."""
+    `start` is overwritten with the result.
+    """
+    table = _blend_table(factor)
+    if table is None:
+        return _blend_fast(start, end, factor, _BLEND_MARGIN, start)
     height, width, channels = start.shape
     flat = height, width * channels
     pairs = cv2.merge([start.reshape(flat), end.reshape(flat)]).view("<u2").reshape(flat)
-    cv2.LUT(pairs, _blend_table(factor), out.reshape(flat))
+    return cv2.LUT(pairs, table, start.reshape(flat)).reshape(start.shape)
+
+
+def _blend_fast(start: np.ndarray, end: np.ndarray, factor: float, margin: float, out: np.ndarray) -> np.ndarray:
+    """Blends in vector instructions that round to the nearest: half a level less, and a margin, makes that truncation."""
+    return cv2.addWeighted(start, 1 - factor, end, factor, margin - 0.5, out)
+
+
+@functools.lru_cache(maxsize=64)
+def _blend_table(factor: float) -> np.ndarray | None:
+    """Returns the blend of every pair of grey levels, uint8 `[65536]`, at `start + 256 end`; None: `_blend_fast` has it.
+
+    It has it when margins on either side of the one that is used give the same levels for all pairs.
+    """
+    levels = np.arange(256, dtype=np.uint8)
+    start, end = np.tile(levels, 256), np.repeat(levels, 256)
+    first = start.astype(np.float32)
+    blended = first + np.float32(factor) * (end.astype(np.float32) - first)
+    table = np.clip(blended, 0, 255).astype(np.uint8)
+    pictures = start.reshape(256, 256), end.reshape(256, 256)
+    fast = [_blend_fast(*pictures, factor, margin, np.empty_like(pictures[0])) for margin in _BLEND_MARGINS]
+    return None if all(np.array_equal(result.ravel(), table) for result in fast) else table
 
 
 def _project(image: np.ndarray, transform: tuple[float, ...]) -> np.ndarray:
     """Takes for each `(x, y)` the nearest pixel to `(t0 x + t1 y + t2, t3 x + t4 y + t5)`, grey outside the picture."""
-    sources = _nearest_sources(image.shape[0], image.shape[1], transform)
-    return cv2.remap(
-        image, sources, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(GREY, GREY, GREY)
-    )
+    height, width, _ = image.shape
+    pixels = np.empty((height * width + 1, 4), np.uint8)  # four bytes are moved as one number
+    cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, pixels[:-1].reshape(height, width, 4))
+    pixels[-1] = GREY
+    sources = _nearest_sources(height, width, transform)
+    moved = pixels.view(np.uint32).ravel().take(sources, mode="wrap")  # no source is outside; this does not check it
+    return cv2.cvtColor(moved.view(np.uint8).reshape(height, width, 4), cv2.COLOR_RGBA2RGB)
 
 
 @functools.lru_cache(maxsize=64)
 def _nearest_sources(height: int, width: int, transform: tuple[float, ...]) -> np.ndarray:
-    """Returns int16 `[height, width, 2]`, the (x, y) each pixel comes from, in `ImageProjectiveTransformV3`'s float32.
+    """Returns int64 `[height * width]`: the number of the pixel each one comes from, `height * width` for grey.
 
-    Halves are rounded away from zero, as `std::round` does. Policies use few transforms, so they are kept.
+    Computed in `ImageProjectiveTransformV3`'s float32. Halves are rounded away from zero, as `std::round` does. Policies
+    use few transforms, so they are kept.
     """
     x = np.arange(width, dtype=np.float32)[None]
     y = np.arange(height, dtype=np.float32)[:, None]
     t0, t1, t2, t3, t4, t5 = (np.float32(coefficient) for coefficient in transform)
-    sources = np.stack([t0 * x + t1 * y + t2, t3 * x + t4 * y + t5], axis=-1)
-    rounded = np.trunc(sources + np.copysign(np.float32(0.5), sources))
-    return np.clip(rounded, -(2**15), 2**15 - 1).astype(np.int16)
+    sources = np.stack([t0 * x + t1 * y + t2, t3 * x + t4 * y + t5])
+    column, row = np.trunc(sources + np.copysign(np.float32(0.5), sources)).astype(np.int64)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return np.where(inside, row * width + column, height * width).ravel()

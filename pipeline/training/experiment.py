@@ -40,16 +40,16 @@ ON_DEVICE = {"image": np.uint8, "label": np.int32, "weight": np.float32, "record
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The parts of one run."""
+    """The parts of one run; without data where it is only planned."""
 
     config: ConfigDict
     hyperparameters: Hyperparameters
-    train_source: Source
-    eval_source: Source
     mesh: Mesh
     model: nn.Module
     schedule: optax.Schedule
     tx: optax.GradientTransformation
+    train_source: Source | None = None
+    eval_source: Source | None = None
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Experiment":
@@ -69,13 +69,17 @@ class Experiment:
             num_eval_examples=len(eval_source),
             num_devices=jax.device_count(),
         )
+        planned = cls.planned(config, hyperparameters, make_mesh())
+        return dataclasses.replace(planned, train_source=train_source, eval_source=eval_source)
+
+    @classmethod
+    def planned(cls, config: ConfigDict, hyperparameters: Hyperparameters, mesh: Mesh) -> "Experiment":
+        """Builds the parts that need no data, for the devices of `mesh`, which need not exist: enough to compile."""
         schedule = make_schedule(config, hyperparameters)
         return cls(
             config=config,
             hyperparameters=hyperparameters,
-            train_source=train_source,
-            eval_source=eval_source,
-            mesh=make_mesh(),
+            mesh=mesh,
             model=finetuning.freeze_statistics(build_model(config.model, hyperparameters.num_classes), config),
             schedule=schedule,
             tx=finetuning.limit_updates(make_optimizer(config, schedule), config),
@@ -108,20 +112,28 @@ class Experiment:
 
         Compiled ahead of its first call, so that a second compilation cannot happen unseen.
         """
+        return self.lower_train_step().compile()
+
+    def lower_train_step(self) -> jax.stages.Lowered:
+        """Returns the train step as it is given to the compiler of the mesh's devices."""
         step = jax.jit(
             make_train_step(self.config, self.model, self.tx),
             donate_argnums=0,
             out_shardings=(self.replicated, self.replicated),
         )
-        return step.lower(self.abstract_state(), self.abstract_batch(self.hyperparameters.batch_size)).compile()
+        return step.lower(self.abstract_state(), self.abstract_batch(self.hyperparameters.batch_size))
+
+    def lower_eval_step(self) -> jax.stages.Lowered:
+        """Returns the evaluation step as it is given to the compiler of the mesh's devices."""
+        step = jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
+        batch = self.abstract_batch(self.hyperparameters.eval_batch_size)
+        sums = self._on_all_devices(jax.eval_shape(EvalMetrics.empty))
+        return step.lower(self.abstract_state().raw_variables(), batch, sums)
 
     @functools.cached_property
     def eval_step(self):
         """The compiled `(variables, batch, sums) -> sums`; the sums it is given are donated."""
-        step = jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
-        batch = self.abstract_batch(self.hyperparameters.eval_batch_size)
-        sums = self._on_all_devices(jax.eval_shape(EvalMetrics.empty))
-        return step.lower(self.abstract_state().raw_variables(), batch, sums).compile()
+        return self.lower_eval_step().compile()
 
     def abstract_batch(self, batch_size: int) -> Batch:
         """Returns the shapes, dtypes and sharding of a global batch."""

@@ -27,8 +27,26 @@ from pipeline.weights import (
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import Forward, make_forward
 
-EXACT, HALF = 1e-4, 2e-2  # the largest difference of logits, relative to the largest logit
+EXACT = 1e-4  # the largest difference of logits, relative to the largest logit
+ROUNDED = 1e-3  # the same where both round to float16: a weight on the edge may round to either side
 _KERAS_FILE = "model.keras"
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """An exported file, opened by its own runtime.
+
+    Attributes:
+      name: Of the file.
+      forward: Its forward pass.
+      limit: How far its logits may be from those of the trained network; None measures only.
+      as_if: What the trained network is to be changed by before it is compared, where a file states other numbers.
+    """
+
+    name: str
+    forward: Forward
+    limit: float | None
+    as_if: Callable[[Weights], Weights] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +55,12 @@ class Format:
 
     Attributes:
       write: Writes weights into a folder; the pictures are for calibration.
-      open: Yields what was written, each with its name, its forward pass and its tolerance; None measures only.
+      open: Yields what was written.
       modules: What Python has to be able to import.
     """
 
     write: Callable[[Weights, pathlib.Path, np.ndarray], None]
-    open: Callable[[pathlib.Path], Iterator[tuple[str, Forward, float | None]]]
+    open: Callable[[pathlib.Path], Iterator[Opened]]
     modules: tuple[str, ...] = ()
 
 
@@ -93,9 +111,10 @@ def export(
     with directory.appearing(folder) as temporary:
         FORMATS[name].write(weights, temporary, calibration)
         directory.write_metadata(weights.metadata, temporary)
-        for file, forward, limit in FORMATS[name].open(temporary):
-            difference = compare(file, expected, forward(pictures), limit)
-            if limit is not None and not difference.relative <= limit:
+        for opened in FORMATS[name].open(temporary):
+            wanted = make_forward(opened.as_if(weights))(pictures) if opened.as_if else expected
+            difference = compare(opened.name, wanted, opened.forward(pictures), opened.limit)
+            if opened.limit is not None and not difference.relative <= opened.limit:
                 raise TrainingError(f"{name} was not exported, because it computes something else. {difference}")
             differences.append(difference)
     return differences
@@ -135,8 +154,8 @@ def check_formats(names: Sequence[str]) -> None:
 def _reopens(file: str) -> Callable:
     """Opens what this project reads itself: the comparison is of what comes back, through the same network."""
 
-    def opened(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float]]:
-        yield file, make_forward(opening.open_weights(str(folder))), EXACT
+    def opened(folder: pathlib.Path) -> Iterator[Opened]:
+        yield Opened(file, make_forward(opening.open_weights(str(folder))), EXACT)
 
     return opened
 
@@ -146,22 +165,28 @@ def _write_keras(weights: Weights, folder: pathlib.Path, calibration: np.ndarray
     keras_network.build_keras(weights).save(folder / _KERAS_FILE)
 
 
-def _open_keras(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float]]:
+def _open_keras(folder: pathlib.Path) -> Iterator[Opened]:
     import keras
 
     model = keras.saving.load_model(folder / _KERAS_FILE, compile=False)
-    yield _KERAS_FILE, lambda images: model.predict(images.astype(np.float32), verbose=0), EXACT
+    yield Opened(_KERAS_FILE, lambda images: model.predict(images.astype(np.float32), verbose=0), EXACT)
 
 
-def _open_tflite(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float | None]]:
-    limits = {tflite.FLOAT32: EXACT, tflite.FLOAT16: HALF, tflite.DYNAMIC_INT8: None, tflite.CALIBRATED_INT8: None}
-    for name, limit in limits.items():
-        yield name, tflite.load(folder / name), limit
+def _open_tflite(folder: pathlib.Path) -> Iterator[Opened]:
+    yield Opened(tflite.FLOAT32, tflite.load(folder / tflite.FLOAT32), EXACT)
+    rounded = f"{tflite.FLOAT16}, beside the network with its weights rounded"
+    yield Opened(rounded, tflite.load(folder / tflite.FLOAT16), ROUNDED, as_if=tflite.rounded_to_half)
+    for name in (
+        tflite.FLOAT16,
+        tflite.DYNAMIC_INT8,
+        tflite.CALIBRATED_INT8,
+    ):  # what rounding costs depends on the network
+        yield Opened(name, tflite.load(folder / name), None)
 
 
 def _opens(file: str, load: Callable[[pathlib.Path], Forward]) -> Callable:
-    def opened(folder: pathlib.Path) -> Iterator[tuple[str, Forward, float]]:
-        yield file, load(folder), EXACT
+    def opened(folder: pathlib.Path) -> Iterator[Opened]:
+        yield Opened(file, load(folder), EXACT)
 
     return opened
 

@@ -59,6 +59,25 @@ def write(weights: Weights, folder: pathlib.Path, pictures: np.ndarray) -> None:
     )
 
 
+def rounded_to_half(weights: Weights) -> Weights:
+    """Returns what the float16 file computes with, in float32: BatchNorm folded into kernels and biases, these rounded."""
+    arrays = dict(weights.arrays)
+    epsilon = np.float32(weights.metadata.bn_epsilon)
+    for path in [path for path in arrays if path.startswith("params/") and path.endswith("bn/scale")]:
+        norm = path.removeprefix("params/").removesuffix("/scale")
+        kernel, bias = f"params/{norm.removesuffix('bn')}conv/kernel", f"params/{norm}/bias"
+        mean, variance = f"batch_stats/{norm}/mean", f"batch_stats/{norm}/var"
+        factor = arrays[path] / np.sqrt(arrays[variance] + epsilon)
+        arrays[kernel] = arrays[kernel] * factor
+        arrays[bias] = arrays[bias] - arrays[mean] * factor
+        arrays[path], arrays[mean] = np.ones_like(factor), np.zeros_like(factor)
+        arrays[variance] = np.full_like(factor, 1 - epsilon)
+    for path in arrays:
+        if path.endswith(("/kernel", "/bias")):
+            arrays[path] = arrays[path].astype(np.float16).astype(np.float32)
+    return Weights(weights.metadata, arrays)
+
+
 def load(path: pathlib.Path) -> Forward:
     """Opens one file in TensorFlow's interpreter."""
     import tensorflow as tf

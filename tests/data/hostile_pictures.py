@@ -120,7 +120,10 @@ def bombs(side: int = 30_000) -> dict[str, bytes]:
 def rubbish() -> dict[str, bytes]:
     """Bytes that are no picture, or the beginning of one."""
     rng = np.random.default_rng(0)
+    unsampled = bytearray(sound_pictures()["jpeg_420"])
+    unsampled[unsampled.index(b"\xff\xc0") + 11] = 0
     return {
+        "jpeg without sampling factors": bytes(unsampled),
         "empty": b"",
         "one byte": b"\xff",
         "text": b"not a picture at all, " * 20,

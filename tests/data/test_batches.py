@@ -1,5 +1,7 @@
 """Batches against the rule that defines them, however many processes and workers make them."""
 
+import contextlib
+import cProfile
 import itertools
 
 import grain
@@ -20,22 +22,28 @@ def train(data_dir):
     return open_source("digits", "train", data_dir)
 
 
-def global_batches(source, batch_size, start_step, process_count, workers, steps=2):
-    """Puts the shares of all processes together: a list of `steps` whole batches."""
-    shares = []
-    for process_index in range(process_count):
-        batches = train_batches(
-            source,
-            Noise(),
-            batch_size=batch_size,
-            seed=SEED,
-            start_step=start_step,
-            process_index=process_index,
-            process_count=process_count,
-            workers=workers,
-        )
-        shares.append(list(itertools.islice(batches, steps)))
-        batches.close()
+def share_of(source, batch_size, start_step, process_index, process_count, workers, steps=2):
+    """Returns the share of one process in `steps` batches."""
+    batches = train_batches(
+        source,
+        Noise(),
+        batch_size=batch_size,
+        seed=SEED,
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        workers=workers,
+    )
+    with contextlib.closing(batches):
+        return list(itertools.islice(batches, steps))
+
+
+def global_batches(source, batch_size, start_step, process_count, steps=2):
+    """Puts the shares of all processes together: a list of `steps` whole batches, made without workers."""
+    shares = [
+        share_of(source, batch_size, start_step, process_index, process_count, 0, steps)
+        for process_index in range(process_count)
+    ]
     return [{key: np.concatenate([batch[key] for batch in step]) for key in step[0]} for step in zip(*shares)]
 
 
@@ -56,29 +64,64 @@ def epochs(source, batch_size, seed, count):
 
 @pytest.mark.parametrize("start_step", STARTS)
 def test_rows_follow_the_rule_and_ignore_the_number_of_processes(train, start_step):
-    whole = global_batches(train, 24, start_step, process_count=1, workers=0)
+    whole = global_batches(train, 24, start_step, process_count=1)
     order = grain.MapDataset.range(len(train)).seed(SEED).shuffle().repeat()
     for step, batch in enumerate(whole, start_step):
         records = [order[step * 24 + row] for row in range(24)]
         np.testing.assert_array_equal(batch["record"], records)
         np.testing.assert_array_equal(batch["label"], [train[record]["label"] for record in records])
     for process_count in (2, 3, 4):
-        assert_equal(global_batches(train, 24, start_step, process_count, workers=0), whole)
+        assert_equal(global_batches(train, 24, start_step, process_count), whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_rows_ignore_the_number_of_workers(train, workers):
+@pytest.mark.parametrize("start_step", STARTS[:2])
+def test_rows_ignore_the_number_of_workers(train, start_step, workers):
     # 132 rows of one process are made in three pieces, those of two processes in two, and so on.
-    whole = global_batches(train, 132, 12_345, process_count=1, workers=0)
-    for process_count in (1, 2, 3, 4):
-        assert_equal(global_batches(train, 132, 12_345, process_count, workers), whole)
+    whole = global_batches(train, 132, start_step, process_count=1)
+    for process_count in (1, 2, 3, 4):  # the last one's share: that they all add up is tested without workers
+        rows = slice(132 - 132 // process_count, None)
+        last = share_of(train, 132, start_step, process_count - 1, process_count, workers)
+        assert_equal(last, [{key: values[rows] for key, values in batch.items()} for batch in whole])
+
+
+class Metered:
+    """A source that fails when it is read more often than one batch and those that are made ahead of time need."""
+
+    remote = False
+
+    def __init__(self, source, reads: int):
+        self.source, self.reads = source, reads
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, record: int) -> dict:
+        self.reads -= 1
+        if self.reads < 0:
+            raise RuntimeError("more records were read than the first batch needs")
+        return self.source[record]
+
+
+def test_starting_later_takes_no_more_work(train):
+    """Of this thread all calls of Python and C are counted, of the others the records that they read."""
+
+    def calls(start_step: int) -> int:
+        source, profile = Metered(train, reads=24 * 5), cProfile.Profile()
+        batches = profile.runcall(train_batches, source, Noise(), batch_size=24, seed=SEED, start_step=start_step)
+        profile.runcall(next, batches)
+        batches.close()
+        return sum(entry.callcount for entry in profile.getstats())
+
+    calls(0)  # the first time, modules are imported
+    assert calls(10**6) < 2 * calls(0)
 
 
 def test_starting_later_is_the_same_stream(data_dir):
     few = open_source("digits", "train[:50]", data_dir)
-    stream = global_batches(few, 8, 0, 1, 0, steps=20)  # over three epochs
-    assert_equal(global_batches(few, 8, 13, 1, 0, steps=7), stream[13:])
+    stream = global_batches(few, 8, 0, 1, steps=20)  # over three epochs
+    assert_equal(global_batches(few, 8, 13, 1, steps=7), stream[13:])
 
 
 def test_each_epoch_has_every_record_once_in_another_order(data_dir):

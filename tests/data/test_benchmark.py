@@ -65,9 +65,9 @@ def test_each_stage_is_found_in_the_real_transform(data_dir):
     assert set(transferred) == {(64, 32, 32, 3)}
 
 
-def test_the_baseline_is_whole_pictures_of_tensorflow():
+def test_the_baseline_is_whole_pictures_of_tensorflow(tmp_path):
     train, _ = fake_imagenet.fake_imagenet_splits(1000, 1000)
-    batches = benchmark._baseline_batches([train.read(index) for index in range(4)], image_size=24)
+    batches = benchmark._baseline_batches([train.read(index) for index in range(4)], 24, str(tmp_path / "records"))
     batch = next(batches).numpy()
     assert (batch.shape, batch.dtype) == ((64, 24, 24, 3), np.float32)
     assert 20 < batch.std() < 120

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipeline.data import images
+from pipeline.data import images, jpeg_windows
 from pipeline.data.headers import DamagedPicture, read_header
 
 SOUND = hostile_pictures.sound_pictures()
@@ -59,6 +59,16 @@ def test_cut_off_files_are_damaged(name, tenth):
         images.decode(data[: len(data) * tenth // 10])
 
 
+@pytest.fixture(params=[True, False], ids=["blocks", "rows"])
+def _both_ways(request, monkeypatch):
+    """With the library that decodes windows, and without it."""
+    if not request.param:
+        monkeypatch.setattr(jpeg_windows, "is_available", lambda: False)
+    elif not jpeg_windows.is_available():
+        pytest.skip("there is no package turbojpeg for this machine")
+
+
+@pytest.mark.usefixtures("_both_ways")
 @pytest.mark.parametrize("name", [name for name in SOUND if name.startswith("jpeg")])
 def test_a_window_has_the_pixels_of_the_whole(name):
     whole = images.decode(SOUND[name])
@@ -70,6 +80,20 @@ def test_a_window_has_the_pixels_of_the_whole(name):
         assert np.array_equal(part, whole[top : top + window[2], left : left + window[3]])
 
 
+@pytest.mark.usefixtures("_both_ways")
+def test_a_window_of_wrong_bits_has_the_wrong_pixels_of_the_whole():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        data = bytearray(SOUND["jpeg_420"])
+        for position in rng.integers(len(data) // 3, len(data) - 2, size=rng.integers(1, 4)):
+            data[position] ^= 1 << int(rng.integers(8))
+        with contextlib.suppress(DamagedPicture):
+            whole = images.decode(bytes(data))
+            part = images.decode_window(bytes(data), lambda height, width: (20, 30, 41, 52))
+            assert np.array_equal(part, whole[20:61, 30:82])
+
+
+@pytest.mark.usefixtures("_both_ways")
 def test_rows_below_the_window_are_not_decoded():
     data = bytearray(SOUND["jpeg_444"])
     scan = read_header(bytes(data)).jpeg.scan_offset
@@ -137,6 +161,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     )
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) < 10_000, "KiB"
+
+
+def test_scans_without_end_are_refused():
+    """A progressive JPEG may repeat scans that change nothing; neither its size nor its number of pixels tells."""
+    data = SOUND["jpeg_444_progressive"]
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:-2] + data[last:-2] * 100_000 + data[-2:]
+    with pytest.raises(DamagedPicture, match=r"in 100\d+ scans; expected at most"):
+        images.decode(bomb)
+    assert images.MAX_SCANNED_PIXELS > 10 * images.MAX_PIXELS
 
 
 def test_the_largest_progressive_jpeg_stays_under_a_gibibyte():

@@ -63,7 +63,7 @@ def test_timm_folders_come_back_and_say_how_to_prepare_pictures(tmp_path):
 def test_an_export_that_computes_something_else_does_not_appear(weights, tmp_path, monkeypatch):
     wrong = exporting.Format(
         lambda weights, folder, calibration: None,
-        lambda folder: iter([("wrong", lambda images: make_forward(weights)(images) + 1, 1e-4)]),
+        lambda folder: iter([exporting.Opened("wrong", lambda images: make_forward(weights)(images) + 1, 1e-4)]),
     )
     monkeypatch.setitem(exporting.FORMATS, "wrong", wrong)
     with pytest.raises(TrainingError, match="computes something else"):
