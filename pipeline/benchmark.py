@@ -18,6 +18,7 @@ import functools
 import sys
 
 from absl import flags
+from ml_collections import config_flags
 
 from pipeline import command
 from pipeline.errors import ConfigError
@@ -64,7 +65,6 @@ def main_step() -> None:
     config = command.checked(_CONFIG.value)
 
     from pipeline.planning import topology
-    from pipeline.planning.dataset import dataset_size
     from pipeline.planning.slices import parse_slice
 
     tpu_slice = parse_slice(_AOT.value) if _AOT.value else None
@@ -75,13 +75,10 @@ def main_step() -> None:
 
     from pipeline.runtime import distributed
     from pipeline.runtime.mesh import make_mesh
-    from pipeline.training.experiment import Experiment
-    from pipeline.training.hyperparameters import resolve
 
     distributed.split_cpu(config.virtual_devices)
-    mesh = topology.mesh_of(tpu_slice) if tpu_slice else make_mesh()
-    numbers = resolve(config, **dataclasses.asdict(dataset_size(config, None)), num_devices=mesh.size)
-    experiment = Experiment.planned(config, numbers, mesh)
+    experiment = _without_data(config, topology.mesh_of(tpu_slice) if tpu_slice else make_mesh())
+    mesh, numbers = experiment.mesh, experiment.hyperparameters
     print(
         f"{config.model.variant} at {numbers.image_size} px, {config.model.dtype}, batch {numbers.batch_size} on "
         f"{tpu_slice.name if tpu_slice else f'{mesh.size} device(s): {jax.devices()[0].device_kind}'}"
@@ -90,6 +87,16 @@ def main_step() -> None:
         _print_compiled(experiment, tpu_slice)
     else:
         _print_timed(experiment)
+
+
+def _without_data(config, mesh):
+    """Returns the experiment of a configuration whose dataset is known by its size alone."""
+    from pipeline.planning.dataset import dataset_size
+    from pipeline.training.experiment import Experiment
+    from pipeline.training.hyperparameters import resolve
+
+    numbers = resolve(config, **dataclasses.asdict(dataset_size(config, None)), num_devices=mesh.size)
+    return Experiment.planned(config, numbers, mesh)
 
 
 def _print_compiled(experiment, tpu_slice) -> None:
@@ -127,11 +134,11 @@ def main_checkpoint() -> None:
     config = command.checked(_CONFIG.value)
 
     from pipeline.runtime import benchmark, distributed
+    from pipeline.runtime.mesh import make_mesh
     from pipeline.training.durations import in_minutes
-    from pipeline.training.experiment import Experiment
 
     distributed.split_cpu(config.virtual_devices)
-    costs = benchmark.measure_checkpoint(Experiment.from_config(config), _FOLDER.value)
+    costs = benchmark.measure_checkpoint(_without_data(config, make_mesh()), _FOLDER.value)
     interval = 60 * in_minutes(config.checkpoint.also_every, "checkpoint.also_every")
     print(
         f"{config.model.variant}: {costs.arrays:,} arrays, {costs.state_bytes / 1e9:.2f} GB\n"
@@ -147,7 +154,9 @@ def main_restart() -> None:
 
     from pipeline.runtime import benchmark
 
-    arguments = [argument for argument in sys.argv[2:] if not argument.startswith("--folder")]
+    flag = flags.FLAGS["config"]
+    arguments = [f"--config={config_flags.get_config_filename(flag)}"]
+    arguments += [f"--config.{key}={value}" for key, value in config_flags.get_override_values(flag).items()]
     for cache, costs in benchmark.measure_restart(arguments, _FOLDER.value).items():
         print(
             f"{cache} cache: first step {costs.first_step:.1f} s after the start, {costs.compiling:.1f} s of it compiling"

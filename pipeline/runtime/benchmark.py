@@ -5,6 +5,7 @@ Owns the measurement alone: checkpoints are saved by the code that training save
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 import re
@@ -57,7 +58,7 @@ def measure_checkpoint(experiment: Experiment, folder: str) -> CheckpointCosts:
     ):
         for step in range(1 + _ROUNDS):  # the first one warms up and is not counted
             start = time.perf_counter()
-            checkpoints.save(step, state, experiment.notes)
+            checkpoints.save(step, state, {"config": json.loads(experiment.config.to_json_best_effort())})
             standstill.append(time.perf_counter() - start)
             checkpoints.wait()
             saved.append(time.perf_counter() - start)
