@@ -54,7 +54,8 @@ def train_batches(
     """
     return Batches(
         source,
-        lambda records: records.seed(seed).shuffle().repeat().random_map(_Named(transform)),
+        transform,
+        lambda records, example: records.seed(seed).shuffle().repeat().random_map(example),
         batch_size=batch_size,
         start_step=start_step,
         process_index=process_index,
@@ -81,7 +82,8 @@ def eval_batches(
     """
     return Batches(
         source,
-        lambda records: _PaddedRows(records.map(_Named(transform)), batch_size),
+        transform,
+        lambda records, example: _PaddedRows(records.map(example), batch_size),
         batch_size=batch_size,
         start_step=0,
         process_index=process_index,
@@ -97,7 +99,8 @@ class Batches:
     def __init__(
         self,
         source,
-        rows_of: Callable[[grain.MapDataset], grain.MapDataset],
+        transform: Callable[..., dict],
+        rows_of: Callable[[grain.MapDataset, "_Example"], grain.MapDataset],
         *,
         batch_size: int,
         start_step: int,
@@ -106,7 +109,7 @@ class Batches:
         workers: int,
         max_bad_images: int | None,
     ):
-        """Begins with batch `start_step` of the global rows that `rows_of` makes of the records of `source`.
+        """Begins with batch `start_step` of the global rows that `rows_of` makes of record numbers and of what reads them.
 
         Raises:
             ConfigError: the processes cannot share a batch equally.
@@ -118,7 +121,7 @@ class Batches:
         self._damaged = DamagedPictures(source, max_bad_images)
         self._trace_folder = tempfile.TemporaryDirectory(prefix="records.")
         self._trace = RecordTrace(self._trace_folder.name) if workers else None
-        rows = rows_of(grain.MapDataset.source(_Records(source, self._trace)))
+        rows = rows_of(grain.MapDataset.range(len(source)), _Example(source, transform, self._trace))
         local_batch = batch_size // process_count
         rows = _ProcessRows(rows, batch_size, process_index, process_count)
         chunk = _largest_divisor(local_batch, _CHUNK_ROWS) if workers else local_batch
@@ -174,40 +177,26 @@ def _end(chunks: list[grain.DatasetIterator], trace_folder: tempfile.TemporaryDi
 
 
 @dataclasses.dataclass(frozen=True)
-class _Records:
-    """What grain reads: the examples of a source, each with its record number."""
+class _Example:
+    """Reads a record and transforms it. Errors say at which record they came."""
 
     source: Any
+    transform: Callable[..., dict]
     trace: RecordTrace | None
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, record: int) -> dict:
+    def __call__(self, record: int, *rng: np.random.Generator) -> dict:
         if self.trace:
             self.trace.note(record)
         try:
-            return {**self.source[record], "record": record}
+            example = {**self.source[record], "record": record}
         except DataError:
             raise
         except Exception as error:  # array_record raises what absl's status codes map to, of many types
             raise DataError(f"Record {record} of {self.source!r} cannot be read: {error}") from error
-
-    def __repr__(self) -> str:
-        return repr(self.source)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Named:
-    """A transform whose errors say at which record they came."""
-
-    transform: Callable[..., dict]
-
-    def __call__(self, example: dict, *rng: np.random.Generator) -> dict:
         try:
             return self.transform(example, *rng)
         except Exception as error:
-            error.add_note(f"while transforming record {example['record']}")
+            error.add_note(f"while transforming record {record}")
             raise
 
 

@@ -10,7 +10,7 @@ right result for every possible input. At 600 pixels memory costs as much as ari
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -20,20 +20,19 @@ GREY = 128  # what moves into the picture in geometric operations
 _STRIP_BYTES = 1 << 17  # of a picture; the float32 temporaries of a strip fit in a second-level cache
 _BLEND_MARGINS = (0.5e-3, 2e-3)  # of a grey level: far above float32's error, far below the 0.01 of published factors
 _BLEND_MARGIN = 1e-3  # between the two
+_PAIRS_FROM_BYTES = 1 << 19  # of a picture; tables of pairs cost less than they save
 _SUM = np.ones((1, 3), np.float32)
-_GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # tf.image.rgb_to_grayscale
+_GREY_WEIGHTS = np.diag(np.float32([0.2989, 0.5870, 0.1140]))  # tf.image.rgb_to_grayscale
 
 
 def auto_contrast(image: np.ndarray) -> np.ndarray:
     """Stretches each channel to 0..255; a channel of one grey level stays."""
-    channels = _channels(image)
-    return cv2.merge([cv2.LUT(channel, _stretching_table(channel)) for channel in channels])
+    return _look_up(image, [_stretching_table(channel) for channel in _channels(image)])
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
     """Equalises the histogram of each channel with Pillow's integer arithmetic."""
-    tables = [_equalizing_table(image, channel) for channel in range(3)]  # without a copy of each channel
-    return cv2.merge([cv2.LUT(channel, table) for channel, table in zip(_channels(image), tables)])
+    return _look_up(image, [_equalizing_table(image, channel) for channel in range(3)])
 
 
 def invert(image: np.ndarray) -> np.ndarray:
@@ -124,16 +123,10 @@ def to_grey(image: np.ndarray) -> np.ndarray:
     grey = np.empty((height, width), np.uint8)
     for rows, pixels in _strips(image):
         pixels *= np.float32(1 / 255)
-        pixels.reshape(len(pixels), -1)[...] *= _grey_weights(width)
-        total = cv2.transform(pixels, _SUM)
+        total = cv2.transform(cv2.transform(pixels, _GREY_WEIGHTS, pixels), _SUM)  # apart, so that products are rounded
         total *= np.float32(255.5)
         np.copyto(grey[rows], total, casting="unsafe")
     return grey
-
-
-@functools.lru_cache(maxsize=8)
-def _grey_weights(width: int) -> np.ndarray:
-    return np.tile(np.array(_GREY_WEIGHTS, np.float32), width)
 
 
 def _stretching_table(channel: np.ndarray) -> np.ndarray:
@@ -153,6 +146,20 @@ def _equalizing_table(image: np.ndarray, channel: int) -> np.ndarray:
     table = np.zeros(256, np.int64)
     table[1:] = (np.cumsum(histogram)[:-1] + step // 2) // step
     return np.minimum(table, 255).astype(np.uint8)
+
+
+def _look_up(image: np.ndarray, tables: Sequence[np.ndarray]) -> np.ndarray:
+    """Replaces the grey levels of each channel by the entries of its table, uint8 `[256]`; of large pictures in pairs.
+
+    Two pixels are three pairs of bytes, (red, green), (blue, red) and (green, blue), and each has a table of 65,536.
+    """
+    height, width, _ = image.shape
+    if image.size < _PAIRS_FROM_BYTES or width % 2:
+        return cv2.merge([cv2.LUT(channel, table) for channel, table in zip(_channels(image), tables)])
+    red, green, blue = (table.astype("<u2") for table in tables)
+    pairs = [second[:, None] << 8 | first for first, second in ((red, green), (blue, red), (green, blue))]
+    two_pixels = image.reshape(height, -1).view("<u2").reshape(height, -1, 3)
+    return cv2.LUT(two_pixels, cv2.merge(pairs).reshape(1, -1, 3)).view(np.uint8).reshape(image.shape)
 
 
 def _channels(image: np.ndarray) -> list[np.ndarray]:

@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from pipeline.errors import DataError
 
@@ -78,10 +80,7 @@ class Source:
         except (ValueError, KeyError) as error:
             splits = ", ".join(f"{name} ({split.num_examples:,})" for name, split in self._info.splits.items())
             raise DataError(f"{self.name} has no split {split!r}, or it is empty. It has: {splits}.") from error
-        read = (self._image_key, self._label_key)
-        self._features = tfds.features.FeaturesDict({key: self._info.features[key] for key in read})
-        self._file_name = dict(self._info.features).get(_FILE_NAME)
-        self._decoders = {self._image_key: tfds.decode.SkipDecoding()}
+        self._names_files = isinstance(dict(self._info.features).get(_FILE_NAME), tfds.features.Text)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -104,8 +103,8 @@ class Source:
 
     def read(self, record: int) -> tuple[bytes, int]:
         """Returns the picture and the label as they are stored."""
-        example = self._features.deserialize_example_np(self._records[record], decoders=self._decoders)
-        return example[self._image_key], int(example[self._label_key])
+        example = self._parse(record)
+        return example[self._image_key].bytes_list.value[0], example[self._label_key].int64_list.value[0]
 
     def checked_label(self, record: int, label: int) -> int:
         """Returns `label`; raises DataError when it is not a class."""
@@ -118,11 +117,10 @@ class Source:
 
     def describe(self, record: int) -> str:
         """Returns the name of the picture's file, if the dataset knows it, for messages."""
-        if not isinstance(self._file_name, tfds.features.Text):
+        if not self._names_files:
             return "without file name"
         try:
-            feature = tfds.features.FeaturesDict({_FILE_NAME: self._file_name})
-            return feature.deserialize_example_np(self._records[record])[_FILE_NAME].decode()
+            return self._parse(record)[_FILE_NAME].bytes_list.value[0].decode()
         except Exception as error:  # a description must not hide the error that it is for
             return f"unreadable: {error}"
 
@@ -147,6 +145,10 @@ class Source:
             samples = min(len(self), _LABELS_SAMPLED)
             for record in (i * len(self) // samples for i in range(samples)):
                 self.checked_label(record, self.read(record)[1])
+
+    def _parse(self, record: int) -> Mapping[str, tf_feature_pb2.Feature]:
+        """Returns the features of the `tf.train.Example` that a record is; tfds's own parser takes three times as long."""
+        return tf_example_pb2.Example.FromString(self._records[record]).features.feature
 
     @functools.cached_property
     def fingerprint(self) -> str:
