@@ -88,21 +88,7 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
     """
     arch = architecture(variant)
     survival = survival_probabilities(len(arch.blocks), survival_probability)
-    rows = [
-        [
-            "block",
-            "kernel",
-            "stride",
-            "expand",
-            "in",
-            "out",
-            "squeeze",
-            "pixels",
-            "survival",
-            "parameters",
-            "multiply-adds",
-        ]
-    ]
+    rows = [_BLOCK_COLUMNS]
     for keep, (block, size, count) in zip(survival, count_blocks(arch, arch.resolution), strict=True):
         rows.append(
             [
