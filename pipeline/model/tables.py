@@ -39,9 +39,9 @@ _BLOCK_COLUMNS = (
     "multiply-adds",
 )
 _SEARCH_COLUMNS = (
-    "alpha",
-    "beta",
-    "gamma",
+    "alpha(depth)",
+    "beta(width)",
+    "gamma(pixels)",
     "product",
     "pixels",
     "blocks",
@@ -116,19 +116,7 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
 
 def search_table(candidates: Sequence[Candidate]) -> str:
     """One line for each candidate of a scaling search, in the order given ("-": nobody judged its accuracy)."""
-    rows = [
-        [
-            "alpha(depth)",
-            "beta(width)",
-            "gamma(pixels)",
-            "product",
-            "pixels",
-            "blocks",
-            "parameters",
-            "multiply-adds",
-            "score",
-        ]
-    ]
+    rows = [_SEARCH_COLUMNS]
     for coefficients, arch, count, score in candidates:
         rows.append(
             [
