@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from pipeline.runtime.reporting import read_events
@@ -119,9 +121,12 @@ def wait_until(happened: Callable[[], bool], processes: Sequence[subprocess.Pope
 
 
 def state_at(workdir: pathlib.Path, step: int) -> dict:
-    """Returns the arrays of a checkpoint as nested dictionaries."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(workdir / "checkpoints" / str(step) / "state")
+    """Returns the arrays of a checkpoint as nested dictionaries, whatever devices they were saved from."""
+    path = workdir / "checkpoints" / str(step) / "state"
+    with ocp.PyTreeCheckpointer() as reader:
+        saved = reader.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        return reader.restore(path, restore_args=as_numpy)
 
 
 def reported(workdir: pathlib.Path, event: str, key: str) -> dict:

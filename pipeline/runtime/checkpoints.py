@@ -5,11 +5,13 @@ A directory that orbax did not commit is never taken for a checkpoint, and nothi
 silence.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
@@ -31,8 +33,7 @@ class Checkpoints:
 
     def __init__(self, directory: str, *, keep: int, keep_every_steps: float = 0.0):
         self._directory = epath.Path(directory)
-        handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SMALLEST_SHARE_BYTES)
-        ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+        _write_small_arrays_whole()
         self._manager = _Manager(
             self._directory,
             # Named here, so that a manager which has not saved yet can read what an earlier one did.
@@ -125,6 +126,15 @@ class Checkpoints:
                 (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
         multihost_utils.sync_global_devices("damaged checkpoints set aside")
         self._manager.reload()
+
+
+@functools.cache
+def _write_small_arrays_whole() -> None:
+    handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SMALLEST_SHARE_BYTES)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # orbax warns of every handler that replaces another
+    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+    logging.set_verbosity(verbosity)
 
 
 def _arrays_by_path(tree: Any) -> dict[str, str]:

@@ -10,8 +10,8 @@ import concurrent.futures
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from typing import NoReturn, TypeVar
+from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 from ml_collections import ConfigDict
@@ -34,8 +34,6 @@ from pipeline.training.state import TrainState
 from pipeline.training.step import Batch
 
 STEPS_IN_FLIGHT = 2  # how far the host runs ahead of the devices; each step in flight holds a batch in their memory
-
-Product = TypeVar("Product")
 
 
 def train(config: ConfigDict, workdir: str) -> Results:
@@ -175,7 +173,11 @@ class _Run:
 
         self._reporter.say("Compiling the train step …")
         with self._goodput.phase("compile"):
-            train_step, first = self._unless_asked_to_stop(start_step, compile_and_read)
+            try:
+                train_step, first = self._stop_requests.unless_asked(compile_and_read)
+            except Preempted:
+                self._record_stop(start_step)
+                raise
         self._reporter.say(f"Compiled in {self._goodput.seconds('compile'):.1f} seconds; {self._cache.describe()}.")
         if start_step == 0 and jax.process_index() == 0:
             pictures.write_grid(f"{self._workdir}/input_preview.png", first["image"][:64])
@@ -221,14 +223,6 @@ class _Run:
         self._record_stop(step)
         raise Preempted(f"asked to stop: step {step:,} is saved; the same command continues from there")
 
-    def _unless_asked_to_stop(self, step: int, work: Callable[[], Product]) -> Product:
-        """Returns the result of work that changes no state; see `StopRequests.unless_asked`."""
-        try:
-            return self._stop_requests.unless_asked(work)
-        except Preempted:
-            self._record_stop(step)
-            raise
-
     def _record_stop(self, step: int) -> None:
         self._reporter.record("stop", step, {"seconds": self._goodput.by_phase()})
 
@@ -253,7 +247,10 @@ class _Run:
             jax.transfer_guard("allow"),
             contextlib.closing(self._experiment.eval_batches()) as batches,
         ):
-            eval_step = self._unless_asked_to_stop(step, lambda: self._experiment.eval_step)
+            try:
+                eval_step = self._stop_requests.unless_asked(lambda: self._experiment.eval_step)
+            except Preempted:
+                self._save_and_stop(state, step)
             batches = self._interruptible(batches, state, step)
             results = evaluate(eval_step, variables, batches, self._experiment.replicated)
         if not self._reporter.has("evaluation", step):
