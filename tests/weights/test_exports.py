@@ -32,7 +32,7 @@ def test_small_networks(weights, tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("size", [96, 75])
+@pytest.mark.parametrize("size", [64, 75])
 def test_b0_at_even_and_odd_sizes(tmp_path, name, size):
     export(measured_weights("b0", image_size=size), name, tmp_path / name)
 
