@@ -113,7 +113,7 @@ def get_config() -> ConfigDict:
     config.evaluation = ConfigDict(
         {
             "every": "1 epochs",
-            "batch_size": 1024,  # over all devices [main.py]; the last one is padded and masked
+            "batch_size": 1024,  # over all devices, and rounded up to a multiple of them [main.py]; padding is masked
             "confusion": False,  # also count every (label, prediction) pair
         }
     )
@@ -128,11 +128,17 @@ def get_config() -> ConfigDict:
     )
 
     config.resume_changed = False  # continue a run although keys differ that steer its training
-    config.log = ConfigDict({"every": "64 steps"})  # [main.py]
+    config.log = ConfigDict(
+        {
+            "every": "64 steps",  # [main.py]
+            "tensorboard": True,  # besides metrics.jsonl
+        }
+    )
     config.watchdog = ConfigDict(
         {
             "warn_seconds": 300,  # without a step, before every thread's position is printed; 0: never
             "abort_seconds": 1800,  # without a step, before the process ends itself; 0: never
+            "peer_seconds": 100,  # without a sign of life of one process, before the others end themselves
         }
     )
 

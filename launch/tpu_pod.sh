@@ -23,6 +23,7 @@ launch/tpu_pod.sh status | logs | ssh | stop | resume | down | simulate  [--name
   --deadline H          hours after which the job is stopped with a checkpoint and the slice deleted
   --keep                leave the slice there when the run has ended
   --yes                 do not ask before the slice is requested
+  --no-plan             do not compile the step for the slice first to see whether it fits and what the run costs
   --force               take over from a supervisor on another machine
   --dry-run             print the gcloud commands of a run on which all goes well; needs no gcloud
 

@@ -1,15 +1,24 @@
 """Measures a part of the pipeline on this machine.
 
 python -m pipeline.benchmark input --config configs/b0.py [--step_seconds 0.2] [--config.key=value …]
+python -m pipeline.benchmark step --config configs/b0.py [--aot v5e-8] [--nokeras] [--config.key=value …]
+python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder gs://bucket] [--config.key=value …]
+python -m pipeline.benchmark restart --config configs/quickstart.py [--config.key=value …]
 
 `input`: what a host pays for an image, by stage, beside tf.data; with --step_seconds, the seconds of a training step, also
 how many cores each host needs to keep up with it.
+`step`: the train step on the devices here, in turns with the same training in Keras on JAX; with --aot what the TPU compiler
+says of both for a slice. Needs no data.
+`checkpoint`: how long training stands still for one, and how long it takes until it is complete, in --folder.
+`restart`: seconds from the start of a process to its first step, with an empty and with a filled compilation cache.
 """
 
+import dataclasses
 import functools
 import sys
 
 from absl import flags
+from ml_collections import config_flags
 
 from pipeline import command
 from pipeline.errors import ConfigError
@@ -17,6 +26,10 @@ from pipeline.errors import ConfigError
 _CONFIG = command.define_config()
 _PICTURES = flags.DEFINE_integer("pictures", 512, "How many pictures each measurement reads.", lower_bound=1)
 _STEP_SECONDS = flags.DEFINE_float("step_seconds", None, "Seconds of a step of the whole run.", lower_bound=1e-6)
+_FOLDER = flags.DEFINE_string("folder", None, "Where checkpoints are written; default: the machine's temporary folder.")
+_AOT = flags.DEFINE_string("aot", None, "Compile the step for this slice, such as v5e-8, instead of timing it here.")
+_KERAS = flags.DEFINE_bool("keras", True, "Also measure the same training in Keras on JAX.")
+_ROUNDS = flags.DEFINE_integer("rounds", 10, "How many steps of each are timed.", lower_bound=1)
 _HOSTS = flags.DEFINE_integer("hosts", 1, "Number of hosts that share a batch.", lower_bound=1)
 
 
@@ -47,7 +60,110 @@ def main_input() -> None:
         print(f"{what} on a host: {rate:,.0f} images/s need {benchmark.cores_needed(costs, rate)} cores like these")
 
 
-_BENCHMARKS = {"input": main_input}
+def main_step() -> None:
+    """Prints the costs of the train step of `--config`."""
+    config = command.checked(_CONFIG.value)
+
+    from pipeline.planning import topology
+    from pipeline.planning.slices import parse_slice
+
+    tpu_slice = parse_slice(_AOT.value) if _AOT.value else None
+    if tpu_slice:
+        topology.prepare()
+
+    import jax
+
+    from pipeline.runtime import distributed
+    from pipeline.runtime.mesh import make_mesh
+
+    distributed.split_cpu(config.virtual_devices)
+    experiment = _without_data(config, topology.mesh_of(tpu_slice) if tpu_slice else make_mesh())
+    mesh, numbers = experiment.mesh, experiment.hyperparameters
+    print(
+        f"{config.model.variant} at {numbers.image_size} px, {config.model.dtype}, batch {numbers.batch_size} on "
+        f"{tpu_slice.name if tpu_slice else f'{mesh.size} device(s): {jax.devices()[0].device_kind}'}"
+    )
+    if tpu_slice:
+        _print_compiled(experiment, tpu_slice)
+    else:
+        _print_timed(experiment)
+
+
+def _without_data(config, mesh):
+    """Returns the experiment of a configuration whose dataset is known by its size alone."""
+    from pipeline.planning.dataset import dataset_size
+    from pipeline.training.experiment import Experiment
+    from pipeline.training.hyperparameters import resolve
+
+    numbers = resolve(config, **dataclasses.asdict(dataset_size(config, None)), num_devices=mesh.size)
+    return Experiment.planned(config, numbers, mesh)
+
+
+def _print_compiled(experiment, tpu_slice) -> None:
+    from pipeline.planning.keras_step import lower_keras_step
+    from pipeline.planning.program import compile_lowered
+
+    lowered = {"ours": experiment.lower_train_step}
+    if _KERAS.value:
+        lowered["keras"] = functools.partial(lower_keras_step, experiment)
+    images = experiment.hyperparameters.batch_size // tpu_slice.devices
+    for name, lower in lowered.items():
+        program = compile_lowered(lower(), tpu_slice)
+        kinds = ", ".join(f"{kind} {cycles / images / 1e6:.3f}" for kind, cycles in program.cycles_by_kind.items())
+        print(
+            f"{name:6} {program.cycles / images / 1e6:.3f} million cycles an image ({kinds}), "
+            f"{program.memory / 2**30:.2f} GiB, {sum(program.collectives.values())} collectives of "
+            f"{program.collective_bytes / 1e6:.1f} MB" + ("" if program.fits else ": DOES NOT FIT"),
+            flush=True,
+        )
+
+
+def _print_timed(experiment) -> None:
+    from pipeline.planning.step_benchmark import measure_steps
+
+    images = experiment.hyperparameters.batch_size
+    for name, costs in measure_steps(experiment, _ROUNDS.value, with_keras=_KERAS.value).items():
+        print(
+            f"{name:6} {costs.seconds * 1e3:8.1f} ms a step, {images / costs.seconds:8.1f} images/s, "
+            f"{images / costs.cpu_seconds:8.1f} images per CPU second"
+        )
+
+
+def main_checkpoint() -> None:
+    """Prints the costs of a checkpoint of `--config`."""
+    config = command.checked(_CONFIG.value)
+
+    from pipeline.runtime import benchmark, distributed
+    from pipeline.runtime.mesh import make_mesh
+    from pipeline.training.durations import in_minutes
+
+    distributed.split_cpu(config.virtual_devices)
+    costs = benchmark.measure_checkpoint(_without_data(config, make_mesh()), _FOLDER.value)
+    interval = 60 * in_minutes(config.checkpoint.also_every, "checkpoint.also_every")
+    print(
+        f"{config.model.variant}: {costs.arrays:,} arrays, {costs.state_bytes / 1e9:.2f} GB\n"
+        f"training stands still   {costs.standstill:7.2f} s"
+        + (f"   {costs.standstill / interval:.2%} of {config.checkpoint.also_every}" if interval else "")
+        + f"\ncomplete after          {costs.saved:7.2f} s\nread back in            {costs.restored:7.2f} s"
+    )
+
+
+def main_restart() -> None:
+    """Prints what restarts of a run of `--config` cost."""
+    command.checked(_CONFIG.value)
+
+    from pipeline.runtime import benchmark
+
+    flag = flags.FLAGS["config"]
+    arguments = [f"--config={config_flags.get_config_filename(flag)}"]
+    arguments += [f"--config.{key}={value}" for key, value in config_flags.get_override_values(flag).items()]
+    for cache, costs in benchmark.measure_restart(arguments, _FOLDER.value).items():
+        print(
+            f"{cache} cache: first step {costs.first_step:.1f} s after the start, {costs.compiling:.1f} s of it compiling"
+        )
+
+
+_BENCHMARKS = {"input": main_input, "step": main_step, "checkpoint": main_checkpoint, "restart": main_restart}
 
 
 def main(what: str) -> None:

@@ -35,10 +35,20 @@ def define_workdir() -> flags.FlagHolder[str]:
     )
 
 
-def run(command: Callable[..., None], arguments: list[str] | None = None, *, takes_paths: bool = False) -> NoReturn:
+def run(
+    command: Callable[..., None],
+    arguments: list[str] | None = None,
+    *,
+    takes_paths: bool = False,
+    leave: Callable[[int], NoReturn] = sys.exit,
+) -> NoReturn:
     """Parses the command line, runs the command and exits with 0 or the error's code (`pipeline/errors.py`).
 
-    With `takes_paths` the command is given the list of what the command line has besides flags.
+    Args:
+      command: what to run.
+      arguments: the command line; that of the process when not given.
+      takes_paths: whether the command is given the list of what the command line has besides flags.
+      leave: ends the process with a code.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notes on CPU features are no news of the run
     logging.use_absl_handler()
@@ -53,8 +63,8 @@ def run(command: Callable[..., None], arguments: list[str] | None = None, *, tak
         command(paths) if takes_paths else command()
     except EXPECTED as error:
         print(f"{'Stopped' if isinstance(error, Preempted) else 'Error'}: {error}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
-    sys.exit(0)
+        leave(error.exit_code)
+    leave(0)
 
 
 def checked(config: ConfigDict | None) -> ConfigDict:

@@ -30,6 +30,6 @@ class MachineError(RuntimeError):
 
 
 class Preempted(Exception):
-    """The run was asked to stop and has saved a checkpoint; the same command continues it."""
+    """The run was asked to stop and has saved what was new; the same command continues it."""
 
     exit_code = 75  # EX_TEMPFAIL

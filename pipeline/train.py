@@ -6,7 +6,7 @@ python -m pipeline.train --config configs/b0.py --workdir gs://bucket/b0 [--conf
 from absl import flags
 
 from pipeline import command
-from pipeline.runtime import distributed
+from pipeline.runtime import distributed, stopping
 
 _CONFIG = command.define_config()
 _WORKDIR = command.define_workdir()
@@ -21,7 +21,12 @@ def main() -> None:
     config = command.checked(_CONFIG.value)
     workdir = command.absolute_workdir(_WORKDIR.value)
     distributed.split_cpu(config.virtual_devices)
-    distributed.initialize(_COORDINATOR_ADDRESS.value, _PROCESS_COUNT.value, _PROCESS_INDEX.value)
+    distributed.initialize(
+        _COORDINATOR_ADDRESS.value,
+        _PROCESS_COUNT.value,
+        _PROCESS_INDEX.value,
+        peer_seconds=config.watchdog.peer_seconds,
+    )
 
     from pipeline.training.loop import train  # after `initialize`, so that nothing can have touched a device before
 
@@ -29,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, leave=stopping.leave)

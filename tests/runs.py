@@ -1,39 +1,93 @@
-"""Starts real training processes for the tests, and reads what they leave."""
+"""Starts real training processes for the tests, waits for what they do, and reads what they leave."""
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import orbax.checkpoint as ocp
 
+from pipeline.runtime.reporting import read_events
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = "tests/configs/tiny.py"
+COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
-def start(*arguments: str, devices: int = 4, prefix: Sequence[str] = (), **environment: str) -> subprocess.Popen:
+def start(
+    *arguments: str,
+    devices: int = 4,
+    prefix: Sequence[str] = (),
+    log: pathlib.Path | None = None,
+    **environment: str,
+) -> subprocess.Popen:
     """Starts `python -m pipeline.train` on some virtual CPU devices; its output is one text stream.
 
     Args:
         arguments: Of the command.
         devices: Into how many the CPU is divided.
         prefix: A command that runs the command.
+        log: A file that the output goes to instead.
         environment: Further environment variables.
     """
-    return subprocess.Popen(
+    output = subprocess.PIPE if log is None else log.open("w")
+    process = subprocess.Popen(
         [*prefix, sys.executable, "-m", "pipeline.train", *arguments],
         cwd=ROOT,
         env={
             **os.environ,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {COMPILE_FAST}",
             "TF_CPP_MIN_LOG_LEVEL": "2",
             **environment,
         },
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
     )
+    if log is not None:
+        output.close()
+    return process
+
+
+def start_all(
+    workdirs: Sequence[pathlib.Path],
+    *arguments: str,
+    devices: int,
+    per_process: Sequence[Sequence[str]] = (),
+    log: pathlib.Path | None = None,
+    **environment: str,
+) -> list[subprocess.Popen]:
+    """Starts a run of one process for each work directory, as `start` does.
+
+    Args:
+      workdirs: the work directory that each process is given.
+      arguments: further arguments of all.
+      devices: of each process.
+      per_process: further arguments of each.
+      log: what process 0 writes goes there, and what process i does to the same name with suffix `.i`.
+    """
+    address = f"--coordinator_address=localhost:{_free_port()}"
+    return [
+        start(
+            f"--workdir={workdir}",
+            *(() if len(workdirs) == 1 else (address, f"--process_count={len(workdirs)}", f"--process_index={index}")),
+            *arguments,
+            *(per_process[index] if per_process else ()),
+            devices=devices,
+            log=log and (log.with_suffix(f".{index}") if index else log),
+            **environment,
+        )
+        for index, workdir in enumerate(workdirs)
+    ]
+
+
+def finish(processes: Sequence[subprocess.Popen]) -> tuple[list[int], list[str]]:
+    """Returns the exit codes and the outputs."""
+    outputs = [process.communicate(timeout=600)[0] for process in processes]
+    return [process.returncode for process in processes], outputs
 
 
 def run(*arguments: str, **options) -> tuple[int, str]:
@@ -53,7 +107,31 @@ def wait_for(process: subprocess.Popen, text: str) -> str:
     raise AssertionError(f"ended without {text!r}:\n{''.join(lines)}")
 
 
+def wait_until(happened: Callable[[], bool], processes: Sequence[subprocess.Popen]) -> bool:
+    """Returns True as soon as something happened, and False when a process ended before."""
+    deadline = time.monotonic() + 600
+    while not happened():
+        if any(process.poll() is not None for process in processes):
+            return happened()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    return True
+
+
 def state_at(workdir: pathlib.Path, step: int) -> dict:
     """Returns the arrays of a checkpoint as nested dictionaries."""
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(workdir / "checkpoints" / str(step) / "state")
+
+
+def reported(workdir: pathlib.Path, event: str, key: str) -> dict:
+    """Returns a value of all events of a kind by their steps; fails when a step was reported twice."""
+    values = [(entry["step"], entry[key]) for entry in read_events(str(workdir)) if entry["event"] == event]
+    assert len(values) == len(dict(values)), values
+    return dict(values)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]

@@ -7,12 +7,12 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.runtime.reporting import read_events
-from tests.runs import TINY, run, start, state_at, wait_for
+from tests.runs import TINY, reported, run, start, state_at, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,18 @@ def test_a_run_reports_each_step_once_and_counts_every_test_example(finished):
     assert f"{results['evaluation']['ema']['top1']:.2%} top-1" in output
 
 
-def test_tensorboard_reads_the_numbers_of_the_record(finished):
+def shown(workdir, tag):
+    """Returns what TensorBoard shows under a tag, by steps; fails when it shows a step twice."""
+    board = EventAccumulator(str(workdir / "tensorboard"))
+    board.Reload()
+    points = [(point.step, float(make_ndarray(point.tensor_proto))) for point in board.Tensors(tag)]
+    assert len(points) == len(dict(points)), points
+    return dict(points)
+
+
+def test_tensorboard_shows_the_numbers_of_the_record(finished):
     workdir, _ = finished
-    board = EventAccumulator(str(workdir / "tensorboard")).Reload()
-    recorded = {event["step"]: event["loss"] for event in read_events(str(workdir)) if event["event"] == "train"}
-    shown = {point.step: float(make_ndarray(point.tensor_proto)) for point in board.Tensors("train/loss")}
-    assert shown == pytest.approx(recorded)
+    assert shown(workdir, "train/loss") == pytest.approx(reported(workdir, "train", "loss"))
 
 
 def test_pictures_of_the_run_can_be_looked_at(finished):
@@ -70,10 +76,14 @@ def test_a_finished_run_is_not_trained_again(finished):
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
-def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, data_dir):
+def test_a_killed_and_an_interrupted_run_end_with_the_bits_of_an_undisturbed_one(finished, tmp_path, data_dir):
     arguments = (f"--config={TINY}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}")
     process = start(*arguments)
-    wait_for(process, "step  3/12")
+    wait_for(process, "step  9/12")  # by then the checkpoint of step 4 is complete
+    process.kill()
+    process.communicate()
+    process = start(*arguments)
+    wait_for(process, "Continuing after step")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     if process.returncode != 0:  # else it was done before the signal was seen
@@ -84,14 +94,28 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
         assert "Continuing after step" in output
     undisturbed, _ = finished
     jax.tree.map(np.testing.assert_array_equal, state_at(tmp_path, 12), state_at(undisturbed, 12))
-    reported = [
-        [event for event in read_events(str(workdir)) if event["event"] in ("train", "evaluation")]
-        for workdir in (tmp_path, undisturbed)
-    ]
-    for event, twin in zip(*reported, strict=True):
-        assert {key: event[key] for key in ("event", "step")} == {key: twin[key] for key in ("event", "step")}
-        assert event.get("loss") == twin.get("loss")
-        assert event.get("ema_loss") == twin.get("ema_loss")
+    for event, key in (("train", "loss"), ("train", "records"), ("evaluation", "ema_loss"), ("evaluation", "raw_top1")):
+        assert reported(tmp_path, event, key) == reported(undisturbed, event, key)
+    for event, key in (("train", "loss"), ("evaluation", "ema_loss")):
+        assert shown(tmp_path, f"{event}/{key}") == pytest.approx(reported(tmp_path, event, key))
+
+
+def test_an_evaluation_does_not_keep_a_run_that_is_to_stop(tmp_path, data_dir):
+    arguments = (
+        *(f"--config={TINY}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}"),
+        *("--config.duration=2 steps", "--config.schedule.warmup=0 steps", "--config.data.eval_split=train+test"),
+        "--config.log.tensorboard=False",
+    )
+    process = start(*arguments, "--config.evaluation.batch_size=4")
+    wait_for(process, "Evaluating after step 2")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    assert "step 2 is saved" in output
+    assert reported(tmp_path, "evaluation", "ema_top1") == {}
+    status, output = run(*arguments)
+    assert status == 0, output
+    assert reported(tmp_path, "evaluation", "ema_examples") == {2: 1437 + 360}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path, data_dir):

@@ -2,8 +2,8 @@
 # What is known of each TPU type before one exists: chips, machines, JAX devices, runtime image, price.
 #
 # Owns the naming rules: a type of generation v2, v3, v4 or v5p counts TensorCores (two a chip), one of v5e or v6e counts
-# chips. Never asks the service: lib/checks.sh does. Sources: the generations' pages of the Cloud TPU documentation; prices
-# are list prices in US dollars for an hour of one chip on demand, as published in 2025, and differ by region.
+# chips. Never asks the service: lib/checks.sh does. Sources: the generations' pages of the Cloud TPU documentation; prices are
+# those of launch/prices.txt.
 
 # Usage: know_accelerator TYPE. Sets GENERATION, CHIPS, HOSTS, DEVICES, RUNTIME_VERSION and CHIP_HOUR_DOLLARS.
 know_accelerator() {
@@ -11,12 +11,12 @@ know_accelerator() {
   GENERATION=${type%-*}
   [[ $type == *-* && $size =~ ^[1-9][0-9]*$ ]] || die "--type=$type: expected a TPU type such as v3-32 or v5litepod-16"
   case $GENERATION in
-    v2) RUNTIME_VERSION=tpu-ubuntu2204-base CHIP_HOUR_DOLLARS=1.13 ;;
-    v3) RUNTIME_VERSION=tpu-ubuntu2204-base CHIP_HOUR_DOLLARS=2.00 ;;
-    v4) RUNTIME_VERSION=tpu-ubuntu2204-base CHIP_HOUR_DOLLARS=3.22 ;;
-    v5p) RUNTIME_VERSION=v2-alpha-tpuv5 CHIP_HOUR_DOLLARS=4.20 ;;
-    v5litepod) RUNTIME_VERSION=v2-alpha-tpuv5-lite CHIP_HOUR_DOLLARS=1.20 per_chip=1 ;;
-    v6e) RUNTIME_VERSION=v2-alpha-tpuv6e CHIP_HOUR_DOLLARS=2.70 per_chip=1 ;;
+    v2) RUNTIME_VERSION=tpu-ubuntu2204-base ;;
+    v3) RUNTIME_VERSION=tpu-ubuntu2204-base ;;
+    v4) RUNTIME_VERSION=tpu-ubuntu2204-base ;;
+    v5p) RUNTIME_VERSION=v2-alpha-tpuv5 ;;
+    v5litepod) RUNTIME_VERSION=v2-alpha-tpuv5-lite per_chip=1 ;;
+    v6e) RUNTIME_VERSION=v2-alpha-tpuv6e per_chip=1 ;;
     v5e) die "--type=$type: Cloud TPU calls this type v5litepod-$size" ;;
     tpu7x | v7x | ironwood) die "--type=$type: TPU7x is served through GKE only; see launch/gke and docs/pods.md" ;;
     *) die "--type=$type: unknown generation; known are v2, v3, v4, v5litepod, v5p and v6e (TPU7x: launch/gke)" ;;
@@ -34,6 +34,8 @@ know_accelerator() {
     v2 | v3) DEVICES=$size ;; # each core is a JAX device
     *) DEVICES=$CHIPS ;;
   esac
+  CHIP_HOUR_DOLLARS=$(awk -v name="${GENERATION/#v5litepod/v5e}" '$1 == name { print $2 }' "$ROOT/launch/prices.txt")
+  [[ $CHIP_HOUR_DOLLARS =~ ^[0-9.]+$ ]] || die "launch/prices.txt has no price for ${GENERATION/#v5litepod/v5e}"
 }
 
 # Usage: slice_dollars HOURS. Prints the dollars of the whole slice for that many hours.

@@ -79,6 +79,15 @@ install_requirements() {
   rm -f -- "$venv/unfinished"
 }
 
+# Usage: add_packages REQUIREMENTS. Installs more into the finished .venv; what is there already needs no network.
+add_packages() {
+  if command -v uv >/dev/null 2>&1; then
+    uv pip install --quiet --python "$VENV_PYTHON" --no-deps -r "$1"
+  else
+    "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check --no-input --no-deps -r "$1"
+  fi
+}
+
 # Usage: is_complete ROOT REQUIREMENTS.
 is_complete() {
   [[ -x "$1/.venv/bin/python" && ! -e "$1/.venv/unfinished" ]] && cmp -s -- "$2" "$1/.venv/requirements.txt"

@@ -13,7 +13,7 @@ choose_python() {
 
 # Usage: check_config. Loads the configuration as the trainer will, takes over its slice, and compares batch and slice.
 check_config() {
-  local answers status=0 config_type="" config_spot="" line batch_size=0 eval_batch_size=0
+  local answers status=0 config_type="" config_spot="" line batch_size=0
   answers=$(cd -- "$ROOT" && "$VENV_PYTHON" launch/lib/inspect_config.py "--config=$CONFIG" "${OVERRIDES[@]}" \
     2>"$STATE/error") || status=$?
   if ((status != 0)); then
@@ -25,7 +25,6 @@ check_config() {
       accelerator_type=*) config_type=${line#*=} ;;
       spot=*) config_spot=${line#*=} ;;
       batch_size=*) batch_size=${line#*=} ;;
-      eval_batch_size=*) eval_batch_size=${line#*=} ;;
       duration=*) DURATION=${line#*=} ;;
     esac
   done <<<"$answers"
@@ -37,19 +36,18 @@ check_config() {
   ((batch_size % DEVICES == 0)) ||
     die "config.batch_size=$batch_size does not divide over the $DEVICES devices of $TYPE;" \
       "the next that does is $(((batch_size / DEVICES + 1) * DEVICES))"
-  ((eval_batch_size % DEVICES == 0)) ||
-    die "config.evaluation.batch_size=$eval_batch_size does not divide over the $DEVICES devices of $TYPE"
 }
 
 # Usage: check_memory. Asks the planner, where it can run, whether the step fits the slice and how long the run takes.
 check_memory() {
   local status=0
-  [[ -e "$ROOT/pipeline/plan.py" ]] || return 0
+  [[ -z $DRY_RUN && $PLAN == yes ]] || return 0
   if ! "$VENV_PYTHON" -c 'import jax, libtpu' >/dev/null 2>&1; then
-    note "no memory plan: it needs jax[tpu] in .venv (see the README)"
+    note "no memory plan: that needs the TPU compiler; see docs/plan.md"
     return 0
   fi
-  (cd -- "$ROOT" && "$VENV_PYTHON" -m pipeline.plan "--config=$CONFIG" "--type=$TYPE" "${OVERRIDES[@]}") \
+  say "planning the run with the TPU compiler: minutes, the first time (--no-plan leaves it out)"
+  (cd -- "$ROOT" && "$VENV_PYTHON" -m pipeline.plan "--config=$CONFIG" "--topology=$TYPE" "${OVERRIDES[@]}") \
     >"$STATE/plan" 2>"$STATE/error" || status=$?
   cat -- "$STATE/plan" >&2
   case $status in

@@ -12,7 +12,6 @@ up() {
   [[ -n $DRY_RUN ]] || lock_here
   choose_python
   check_config
-  check_memory
   check_account
   check_type
   check_bucket
@@ -21,7 +20,10 @@ up() {
   [[ -s "$STATE/first-start" ]] || printf '%s' "$EPOCHSECONDS" >"$STATE/first-start"
   pack_code
   observe_slice || die "not allowed to look at the slice: $(error_line)"
-  [[ $SLICE != absent ]] || confirm_cost
+  if [[ $SLICE == absent ]]; then
+    check_memory
+    confirm_cost
+  fi
   lock_workdir
   trap unlock_workdir EXIT
   trap leave INT TERM

@@ -21,7 +21,6 @@ def main() -> None:
         ("accelerator_type", config.launch.accelerator_type),
         ("spot", "yes" if config.launch.spot else ""),
         ("batch_size", config.batch_size),
-        ("eval_batch_size", config.evaluation.batch_size),
         ("duration", config.duration),
     ):
         print(f"{name}={value}")

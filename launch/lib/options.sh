@@ -5,7 +5,7 @@
 # (CLOUDSDK_…), pod.env, the configuration's own config.launch.
 
 readonly SETTINGS=(PROJECT ZONE BUCKET NETWORK SERVICE_ACCOUNT POLL_SECONDS GRACE_SECONDS STOP_SECONDS PROVISION_SECONDS
-  STALL_SECONDS CALL_SECONDS LONG_CALL_SECONDS LOCK_SECONDS MAX_REQUESTS)
+  STALL_SECONDS CALL_SECONDS LONG_CALL_SECONDS LOCK_SECONDS MAX_REQUESTS PLAN)
 
 # Sets every setting to its default.
 reset_options() {
@@ -20,6 +20,7 @@ reset_options() {
   CALL_SECONDS=300     # for one call of gcloud
   LONG_CALL_SECONDS=1800 # for an upload, a set-up, a deletion
   LOCK_SECONDS=300     # between two renewals of the lock in the run's folder
+  PLAN=yes             # whether to compile the step for the slice before asking for it
   MAX_REQUESTS=6       # refusals or failures of the slice in a row
 }
 
@@ -34,6 +35,7 @@ read_settings() {
     case $key in
       PROJECT) : "${PROJECT:=${line#*=}}" ;;
       ZONE) : "${ZONE:=${line#*=}}" ;;
+      PLAN) [[ $PLAN == no ]] || PLAN=${line#*=} ;;
       *) printf -v "$key" '%s' "${line#*=}" ;;
     esac
   done <"$1"
@@ -61,6 +63,7 @@ read_options() {
       --yes) ASSUME_YES=yes && shift ;;
       --keep) KEEP=yes && shift ;;
       --force) FORCE=yes && shift ;;
+      --no-plan) PLAN=no && shift ;;
       --help | -h) usage && exit 0 ;;
       --config | --name | --type | --zone | --project | --workdir | --data | --env | --max-restarts | --deadline | --worker)
         (($# > 1)) || die "$1 needs a value"

@@ -39,9 +39,9 @@ _BLOCK_COLUMNS = (
     "multiply-adds",
 )
 _SEARCH_COLUMNS = (
-    "alpha",
-    "beta",
-    "gamma",
+    "alpha(depth)",
+    "beta(width)",
+    "gamma(pixels)",
     "product",
     "pixels",
     "blocks",
@@ -88,21 +88,7 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
     """
     arch = architecture(variant)
     survival = survival_probabilities(len(arch.blocks), survival_probability)
-    rows = [
-        [
-            "block",
-            "kernel",
-            "stride",
-            "expand",
-            "in",
-            "out",
-            "squeeze",
-            "pixels",
-            "survival",
-            "parameters",
-            "multiply-adds",
-        ]
-    ]
+    rows = [_BLOCK_COLUMNS]
     for keep, (block, size, count) in zip(survival, count_blocks(arch, arch.resolution), strict=True):
         rows.append(
             [
@@ -130,19 +116,7 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
 
 def search_table(candidates: Sequence[Candidate]) -> str:
     """One line for each candidate of a scaling search, in the order given ("-": nobody judged its accuracy)."""
-    rows = [
-        [
-            "alpha(depth)",
-            "beta(width)",
-            "gamma(pixels)",
-            "product",
-            "pixels",
-            "blocks",
-            "parameters",
-            "multiply-adds",
-            "score",
-        ]
-    ]
+    rows = [_SEARCH_COLUMNS]
     for coefficients, arch, count, score in candidates:
         rows.append(
             [

@@ -18,6 +18,10 @@ from pipeline.errors import DataError
 from pipeline.runtime.checkpoint_reading import newest_readable
 from pipeline.training.durations import crossed
 
+# orbax has the devices write shares of each array; cutting up the many small arrays of a BatchNorm network takes longer than
+# writing them.
+SMALLEST_SHARE_BYTES = 2**18
+
 
 class Checkpoints:
     """The checkpoints below one directory (a local path or `gs://…`).
@@ -27,13 +31,13 @@ class Checkpoints:
 
     def __init__(self, directory: str, *, keep: int, keep_every_steps: float = 0.0):
         self._directory = epath.Path(directory)
-        self._manager = ocp.CheckpointManager(
+        handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SMALLEST_SHARE_BYTES)
+        ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+        self._manager = _Manager(
             self._directory,
             # Named here, so that a manager which has not saved yet can read what an earlier one did.
             item_handlers={"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
-                # The training loop decides when to save, in epochs, so orbax must never decline.
-                save_decision_policy=_Always(),
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                     [checkpoint_managers.LatestN(keep), _Landmarks(keep_every_steps)]
                 ),
@@ -60,7 +64,8 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return False
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
-        return self._manager.save(step, args=arguments)
+        # The training loop decides when to save: without `force` orbax declines what its policies do not want.
+        return self._manager.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
         """Waits until everything is on disk; raises what went wrong in the background."""
@@ -130,12 +135,12 @@ def _arrays_by_path(tree: Any) -> dict[str, str]:
     }
 
 
-class _Always(checkpoint_managers.SaveDecisionPolicy):
-    """Saves whenever it is asked to."""
+class _Manager(ocp.CheckpointManager):
+    """orbax's, without its own questions to JAX's preemption service: their numbers would spoil those of `StopRequests`."""
 
-    def should_save(self, step, previous_steps, *, context) -> bool:
-        del step, previous_steps, context
-        return True
+    def reached_preemption(self, step: int) -> bool:
+        del step
+        return False
 
 
 class _Landmarks(checkpoint_managers.PreservationPolicy):

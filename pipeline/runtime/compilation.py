@@ -1,6 +1,7 @@
 """The cache of compiled programs: on by default, on a local disk, and counted.
 
 `JAX_COMPILATION_CACHE_DIR` names another place; set to nothing it switches the cache off. On a pod each host has its own.
+Programs that compile in a moment are kept as well: a start has many of them.
 """
 
 import os
@@ -22,6 +23,8 @@ class CompilationCache:
             home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
             self.directory = str(pathlib.Path(home) / "efficientnet" / "compiled")
             jax.config.update("jax_compilation_cache_dir", self.directory)
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         monitoring.register_event_listener(self._count)
 
     def describe(self) -> str:

@@ -1,31 +1,41 @@
-"""Starts JAX's multi-controller runtime, and tells the run when it is asked to stop.
+"""Starts JAX's multi-controller runtime.
 
 `initialize` comes before anything that touches a device, also for a single process: only then does JAX's preemption service
-exist, which makes all processes of a run agree on the step at which they save and leave.
+exist, which makes all processes of a run agree on the step at which they save and leave (`stopping.py`).
 """
 
 import importlib.util
 import os
 import pathlib
-import signal
 import socket
 
 import jax
 import numpy as np
-from absl import logging
 from jax.experimental import multihost_utils
 
 from pipeline.errors import ConfigError
+from pipeline.runtime import stopping
 
 INITIALIZATION_TIMEOUT_SECONDS = 1800  # machines of one slice can come up many minutes apart after a preemption
 
 
 def initialize(
-    coordinator_address: str | None = None, process_count: int | None = None, process_index: int | None = None
+    coordinator_address: str | None = None,
+    process_count: int | None = None,
+    process_index: int | None = None,
+    *,
+    peer_seconds: int = 100,
 ) -> None:
     """Joins this process with the others of the run.
 
     Given addresses come first, then Cloud TPU's own metadata, then a run of one process on this machine.
+
+    Args:
+      coordinator_address: host:port of process 0.
+      process_count: number of processes of the run.
+      process_index: number of this process, from 0.
+      peer_seconds: after this long without a sign of life of one process, or after the end of one alone, the others end
+        themselves.
 
     Raises:
       ConfigError: only some of the three arguments are given.
@@ -46,8 +56,13 @@ def initialize(
         # Sums between the virtual CPU devices of one process need no network: with gloo, a small network's step took 5 times
         # as long.
         jax.config.update("jax_cpu_collectives_implementation", None)
-    jax.distributed.initialize(**arguments, initialization_timeout=INITIALIZATION_TIMEOUT_SECONDS)
-    _forward_interrupt()
+    jax.distributed.initialize(
+        **arguments,
+        initialization_timeout=INITIALIZATION_TIMEOUT_SECONDS,
+        heartbeat_timeout_seconds=peer_seconds,
+        shutdown_timeout_seconds=peer_seconds,
+    )
+    stopping.listen()
 
 
 def split_cpu(devices: int | None) -> None:
@@ -69,29 +84,12 @@ def check_platform(expected: str | None) -> None:
         )
 
 
-def asked_to_stop(step: int) -> bool:
-    """Says whether the run was sent SIGTERM (or Ctrl-C); every process gets the same answer at the same step."""
-    return multihost_utils.reached_preemption_sync_point(step)
-
-
 def as_on_process_0(value: bool) -> bool:
     """Returns what process 0 passed, on every process, so that all of them take the same branch."""
     if jax.process_count() == 1:
         return value
     with jax.transfer_guard("allow"):
         return bool(multihost_utils.broadcast_one_to_all(np.bool_(value)))
-
-
-def _forward_interrupt() -> None:
-    """Makes the first Ctrl-C a request to stop after saving, and a second one end the process at once."""
-
-    def on_interrupt(signal_number, frame):
-        del signal_number, frame
-        logging.info("Interrupted: saving a checkpoint, then stopping. Press Ctrl-C again to end at once.")
-        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    signal.signal(signal.SIGINT, on_interrupt)
 
 
 def _on_cloud_tpu() -> bool:

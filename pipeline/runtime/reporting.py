@@ -1,8 +1,7 @@
 """What a run tells: lines and a progress bar on the console, TensorBoard, and `metrics.jsonl` for machines.
 
-The only importer of clu's writers. Only the leading process writes. `metrics.jsonl` is the run's record: one JSON object a
-line with "event" and "step", each step once also after restarts, because a run that resumes at step s first takes back
-what was written of later steps.
+Only the leading process writes. `metrics.jsonl` is the run's record: one JSON object a line with "event" and "step", each
+step once also after restarts, because a run that resumes at step s first takes back what was written of later steps.
 """
 
 import json
@@ -15,6 +14,7 @@ from etils import epath
 from tqdm import tqdm
 
 from pipeline.runtime.goodput import Goodput
+from pipeline.runtime.tensorboard import TensorBoard
 from pipeline.training.hyperparameters import Hyperparameters
 
 
@@ -26,25 +26,27 @@ class Reporter:
       hyperparameters: for totals and epochs.
       start_step: the step at which the run (again) begins.
       goodput: where this process's time goes.
+      tensorboard: whether to write TensorBoard files too.
     """
 
-    def __init__(self, workdir: str, hyperparameters: Hyperparameters, start_step: int, goodput: Goodput):
-        self.events = [event for event in read_events(workdir) if event["step"] <= start_step]
+    def __init__(
+        self, workdir: str, hyperparameters: Hyperparameters, start_step: int, goodput: Goodput, *, tensorboard: bool
+    ):
+        # A run that begins again has no summary yet, even if it was killed just after it had written one.
+        self.events = [
+            event for event in read_events(workdir) if event["step"] <= start_step and event["event"] != "summary"
+        ]
         self._hyperparameters = hyperparameters
         self._goodput = goodput
         self._leads = jax.process_index() == 0
         self._record = epath.Path(workdir) / "metrics.jsonl"
-        self._last = (start_step, time.monotonic(), goodput.seconds("input"))
-        self._writer = None
+        self.starts(start_step)
+        self._tensorboard = None
         self._bar = None
         if self._leads:
-            from clu import metric_writers  # imports TensorFlow
-
-            self._record.write_text("".join(json.dumps(event) + "\n" for event in self.events))
-            tensorboard = epath.Path(workdir) / "tensorboard"
-            tensorboard.mkdir(parents=True, exist_ok=True)
-            _retract_later_steps(str(tensorboard), start_step)
-            self._writer = metric_writers.SummaryWriter(str(tensorboard))
+            write_whole(self._record, "".join(json.dumps(event) + "\n" for event in self.events))
+            if tensorboard:
+                self._tensorboard = TensorBoard(workdir, start_step)
             if sys.stdout.isatty():
                 self._bar = tqdm(total=hyperparameters.total_steps, initial=start_step, unit="step", leave=False)
 
@@ -54,8 +56,13 @@ class Reporter:
     def __exit__(self, *error) -> None:
         if self._bar is not None:
             self._bar.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def wait(self) -> None:
+        """Waits until all that was told is on disk."""
+        if self._tensorboard is not None:
+            self._tensorboard.wait()
 
     def say(self, text: str) -> None:
         """Prints text on the console of the leading process."""
@@ -63,6 +70,10 @@ class Reporter:
             tqdm.write(text, file=sys.stdout)
         else:
             say(text)
+
+    def starts(self, step: int) -> None:
+        """Measures the rate from now, after a step."""
+        self._last = (step, time.monotonic(), self._goodput.seconds("input"))
 
     def advance(self, step: int) -> None:
         """Moves the progress bar."""
@@ -99,7 +110,7 @@ class Reporter:
                 f"evaluation at step {step}, {weights} weights: top-1 {values['top1']:.2%}  top-5 {values['top5']:.2%}"
                 f"  loss {values['loss']:.4f}  on {values['examples']:,} examples"
             )
-        self._last = (step, time.monotonic(), self._goodput.seconds("input"))
+        self.starts(step)
 
     def record(self, event: str, step: int, values: dict[str, Any]) -> None:
         """Appends an event to `metrics.jsonl` and its numbers to TensorBoard."""
@@ -110,8 +121,8 @@ class Reporter:
         with self._record.open("a") as record:
             record.write(json.dumps(entry) + "\n")
         scalars = {f"{event}/{name}": value for name, value in values.items() if isinstance(value, int | float)}
-        self._writer.write_scalars(step, scalars)
-        self._writer.flush()
+        if scalars and self._tensorboard is not None:
+            self._tensorboard.write(step, scalars)
 
     def has(self, event: str, step: int) -> bool:
         """Says whether such an event has been recorded for the step."""
@@ -136,17 +147,11 @@ def read_events(workdir: str) -> list[dict]:
     return [json.loads(line) for line in lines[:-1]]
 
 
-def _retract_later_steps(directory: str, start_step: int) -> None:
-    """Has TensorBoard forget points of steps after `start_step` that earlier processes of this run wrote.
-
-    A session-start event is TensorBoard's own mark of a restart: readers drop what lies at or after its step.
-    """
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-    writer = EventFileWriter(directory, filename_suffix=".restart")
-    writer.add_event(Event(step=start_step + 1, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
-    writer.close()
+def write_whole(path: epath.Path, text: str) -> None:
+    """Writes a file so that a process that is killed meanwhile leaves the earlier one and never a part."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def _clock(seconds: float) -> str:

@@ -5,6 +5,7 @@ very same step on the very same batches. Building one computes nothing on the de
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -13,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
@@ -29,26 +29,27 @@ from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_de
 from pipeline.training import finetuning
 from pipeline.training.evaluation import make_eval_step
 from pipeline.training.hyperparameters import Hyperparameters, resolve
+from pipeline.training.metrics import EvalMetrics
 from pipeline.training.optimizer import make_optimizer, make_schedule
 from pipeline.training.state import TrainState, abstract_state, create_state
 from pipeline.training.step import Batch, make_train_step
 
 BATCHES_AHEAD = 2  # on the devices, waiting for their step
-ON_DEVICE = ("image", "label", "weight")  # what of a batch the step needs; the record numbers stay on the host
+ON_DEVICE = {"image": np.uint8, "label": np.int32, "weight": np.float32, "record": np.int32}  # of a batch, and how
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The parts of one run."""
+    """The parts of one run; without data where it is only planned."""
 
     config: ConfigDict
     hyperparameters: Hyperparameters
-    train_source: Source
-    eval_source: Source
     mesh: Mesh
     model: nn.Module
     schedule: optax.Schedule
     tx: optax.GradientTransformation
+    train_source: Source | None = None
+    eval_source: Source | None = None
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Experiment":
@@ -68,13 +69,17 @@ class Experiment:
             num_eval_examples=len(eval_source),
             num_devices=jax.device_count(),
         )
+        planned = cls.planned(config, hyperparameters, make_mesh())
+        return dataclasses.replace(planned, train_source=train_source, eval_source=eval_source)
+
+    @classmethod
+    def planned(cls, config: ConfigDict, hyperparameters: Hyperparameters, mesh: Mesh) -> "Experiment":
+        """Builds the parts that need no data, for the devices of `mesh`, which need not exist: enough to compile."""
         schedule = make_schedule(config, hyperparameters)
         return cls(
             config=config,
             hyperparameters=hyperparameters,
-            train_source=train_source,
-            eval_source=eval_source,
-            mesh=make_mesh(),
+            mesh=mesh,
             model=finetuning.freeze_statistics(build_model(config.model, hyperparameters.num_classes), config),
             schedule=schedule,
             tx=finetuning.limit_updates(make_optimizer(config, schedule), config),
@@ -100,34 +105,41 @@ class Experiment:
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, dtypes and sharding."""
-        state = abstract_state(self.model, self.tx, **self._state_options)
-        return jax.tree.map(lambda leaf: _abstract(leaf.shape, leaf.dtype, self.replicated), state)
+        return self._abstract_state
 
     def compile_train_step(self):
         """Returns the compiled `(state, batch) -> (state, loss)`; the state it is given is donated.
 
         Compiled ahead of its first call, so that a second compilation cannot happen unseen.
         """
+        return self.lower_train_step().compile()
+
+    def lower_train_step(self) -> jax.stages.Lowered:
+        """Returns the train step as it is given to the compiler of the mesh's devices."""
         step = jax.jit(
             make_train_step(self.config, self.model, self.tx),
             donate_argnums=0,
             out_shardings=(self.replicated, self.replicated),
         )
-        return step.lower(self.abstract_state(), self.abstract_batch(self.hyperparameters.batch_size)).compile()
+        return step.lower(self.abstract_state(), self.abstract_batch(self.hyperparameters.batch_size))
+
+    def lower_eval_step(self) -> jax.stages.Lowered:
+        """Returns the evaluation step as it is given to the compiler of the mesh's devices."""
+        step = jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
+        batch = self.abstract_batch(self.hyperparameters.eval_batch_size)
+        sums = self._on_all_devices(jax.eval_shape(EvalMetrics.empty))
+        return step.lower(self.abstract_state().raw_variables(), batch, sums)
 
     @functools.cached_property
     def eval_step(self):
         """The compiled `(variables, batch, sums) -> sums`; the sums it is given are donated."""
-        return jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
+        return self.lower_eval_step().compile()
 
     def abstract_batch(self, batch_size: int) -> Batch:
         """Returns the shapes, dtypes and sharding of a global batch."""
         size, split = self.hyperparameters.image_size, split_by_example(self.mesh)
-        return {
-            "image": _abstract((batch_size, size, size, 3), jnp.uint8, split),
-            "label": _abstract((batch_size,), jnp.int32, split),
-            "weight": _abstract((batch_size,), jnp.float32, split),
-        }
+        shapes = {name: (batch_size,) for name in ON_DEVICE} | {"image": (batch_size, size, size, 3)}
+        return {name: _abstract(shapes[name], dtype, split) for name, dtype in ON_DEVICE.items()}
 
     def train_batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Returns this process's rows of the batches from a step on, without end."""
@@ -142,18 +154,21 @@ class Experiment:
 
     def eval_batches(self) -> Iterator[Batch]:
         """Returns the batches of the evaluation split, on the devices; the last is padded with weight 0."""
-        return self.on_devices(
-            batches.eval_batches(
-                self.eval_source,
-                eval_transform(self.config.data, self.hyperparameters.image_size),
-                batch_size=self.hyperparameters.eval_batch_size,
-                **self._loader_options,
-            )
+        host_batches = batches.eval_batches(
+            self.eval_source,
+            eval_transform(self.config.data, self.hyperparameters.image_size),
+            batch_size=self.hyperparameters.eval_batch_size,
+            **self._loader_options,
         )
+        with contextlib.closing(host_batches):
+            yield from self.on_devices(host_batches)
 
     def on_devices(self, host_batches: Iterable[dict[str, np.ndarray]]) -> Iterator[Batch]:
         """Copies batches to the devices, some ahead of their use."""
-        copies = (to_devices(self.mesh, {name: batch[name] for name in ON_DEVICE}) for batch in host_batches)
+        copies = (
+            to_devices(self.mesh, {name: batch[name].astype(dtype, copy=False) for name, dtype in ON_DEVICE.items()})
+            for batch in host_batches
+        )
         ahead = collections.deque(itertools.islice(copies, BATCHES_AHEAD))
         while ahead:
             yield ahead.popleft()
@@ -163,6 +178,13 @@ class Experiment:
     def replicated(self) -> jax.sharding.NamedSharding:
         """The sharding of the state and of the sums."""
         return replicated(self.mesh)
+
+    @functools.cached_property
+    def _abstract_state(self) -> TrainState:
+        return self._on_all_devices(abstract_state(self.model, self.tx, **self._state_options))
+
+    def _on_all_devices(self, tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: _abstract(leaf.shape, leaf.dtype, self.replicated), tree)
 
     @property
     def _state_options(self) -> dict:

@@ -58,8 +58,12 @@ def resolve(
     _require(num_classes >= 2, f"the dataset {config.data.name!r} has {num_classes} class(es): two or more are needed")
     _require(num_train_examples > 0, f"config.data.train_split={config.data.train_split!r} holds no example")
     _require(num_eval_examples > 0, f"config.data.eval_split={config.data.eval_split!r} holds no example")
-    _check_batch("batch_size", config.batch_size, num_devices)
-    _check_batch("evaluation.batch_size", config.evaluation.batch_size, num_devices)
+    _require(
+        config.batch_size > 0 and config.batch_size % num_devices == 0,
+        f"config.batch_size={config.batch_size} must be a positive multiple of the {num_devices} devices, "
+        f"for example {max(1, round(config.batch_size / num_devices)) * num_devices}",
+    )
+    _require(config.evaluation.batch_size > 0, f"config.evaluation.batch_size={config.evaluation.batch_size}")
     bn_batch = min(config.model.bn_batch, config.batch_size)
     _require(
         bn_batch > 0 and config.batch_size % bn_batch == 0,
@@ -78,7 +82,7 @@ def resolve(
         num_train_examples=num_train_examples,
         num_eval_examples=num_eval_examples,
         batch_size=config.batch_size,
-        eval_batch_size=config.evaluation.batch_size,
+        eval_batch_size=-(-config.evaluation.batch_size // num_devices) * num_devices,
         image_size=image_size,
         bn_batch=bn_batch,
         steps_per_epoch=steps_per_epoch,
@@ -91,14 +95,6 @@ def resolve(
         checkpoint_every_minutes=in_minutes(config.checkpoint.also_every, "checkpoint.also_every"),
         keep_every_steps=in_steps(config.checkpoint.keep_every, steps_per_epoch, "checkpoint.keep_every"),
         log_every_steps=in_steps(config.log.every, steps_per_epoch, "log.every"),
-    )
-
-
-def _check_batch(key: str, batch_size: int, num_devices: int) -> None:
-    _require(
-        batch_size > 0 and batch_size % num_devices == 0,
-        f"config.{key}={batch_size} must be a positive multiple of the {num_devices} devices, "
-        f"for example {max(1, round(batch_size / num_devices)) * num_devices}",
     )
 
 

@@ -9,13 +9,11 @@ import collections
 import concurrent.futures
 import contextlib
 import itertools
-import json
-import shlex
 import time
 from collections.abc import Callable, Iterator
+from typing import NoReturn, TypeVar
 
 import jax
-from etils import epath
 from ml_collections import ConfigDict
 
 from pipeline.errors import Preempted, TrainingError
@@ -24,18 +22,20 @@ from pipeline.runtime.checkpoints import Checkpoints
 from pipeline.runtime.compilation import CompilationCache
 from pipeline.runtime.goodput import Goodput
 from pipeline.runtime.reporting import Reporter, read_events, say
+from pipeline.runtime.stopping import StopRequests
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.training.compatibility import check_same_data, check_unchanged
 from pipeline.training.durations import crossed
 from pipeline.training.evaluation import evaluate
 from pipeline.training.experiment import Experiment
 from pipeline.training.metrics import NO_STEP, TrainMetrics
+from pipeline.training.results import Results, read_results, say_results, write_results
 from pipeline.training.state import TrainState
 from pipeline.training.step import Batch
 
 STEPS_IN_FLIGHT = 2  # how far the host runs ahead of the devices; each step in flight holds a batch in their memory
 
-Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
+Product = TypeVar("Product")
 
 
 def train(config: ConfigDict, workdir: str) -> Results:
@@ -48,7 +48,7 @@ def train(config: ConfigDict, workdir: str) -> Results:
     Raises:
       ConfigError, DataError: the run cannot start.
       TrainingError: the loss or a gradient is not finite.
-      Preempted: the run was asked to stop, and saved a checkpoint before it did.
+      Preempted: the run was asked to stop, and saved what was new before it did.
     """
     distributed.check_platform(config.platform)
     cache = CompilationCache()
@@ -63,8 +63,8 @@ def train(config: ConfigDict, workdir: str) -> Results:
         }
     )
     agreement.check_shared(workdir)
-    if finished := _read_results(workdir, numbers.total_steps):
-        _say_results(say, finished, workdir)
+    if finished := read_results(workdir, numbers.total_steps):
+        say_results(say, finished, workdir)
         say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
         return finished
     with (
@@ -73,26 +73,27 @@ def train(config: ConfigDict, workdir: str) -> Results:
         ) as checkpoints,
         Checkpoints(f"{workdir}/best", keep=1) as best,
     ):
-        state, start_step = _initial_state(experiment, checkpoints, workdir)
-        with Reporter(workdir, numbers, start_step, goodput) as reporter:
+        stop_requests = StopRequests()
+        state, start_step = _initial_state(experiment, checkpoints, stop_requests, workdir)
+        with Reporter(workdir, numbers, start_step, goodput, tensorboard=config.log.tensorboard) as reporter:
             reporter.say(
                 f"{config.model.variant} on {config.data.name}, {jax.device_count()} {jax.default_backend()} device(s), "
                 f"{jax.process_count()} process(es):\n{numbers.describe()}"
             )
             if start_step > 0:
                 reporter.say(f"Continuing after step {start_step:,}.")
-            run = _Run(experiment, checkpoints, best, reporter, goodput, cache, workdir)
+            run = _Run(experiment, checkpoints, best, reporter, goodput, cache, stop_requests, workdir)
             results = run.to_the_end(state)
             reporter.record("summary", numbers.total_steps, {"seconds": goodput.by_phase()})
-            _write_results(workdir, numbers.total_steps, results)
-            if jax.process_index() == 0:
-                pictures.write_curves(f"{workdir}/curves.png", reporter.events)
-            _say_results(reporter.say, results, workdir)
+            write_results(workdir, numbers.total_steps, results, reporter.events)
+            say_results(reporter.say, results, workdir)
             reporter.say(f"Time over all starts, {goodput.describe()}")
             return results
 
 
-def _initial_state(experiment: Experiment, checkpoints: Checkpoints, workdir: str) -> tuple[TrainState, int]:
+def _initial_state(
+    experiment: Experiment, checkpoints: Checkpoints, stop_requests: StopRequests, workdir: str
+) -> tuple[TrainState, int]:
     """Returns the state of the newest checkpoint, or a new one, and its step."""
 
     def check(notes: dict) -> None:
@@ -102,7 +103,7 @@ def _initial_state(experiment: Experiment, checkpoints: Checkpoints, workdir: st
 
     restored = checkpoints.restore_newest(experiment.abstract_state(), check)
     if restored is None:
-        return experiment.create_state(), 0
+        return stop_requests.unless_asked(experiment.create_state), 0
     state, _ = restored
     return state, int(state.step)
 
@@ -118,6 +119,7 @@ class _Run:
         reporter: Reporter,
         goodput: Goodput,
         cache: CompilationCache,
+        stop_requests: StopRequests,
         workdir: str,
     ):
         self._experiment = experiment
@@ -127,6 +129,7 @@ class _Run:
         self._reporter = reporter
         self._goodput = goodput
         self._cache = cache
+        self._stop_requests = stop_requests
         self._workdir = workdir
         self._last_save = time.monotonic()
         self._watchdog = Watchdog(
@@ -137,6 +140,7 @@ class _Run:
     def to_the_end(self, state: TrainState) -> Results:
         """Takes all steps that are left and returns the final evaluation."""
         start_step, total_steps = int(state.step), self._numbers.total_steps
+        self._keep_if_best(state, start_step)  # the process that evaluated it may have died before it was saved
         results = self._evaluate_if_due(state, start_step)
         if start_step < total_steps:
             host_batches = self._experiment.train_batches(start_step)
@@ -163,15 +167,20 @@ class _Run:
 
     def _start(self, start_step: int, host_batches: Iterator[dict]):
         """Returns the batches on the devices and the compiled step; the input fills up while the step compiles."""
-        with concurrent.futures.ThreadPoolExecutor(1) as background, self._goodput.phase("compile"):
-            first = background.submit(next, host_batches)
-            self._reporter.say("Compiling the train step …")
-            train_step = self._experiment.compile_train_step()
-            first = first.result()
+
+        def compile_and_read():
+            with concurrent.futures.ThreadPoolExecutor(1) as background:
+                first = background.submit(next, host_batches)
+                return self._experiment.compile_train_step(), first.result()
+
+        self._reporter.say("Compiling the train step …")
+        with self._goodput.phase("compile"):
+            train_step, first = self._unless_asked_to_stop(start_step, compile_and_read)
         self._reporter.say(f"Compiled in {self._goodput.seconds('compile'):.1f} seconds; {self._cache.describe()}.")
         if start_step == 0 and jax.process_index() == 0:
             pictures.write_grid(f"{self._workdir}/input_preview.png", first["image"][:64])
         self._goodput.started()
+        self._reporter.starts(start_step)
         return self._experiment.on_devices(itertools.chain([first], host_batches)), train_step
 
     def _report_if_due(self, state: TrainState, step: int) -> TrainState:
@@ -182,25 +191,46 @@ class _Run:
             metrics = jax.device_get(state.metrics)
         self._check_finite(metrics)
         values = {name: value.item() for name, value in metrics.compute().items() if name != "nonfinite"}
+        values["records"] = f"{values['records']:08x}"
         with jax.transfer_guard("allow"):
             values["learning_rate"] = float(self._experiment.schedule(step))
         self._reporter.train(step, values)
         return state.replace(metrics=self._empty_metrics())
 
     def _save_if_due(self, state: TrainState, step: int) -> None:
-        stopping = distributed.asked_to_stop(step)
+        if self._stop_requests.asked():
+            self._save_and_stop(state, step)
         due = crossed(step, self._numbers.checkpoint_every_steps) or step == self._numbers.total_steps
-        if not (due or stopping or self._due_by_the_clock(step)):
-            return
+        if due or self._due_by_the_clock(step):
+            self._save(state, step)
+
+    def _save(self, state: TrainState, step: int) -> None:
         self._check_finite(jax.device_get(state.metrics))
         with self._goodput.phase("checkpoint"):
+            # A run that continues from this state finds, of all steps before, the reports and the best state. Besides, of two
+            # saves under way one process could take part in the first and another in the second.
+            self._reporter.wait()
+            self._best.wait()
             self._checkpoints.save(step, state, self._experiment.notes)
         self._last_save = time.monotonic()
-        if stopping:
-            with self._goodput.phase("checkpoint"):
-                self._checkpoints.wait()
-            self._reporter.record("stop", step, {"seconds": self._goodput.by_phase()})
-            raise Preempted(f"asked to stop: saved step {step:,}; the same command continues from there")
+
+    def _save_and_stop(self, state: TrainState, step: int) -> NoReturn:
+        self._save(state, step)
+        with self._goodput.phase("checkpoint"):
+            self._checkpoints.wait()
+        self._record_stop(step)
+        raise Preempted(f"asked to stop: step {step:,} is saved; the same command continues from there")
+
+    def _unless_asked_to_stop(self, step: int, work: Callable[[], Product]) -> Product:
+        """Returns the result of work that changes no state; see `StopRequests.unless_asked`."""
+        try:
+            return self._stop_requests.unless_asked(work)
+        except Preempted:
+            self._record_stop(step)
+            raise
+
+    def _record_stop(self, step: int) -> None:
+        self._reporter.record("stop", step, {"seconds": self._goodput.by_phase()})
 
     def _due_by_the_clock(self, step: int) -> bool:
         """Says whether a save is due by time; asked at reports, where the host waits anyway, and answered by process 0."""
@@ -217,24 +247,34 @@ class _Run:
         variables = {"raw": state.raw_variables()}
         if state.ema is not None:
             variables = {"ema": state.ema, **variables}
-        with self._goodput.phase("evaluation"), jax.transfer_guard("allow"):
-            batches = self._watched(self._experiment.eval_batches(), step)
-            results = evaluate(self._experiment.eval_step, variables, batches, self._experiment.replicated)
-        self._keep_if_best(state, step, next(iter(results.values()))["top1"])
+        self._reporter.say(f"Evaluating after step {step:,} …")
+        with (
+            self._goodput.phase("evaluation"),
+            jax.transfer_guard("allow"),
+            contextlib.closing(self._experiment.eval_batches()) as batches,
+        ):
+            eval_step = self._unless_asked_to_stop(step, lambda: self._experiment.eval_step)
+            batches = self._interruptible(batches, state, step)
+            results = evaluate(eval_step, variables, batches, self._experiment.replicated)
         if not self._reporter.has("evaluation", step):
             self._reporter.evaluation(step, results)
+        self._keep_if_best(state, step)
         return results
 
-    def _watched(self, batches: Iterator[Batch], step: int) -> Iterator[Batch]:
+    def _interruptible(self, batches: Iterator[Batch], state: TrainState, step: int) -> Iterator[Batch]:
         for batch in batches:
             self._watchdog.beat(f"in the evaluation at step {step}")
+            if self._stop_requests.asked():
+                self._save_and_stop(state, step)
             yield batch
 
-    def _keep_if_best(self, state: TrainState, step: int, top1: float) -> None:
+    def _keep_if_best(self, state: TrainState, step: int) -> None:
+        """Saves the state if the record has an evaluation of it that is better than all before."""
         key = "ema_top1" if state.ema is not None else "raw_top1"
-        earlier = [event[key] for event in self._reporter.events if event["event"] == "evaluation"]
-        if not earlier or top1 > max(earlier):
+        top1 = {event["step"]: event[key] for event in self._reporter.events if event["event"] == "evaluation"}
+        if step in top1 and all(top1[step] > top1[earlier] for earlier in top1 if earlier < step):
             with self._goodput.phase("checkpoint"):
+                self._checkpoints.wait()
                 self._best.save(step, state, self._experiment.notes)
 
     def _check_finite(self, metrics: TrainMetrics) -> None:
@@ -253,30 +293,3 @@ class _Run:
 def _seconds_so_far(workdir: str) -> dict[str, float]:
     """Returns the seconds by phase that earlier starts of the run counted, steps that were lost included."""
     return next((event["seconds"] for event in reversed(read_events(workdir)) if "seconds" in event), {})
-
-
-def _read_results(workdir: str, total_steps: int) -> Results | None:
-    path = epath.Path(workdir) / "results.json"
-    if not path.exists():
-        return None
-    content = json.loads(path.read_text())
-    return content["evaluation"] if content["step"] == total_steps else None
-
-
-def _write_results(workdir: str, total_steps: int, results: Results) -> None:
-    if jax.process_index() == 0:
-        content = {"step": total_steps, "evaluation": results}
-        (epath.Path(workdir) / "results.json").write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _say_results(say: Callable[[str], None], results: Results, workdir: str) -> None:
-    for weights, values in results.items():
-        say(
-            f"Test accuracy with {weights} weights: {values['top1']:.2%} top-1, {values['top5']:.2%} top-5, "
-            f"on all {values['examples']:,} examples."
-        )
-    say(
-        f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"
-        f"Look closer:   tensorboard --logdir {shlex.quote(workdir + '/tensorboard')}\n"
-        f"Take it along: python -m pipeline.export --workdir {shlex.quote(workdir)} --format timm --out exported"
-    )

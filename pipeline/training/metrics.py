@@ -55,6 +55,39 @@ class FirstStep(metrics.Metric):
 
 
 @flax.struct.dataclass
+class RecordSum(metrics.Metric):
+    """A checksum of which record was in which row of which step, modulo 2**32.
+
+    The sum over all steps of a run does not depend on how often it was reported or restarted, or on the number of devices.
+    """
+
+    total: jax.Array  # shape=(), dtype=uint32
+
+    @classmethod
+    def empty(cls) -> "RecordSum":
+        return cls(total=jnp.zeros((), jnp.uint32))
+
+    @classmethod
+    def from_model_output(cls, records: jax.Array, step: jax.Array, **_) -> "RecordSum":
+        """Takes records int32 `[batch]` and the number of the step, from 1, that they were in."""
+        places = (step.astype(jnp.uint32) - 1) * records.size + jnp.arange(records.size, dtype=jnp.uint32)
+        return cls(total=jnp.sum(_mixed(_mixed(places) + records.astype(jnp.uint32)), dtype=jnp.uint32))
+
+    def merge(self, other: "RecordSum") -> "RecordSum":
+        return type(self)(total=self.total + other.total)
+
+    def compute(self) -> jax.Array:
+        return self.total
+
+
+def _mixed(values: jax.Array) -> jax.Array:
+    """Returns uint32 values in whose bits all bits of `values` take part: the finalizer of MurmurHash3."""
+    values = (values ^ (values >> 16)) * jnp.uint32(0x85EBCA6B)
+    values = (values ^ (values >> 13)) * jnp.uint32(0xC2B2AE35)
+    return values ^ (values >> 16)
+
+
+@flax.struct.dataclass
 class TrainMetrics(metrics.Collection):
     """Sums over the steps since the last report."""
 
@@ -66,6 +99,7 @@ class TrainMetrics(metrics.Collection):
     bad_images: Count.from_fun(
         lambda mask, **_: {"happened": ~mask, "mask": None}
     )  # damaged pictures, left out of the loss
+    records: RecordSum.from_fun(lambda records, step, **_: {"records": records, "step": step, "mask": None})
     nonfinite: FirstStep.from_fun(lambda nonfinite, step, **_: {"happened": nonfinite, "step": step, "mask": None})
 
 

@@ -17,7 +17,8 @@ from pipeline.training.metrics import TrainMetrics
 from pipeline.training.mixing import mix
 from pipeline.training.state import TrainState
 
-Batch = dict[str, jax.Array]  # "image" uint8 [batch, height, width, 3], "label" int32 [batch], "weight" float32 [batch]
+# "image" uint8 [batch, height, width, 3], "label" int32 [batch], "weight" float32 [batch], "record" int32 [batch]
+Batch = dict[str, jax.Array]
 
 
 def make_train_step(
@@ -61,6 +62,7 @@ def make_train_step(
             loss=loss,
             correct=jnp.argmax(logits, -1) == batch["label"],
             gradient_norm=gradient_norm,
+            records=batch["record"],
             nonfinite=~(jnp.isfinite(loss) & jnp.isfinite(gradient_norm)),
             step=step,
             mask=mask,

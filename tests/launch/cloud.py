@@ -27,6 +27,7 @@ SETTINGS = {
     "CALL_SECONDS": "60",
     "LONG_CALL_SECONDS": "120",
     "MAX_REQUESTS": "4",
+    "PLAN": "no",  # it is tried by itself
 }
 
 RUN = ("up", "--config", "configs/quickstart.py", "--name", "t", "--type", "v3-32", "--yes")

@@ -3,6 +3,7 @@
 import os
 import pty
 import subprocess
+import sys
 
 import pytest
 from cloud import REPOSITORY
@@ -85,7 +86,6 @@ def test_a_setting_that_is_unknown(cloud):
         (["--zone"], "--zone needs a value"),
         (["--", "--config.bathc_size=1"], "batch_size"),
         (["--", "--config.batch_size=100"], "does not divide over the 32 devices of v3-32; the next that does is 128"),
-        (["--", "--config.evaluation.batch_size=100"], "config.evaluation.batch_size=100 does not divide"),
     ],
 )
 def test_what_cannot_work(cloud, arguments, said):
@@ -148,6 +148,36 @@ def test_the_slice_of_the_configuration_is_the_default(cloud):
     assert "--spot" in create
 
 
+def plan_with(cloud, status: int) -> None:
+    """Has the checkout's planner print a line on each stream and exit with `status`; it is tried by itself elsewhere."""
+    cloud.write_settings(PLAN="yes")
+    python = cloud.checkout / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" != -c ] || exit 0\nexec "{sys.executable}" "$@"\n')
+    code = f"import sys\nprint('v3-32:', sys.argv[1:])\nprint('the reason', file=sys.stderr)\nsys.exit({status})\n"
+    (cloud.checkout / "pipeline" / "plan.py").write_text(code)
+
+
+@pytest.mark.parametrize("status", [70, 78])
+def test_a_plan_that_says_no_ends_it_before_anything_is_asked_for(cloud, status):
+    plan_with(cloud, status)
+    assert "the plan says no: the reason" in refused(cloud, *RUN)
+    assert not any("create" in call for call in cloud.calls())
+
+
+@pytest.mark.parametrize("status", [0, 71])
+def test_a_plan_is_shown_and_one_that_cannot_be_made_is_no_obstacle(cloud, status):
+    plan_with(cloud, status)
+    result, output = cloud.run(*RUN, "--", "--config.seed=3")
+    assert result == 0, output
+    assert "'--topology=v3-32', '--config.seed=3'" in output
+    assert ("no memory plan: the reason" in output) == (status == 71)
+
+
+def test_no_plan_leaves_the_plan_out(cloud):
+    plan_with(cloud, 70)
+    assert cloud.run(*RUN, "--no-plan")[0] == 0
+
+
 # The generations' pages of the Cloud TPU documentation: machines and chips of some types; v2 and v3 show each core as a
 # device, and 4 chips are on a machine, but for the single-machine types of v5e and v6e.
 PUBLISHED = {
@@ -169,9 +199,7 @@ PUBLISHED = {
 
 
 def test_chips_machines_and_devices_are_those_published():
-    script = (
-        'source launch/lib/messages.sh; source launch/lib/accelerators.sh; for t in "$@"; do know_accelerator "$t"; '
-    )
-    script += 'echo "$t $CHIPS $HOSTS $DEVICES"; done'
+    script = "ROOT=$PWD; source launch/lib/messages.sh; source launch/lib/accelerators.sh; "
+    script += 'for t in "$@"; do know_accelerator "$t"; echo "$t $CHIPS $HOSTS $DEVICES"; done'
     lines = subprocess.check_output(["bash", "-c", script, "-", *PUBLISHED], cwd=REPOSITORY, text=True).splitlines()
     assert {name: tuple(map(int, rest)) for name, *rest in map(str.split, lines)} == PUBLISHED

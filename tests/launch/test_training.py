@@ -13,9 +13,11 @@ STEPS = 8
 OVERRIDES = (
     *("--", "--config.batch_size=32", f"--config.duration={STEPS} steps", f"--config.evaluation.every={STEPS} steps"),
     *("--config.log.every=1 steps", "--config.checkpoint.every=1 steps", "--config.schedule.warmup=1 steps"),
+    "--config.log.tensorboard=False",
 )
 XLA_FLAGS = (
     "--xla_force_host_platform_device_count=1",
+    *("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"),  # compiles faster
     "--xla_cpu_collective_call_terminate_timeout_seconds=1800",
     "--xla_cpu_collective_timeout_seconds=1800",
 )

@@ -17,4 +17,5 @@ def batch():
         "image": rng.integers(0, 256, (32, 8, 8, 3), dtype=np.uint8),
         "label": rng.integers(0, 10, 32, dtype=np.int32),
         "weight": np.ones(32, np.float32),
+        "record": np.arange(32, dtype=np.int32),
     }

@@ -12,7 +12,7 @@ DATA = {"num_classes": 1000, "num_train_examples": 1_281_167, "num_eval_examples
     [
         ({"batch_size": 0}, {}, r"config\.batch_size=0 .* 8 devices, for example 8"),
         ({"batch_size": 100}, {}, r"config\.batch_size=100 .* multiple of the 8 devices, for example 96"),
-        ({"evaluation.batch_size": 12}, {}, r"config\.evaluation\.batch_size=12"),
+        ({"evaluation.batch_size": 0}, {}, r"config\.evaluation\.batch_size=0"),
         ({"model.bn_batch": 96}, {}, r"config\.model\.bn_batch=96 does not divide config\.batch_size=4096"),
         ({"duration": "0 epochs"}, {}, r"config\.duration='0 epochs' is less than one step"),
         ({"image_size": 4}, {}, r"config\.image_size=4"),
@@ -27,6 +27,12 @@ def test_an_impossible_configuration_is_named(change, data, message):
     config.update_from_flattened_dict(change)
     with pytest.raises(ConfigError, match=message):
         resolve(config, **{**DATA, **data})
+
+
+def test_an_evaluation_batch_is_rounded_up_to_the_devices():
+    config = recipe.get_config()
+    config.evaluation.batch_size = 12
+    assert resolve(config, **DATA).eval_batch_size == 16
 
 
 def test_durations_in_steps_and_epochs_give_the_same_run():

@@ -14,6 +14,7 @@ from pipeline.model.efficientnet import build_model
 from pipeline.training.metrics import NO_STEP
 from pipeline.training.state import create_state
 from pipeline.training.step import l2, make_train_step, smoothed_targets
+from tests.record_sums import record_sum
 
 
 def take_step(config, batch, devices, steps=1):
@@ -117,3 +118,15 @@ def test_l2_counts_biases_and_leaves_batch_norm_out():
         },
     }
     assert float(l2(params)) == 0.5 * (9 + 1 + 4)
+
+
+def test_the_record_sum_tells_places_and_steps_apart_and_not_reports_or_devices(config, batch):
+    def summed(records, devices=1, steps=1):
+        state, _ = take_step(config, {**batch, "record": np.asarray(records, np.int32)}, devices, steps)
+        return int(state.metrics.compute()["records"])
+
+    records = list(range(100, 132))
+    first, second = (record_sum(records, step, batch_size=32) for step in (1, 2))
+    assert summed(records) == summed(records, devices=8) == first
+    assert summed(records, steps=2) == (first + second) % 2**32
+    assert summed([records[1], records[0], *records[2:]]) != first

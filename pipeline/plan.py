@@ -1,0 +1,131 @@
+"""Says what a run will need and cost on TPU slices, from the real step and the real TPU compiler, without a TPU.
+
+python -m pipeline.plan --config configs/b7.py [--topology v4-128 --topology v5e-256 …] [--best] [--json] [--config.key=value …]
+
+For each slice (default: the one that the configuration names): whether train and evaluation step fit the memory, the
+compiler's cycles for an image by kind of work, images/s, hours, chip-hours and dollars for the whole run by launch/prices.txt,
+and the CPU cores that the input needs. With --best it searches batch, remat and BatchNorm grouping for the fastest that fits.
+Compiling takes minutes for a large network, once. Needs libtpu (requirements-plan.txt). Exits with 70 if a slice is too small.
+"""
+
+import functools
+import json
+import sys
+import threading
+import time
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from pipeline import command
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.planning import topology
+from pipeline.planning.dataset import DatasetSize, dataset_size
+from pipeline.planning.slices import Slice, chip_hour_dollars, parse_slice
+from pipeline.training.hyperparameters import Hyperparameters, resolve
+
+_CONFIG = command.define_config()
+_TOPOLOGIES = flags.DEFINE_multi_string("topology", [], "A slice, such as v3-32 or v5litepod-256; may be repeated.")
+_BEST = flags.DEFINE_bool("best", False, "Search for the fastest variant of the configuration that fits.")
+_JSON = flags.DEFINE_bool("json", False, "Print JSON instead of text.")
+_SIZES = flags.DEFINE_list("sizes", None, "CLASSES,TRAIN,EVALUATION: the sizes of a dataset that is not here.")
+PROGRESS_SECONDS = 30
+
+
+def main() -> None:
+    """Plans `--config` for each `--topology`."""
+    config = command.checked(_CONFIG.value)
+    slices = [parse_slice(name) for name in _TOPOLOGIES.value or _named_by(config)]
+    sizes = dataset_size(config, _given_sizes())
+    if not _BEST.value:
+        for tpu_slice in slices:  # what cannot work is said before the compiler is needed
+            _resolve(config, tpu_slice, sizes)
+    topology.prepare()
+
+    from pipeline.planning import report, search
+
+    plans = []
+    for tpu_slice in slices:
+        make_plan = functools.partial(_make_plan, tpu_slice, sizes)
+        if _BEST.value:
+            found = search.best(config, tpu_slice.devices, make_plan)
+            if found is None:
+                raise TrainingError(f"nothing that was tried fits {tpu_slice.name}: take a larger slice")
+            words, plan = found
+            print(f"best on {tpu_slice.name}: {words}", file=sys.stderr if _JSON.value else sys.stdout)
+        else:
+            plan = make_plan("", config)
+        plans.append(plan)
+        if not _JSON.value:
+            print(report.describe(plan), flush=True)
+    if _JSON.value:
+        print(json.dumps([report.as_json(plan) for plan in plans], indent=1))
+    too_small = [plan for plan in plans if not plan.fits]
+    if too_small:
+        raise TrainingError("; ".join(map(report.shortfall, too_small)) + "; try --best")
+
+
+def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: ConfigDict):
+    from pipeline.planning import program
+    from pipeline.planning.estimate import estimate
+    from pipeline.planning.report import Plan
+
+    numbers = _resolve(config, tpu_slice, sizes)
+    experiment = program.planned(config, numbers, tpu_slice)
+    steps = {}
+    for what in ("train", "evaluation"):
+        with _Progress(f"{what} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
+            steps[what] = program.compile_program(experiment, tpu_slice, what)
+    fits = steps["train"].fits and steps["evaluation"].fits
+    price = chip_hour_dollars(tpu_slice.generation)
+    costs = estimate(steps["train"], steps["evaluation"], numbers, tpu_slice, price) if fits else None
+    return Plan(tpu_slice, numbers, steps["train"], steps["evaluation"], costs)
+
+
+def _resolve(config: ConfigDict, tpu_slice: Slice, sizes: DatasetSize) -> Hyperparameters:
+    return resolve(
+        config,
+        num_classes=sizes.num_classes,
+        num_train_examples=sizes.num_train_examples,
+        num_eval_examples=sizes.num_eval_examples,
+        num_devices=tpu_slice.devices,
+    )
+
+
+class _Progress:
+    """Says on stderr what is being compiled, and every half minute that it still is."""
+
+    def __init__(self, what: str):
+        self._what, self._done = what, threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+
+    def __enter__(self) -> None:
+        self._start = time.monotonic()
+        print(f"compiling the {self._what} …", file=sys.stderr, flush=True)
+        self._thread.start()
+
+    def __exit__(self, *_) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _tell(self) -> None:
+        while not self._done.wait(PROGRESS_SECONDS):
+            print(f"  still compiling, {time.monotonic() - self._start:.0f} s", file=sys.stderr, flush=True)
+
+
+def _named_by(config: ConfigDict) -> list[str]:
+    if not config.launch.accelerator_type:
+        raise ConfigError("--topology is missing, and the configuration names no config.launch.accelerator_type")
+    return [config.launch.accelerator_type]
+
+
+def _given_sizes() -> DatasetSize | None:
+    if _SIZES.value is None:
+        return None
+    if len(_SIZES.value) != 3 or not all(word.isdigit() for word in _SIZES.value):
+        raise ConfigError(f"--sizes={','.join(_SIZES.value)}: expected three numbers, CLASSES,TRAIN,EVALUATION")
+    return DatasetSize(*map(int, _SIZES.value))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,45 @@
+"""The sizes of the dataset that a configuration names, whether or not it is here.
+
+A plan is made before the pictures are: what is prepared is asked first, ImageNet's sizes are known, and others can be given.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from pipeline.data.sources import open_source
+from pipeline.errors import ConfigError, DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSize:
+    """Classes, and examples of the training and evaluation splits."""
+
+    num_classes: int
+    num_train_examples: int
+    num_eval_examples: int
+
+
+IMAGENET = DatasetSize(1000, 1_281_167, 50_000)  # ILSVRC 2012
+
+
+def dataset_size(config: ConfigDict, given: DatasetSize | None) -> DatasetSize:
+    """Returns the sizes that were given, else those of the prepared dataset, else ImageNet's if it is that.
+
+    Raises:
+      ConfigError: the dataset is not here and its sizes are not known; the message names the flags that give them.
+    """
+    if given is not None:
+        return given
+    data = config.data
+    try:
+        train = open_source(data.name, data.train_split, data.data_dir)
+        evaluation = open_source(data.name, data.eval_split, data.data_dir)
+        return DatasetSize(train.num_classes, len(train), len(evaluation))
+    except DataError as error:
+        if data.name == "imagenet2012" and (data.train_split, data.eval_split) == ("train", "validation"):
+            return IMAGENET
+        raise ConfigError(
+            f"the sizes of {data.name!r} are not known here: prepare it, or give --sizes CLASSES,TRAIN,EVALUATION "
+            f"({error})"
+        ) from error

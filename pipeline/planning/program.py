@@ -1,0 +1,131 @@
+"""Compiles the real train or evaluation step of a configuration for a slice, and keeps what the compiler said.
+
+Owns the cache of results, by the content of what is compiled: the same step for the same slice and compiler is compiled
+once on a machine. `XDG_CACHE_HOME` names another place than ~/.cache. Runs nothing and needs no data.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import time
+
+import jax
+
+from pipeline.planning import hlo
+from pipeline.planning.slices import GIB, Slice
+from pipeline.planning.topology import compiler_version, mesh_of
+from pipeline.training.experiment import Experiment
+
+_UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+# The compiler refuses in two ways: at once, for the temporaries alone, or after placing every buffer.
+_TOO_LARGE = (
+    re.compile(r"required for HLO temporaries \(([\d.]+)([BKMGT])\) exceeds available HBM \(([\d.]+)([BKMGT])\)"),
+    re.compile(r"Used ([\d.]+)([BKMGT]) of ([\d.]+)([BKMGT]) hbm"),
+)
+_ALLOCATION = re.compile(r"Size: ([\d.]+)([BKMGT])\s.*?(?:Operator: op_name=\"([^\"]*)\")?\s*Shape: (\S+)", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One compiled step, as one device sees it. Sizes are bytes."""
+
+    fits: bool
+    memory: int  # the peak; where it does not fit, what it would take
+    memory_limit: int
+    largest: list[tuple[str, int]]  # (where it comes from, size) of the arrays that weigh most
+    cycles: int  # all counts are 0 where it does not fit
+    cycles_by_kind: dict[str, int]
+    collectives: dict[str, int]  # how many of each sort
+    collective_bytes: int
+    compile_seconds: float
+
+
+def compile_program(experiment: Experiment, tpu_slice: Slice, what: str) -> Program:
+    """Compiles the "train" or "evaluation" step of a planned experiment."""
+    lowered = experiment.lower_train_step() if what == "train" else experiment.lower_eval_step()
+    return compile_lowered(lowered, tpu_slice)
+
+
+def compile_lowered(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:
+    """Compiles any program for the devices of a slice, or finds what an earlier call found."""
+    options = json.dumps([tpu_slice.topology_options, compiler_version(), jax.__version__])
+    key = hashlib.sha256((options + lowered.as_text()).encode()).hexdigest()
+    path = _cache_folder() / f"{key[:32]}.json"
+    if path.exists():
+        return _from_json(json.loads(path.read_text()))
+    program = _compile(lowered, tpu_slice)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(dataclasses.asdict(program)))
+    partial.rename(path)  # whole or not at all
+    return program
+
+
+def planned(config, hyperparameters, tpu_slice: Slice) -> Experiment:
+    """Returns the experiment of a configuration on a slice that is not here."""
+    return Experiment.planned(config, hyperparameters, mesh_of(tpu_slice))
+
+
+def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:
+    start = time.monotonic()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "HBM" not in str(error).upper():
+            raise
+        return _too_large(str(error), tpu_slice, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    memory = compiled.memory_analysis()
+    peak = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+    summary = hlo.summarize(compiled.as_text())
+    return Program(
+        fits=True,
+        memory=peak,
+        memory_limit=int(tpu_slice.generation.hbm_gib * GIB),
+        largest=summary.largest,
+        cycles=summary.cycles,
+        cycles_by_kind=summary.cycles_by_kind,
+        collectives=summary.collectives,
+        collective_bytes=summary.collective_bytes,
+        compile_seconds=seconds,
+    )
+
+
+def _too_large(message: str, tpu_slice: Slice, seconds: float) -> Program:
+    """What the compiler's refusal says: how much is needed, how much there is, and what takes it."""
+    found = next(filter(None, (pattern.search(message) for pattern in _TOO_LARGE)), None)
+    if found is None:
+        raise ValueError(f"the compiler refused the program in words that are not known here: {message[:2000]}")
+    largest = [
+        (f"{operator or 'a buffer'} {shape}", round(float(number) * _UNITS[unit]))
+        for number, unit, operator, shape in _ALLOCATION.findall(message)
+    ]
+    return Program(
+        fits=False,
+        memory=round(float(found[1]) * _UNITS[found[2]]),
+        memory_limit=round(float(found[3]) * _UNITS[found[4]]),
+        largest=largest[:8],
+        cycles=0,
+        cycles_by_kind=dict.fromkeys(hlo.KINDS, 0),
+        collectives={},
+        collective_bytes=0,
+        compile_seconds=seconds,
+    )
+
+
+def _from_json(content: dict) -> Program:
+    return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
+
+
+def _cache_folder() -> pathlib.Path:
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home) / "efficientnet" / "plans"

@@ -1,0 +1,99 @@
+"""A plan as text for people, and as JSON for programs."""
+
+import dataclasses
+
+from pipeline.planning.estimate import Estimate
+from pipeline.planning.program import Program
+from pipeline.planning.slices import GIB, Slice
+from pipeline.training.hyperparameters import Hyperparameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One configuration on one slice; `estimate` is None where it does not fit."""
+
+    tpu_slice: Slice
+    numbers: Hyperparameters
+    train: Program
+    evaluation: Program
+    estimate: Estimate | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether both steps fit the memory of a device."""
+        return self.train.fits and self.evaluation.fits
+
+
+def describe(plan: Plan) -> str:
+    """Returns a plan as lines of text."""
+    tpu_slice, numbers = plan.tpu_slice, plan.numbers
+    lines = [
+        f"{tpu_slice.name}: {tpu_slice.chips} chips, {tpu_slice.hosts} host(s), {tpu_slice.devices} devices with "
+        f"{numbers.batch_size // tpu_slice.devices} images each, {numbers.image_size} px",
+        _memory("train step", plan.train),
+        _memory("evaluation", plan.evaluation),
+    ]
+    for program in (plan.train, plan.evaluation):
+        if not program.fits:
+            lines += [f"    {_gib(size)}  {name}" for name, size in program.largest]
+    if plan.estimate is None:
+        return "\n".join(lines)
+    estimate, train = plan.estimate, plan.train
+    per_device = numbers.batch_size // tpu_slice.devices
+    shares = ", ".join(f"{kind.replace('_', ' ')} {_share(part, train.cycles)}" for kind, part in _kinds(train))
+    counts = ", ".join(f"{number} {name}" for name, number in train.collectives.items()) or "none"
+    lines += [
+        f"  work          {train.cycles / per_device / 1e6:.3f} million cycles an image: {shares}",
+        f"  collectives   {counts}, {train.collective_bytes / 1e6:,.1f} MB a step, "
+        f"{_share(estimate.collectives, estimate.step)} of its time",
+        f"  speed         {estimate.images_per_second:,.0f} images/s, {estimate.images_per_second_per_chip:,.0f} a chip, "
+        f"{estimate.step * 1e3:,.1f} ms a step",
+        f"  input         {estimate.cpus_per_host:.0f} busy CPU cores on each host, of {tpu_slice.generation.host_cpus} "
+        "virtual ones",
+        f"  whole run     {numbers.total_steps:,} steps with evaluations of {estimate.evaluation:,.0f} s: "
+        f"{estimate.hours:,.1f} hours, {estimate.chip_hours:,.0f} chip-hours, {estimate.dollars:,.0f} dollars",
+    ]
+    return "\n".join(lines)
+
+
+def as_json(plan: Plan) -> dict:
+    """Returns a plan as JSON can hold it; sizes in bytes, times in seconds unless the name says otherwise."""
+    return {
+        "topology": plan.tpu_slice.name,
+        "chips": plan.tpu_slice.chips,
+        "hosts": plan.tpu_slice.hosts,
+        "devices": plan.tpu_slice.devices,
+        "batch_size": plan.numbers.batch_size,
+        "image_size": plan.numbers.image_size,
+        "fits": plan.fits,
+        "train": dataclasses.asdict(plan.train),
+        "evaluation": dataclasses.asdict(plan.evaluation),
+        "estimate": dataclasses.asdict(plan.estimate) if plan.estimate else None,
+    }
+
+
+def shortfall(plan: Plan) -> str:
+    """Says by how much a plan that does not fit does not."""
+    what, program = ("train step", plan.train) if not plan.train.fits else ("evaluation", plan.evaluation)
+    missing = program.memory - program.memory_limit
+    return (
+        f"the {what} does not fit {plan.tpu_slice.name}: it takes {_gib(program.memory)} of "
+        f"{_gib(program.memory_limit)} a device, {_gib(missing)} too much"
+    )
+
+
+def _memory(what: str, program: Program) -> str:
+    verdict = "fits" if program.fits else "DOES NOT FIT"
+    return f"  {what:12}  {verdict}: {_gib(program.memory)} of {_gib(program.memory_limit)} a device"
+
+
+def _kinds(program: Program) -> list[tuple[str, int]]:
+    return sorted(program.cycles_by_kind.items(), key=lambda item: -item[1])
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.0%}" if whole else "0%"
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.2f} GiB"

@@ -1,0 +1,130 @@
+"""TPU slices by the names that users give them: what is in one, and the topology that the compiler knows it by.
+
+Owns the table of generations. Never asks the service and never loads libtpu, so that a name is checked in no time. Names are
+those of Cloud TPU (v3-32, v5litepod-256) and the short ones (v5e-256): types of v2, v3, v4 and v5p count TensorCores, two a
+chip, those of v5e and v6e count chips.
+
+Sources: the generations' pages of the Cloud TPU documentation (memory, peak rates, machines); Jouppi et al., "A domain-specific
+supercomputer for training deep neural networks" (2020) and "TPU v4" (arXiv 2304.01433) for the clocks of v2 to v4. The clocks
+of v5e, v5p and v6e follow from their peak rates and the number of matrix units.
+"""
+
+import dataclasses
+import pathlib
+
+from pipeline.errors import ConfigError
+
+GIB = 2**30
+PRICES_FILE = pathlib.Path(__file__).resolve().parents[2] / "launch" / "prices.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """One generation of TPUs."""
+
+    name: str
+    counts_cores: bool  # whether a type's number counts TensorCores, two a chip, or chips
+    devices_per_chip: int  # as JAX sees them: the two cores of v4 and v5p act as one device ("megacore")
+    dimensions: int  # of the network between the chips
+    hbm_gib: float  # of a device
+    clock_hz: float
+    peak_flops: float  # of a device, in bfloat16
+    link_bytes: float  # a second, out of a device over all its links
+    host_cpus: int  # virtual CPUs of a machine of four chips
+    chip_config: str | None = None  # the compiler's name of the way the cores are used, where there is a choice
+
+
+GENERATIONS = {
+    generation.name: generation
+    for generation in (
+        Generation("v2", True, 2, 2, 8, 0.7e9, 23e12, 124e9, 96),
+        Generation("v3", True, 2, 2, 16, 0.94e9, 61.5e12, 164e9, 96),
+        Generation("v4", True, 1, 3, 32, 1.05e9, 275e12, 300e9, 240, "megacore"),
+        Generation("v5e", False, 1, 2, 16, 1.5e9, 197e12, 200e9, 112),
+        Generation("v5p", True, 1, 3, 95, 1.75e9, 459e12, 600e9, 208, "megacore"),
+        Generation("v6e", False, 1, 2, 32, 1.75e9, 918e12, 448e9, 180),
+    )
+}
+ALIASES = {"v5litepod": "v5e"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """Some chips of one generation that work together."""
+
+    name: str
+    generation: Generation
+    chips: int
+
+    @property
+    def devices(self) -> int:
+        """JAX devices."""
+        return self.chips * self.generation.devices_per_chip
+
+    @property
+    def hosts(self) -> int:
+        """Machines: of four chips, but up to eight chips of v5e and v6e are on one."""
+        return (
+            1
+            if self.generation.dimensions == 2 and not self.generation.counts_cores and self.chips <= 8
+            else max(1, self.chips // 4)
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Chips along each axis of the network: as near to a square or a cube as powers of two allow."""
+        exponent = self.chips.bit_length() - 1
+        if self.generation.dimensions == 2:
+            return 2 ** (exponent // 2), 2 ** (exponent - exponent // 2)
+        # The smallest slices are a machine's 2x2x1, put side by side.
+        if exponent <= 4:
+            return {0: (1, 1, 1), 1: (1, 2, 1), 2: (2, 2, 1), 3: (2, 2, 2), 4: (2, 2, 4)}[exponent]
+        return 2 ** (exponent // 3), 2 ** ((exponent + 1) // 3), 2 ** ((exponent + 2) // 3)
+
+    @property
+    def topology_options(self) -> dict:
+        """Arguments of `jax.experimental.topologies.get_topology_desc`."""
+        options: dict = {"topology_name": f"{self.generation.name}:{'x'.join(map(str, self.shape))}"}
+        if self.generation.chip_config == "megacore" and self.generation.name == "v4":
+            options["chip_config_name"] = "megacore"  # the only generation whose default is two devices a chip
+        if self.hosts == 1:
+            options["chips_per_host_bounds"] = (*self.shape, 1)[:3]
+        return options
+
+
+def parse_slice(name: str) -> Slice:
+    """Returns the slice that a type such as "v3-32", "v5litepod-256" or "v5e-256" names.
+
+    Raises:
+      ConfigError: there is no such type; the message says what there is.
+    """
+    prefix, _, number = name.partition("-")
+    generation = GENERATIONS.get(ALIASES.get(prefix, prefix))
+    if generation is None:
+        known = ", ".join([*GENERATIONS, *ALIASES])
+        raise ConfigError(f"--topology={name}: unknown generation {prefix!r}; known are {known}")
+    per_chip = 2 if generation.counts_cores else 1
+    chips = int(number) // per_chip if number.isdigit() else 0
+    if chips < 1 or chips & (chips - 1) or chips * per_chip != int(number):
+        unit = "cores, two a chip" if generation.counts_cores else "chips"
+        raise ConfigError(
+            f"--topology={name}: expected {prefix}-N with N {unit}, a power of two, such as {prefix}-{32 * per_chip}"
+        )
+    return Slice(name, generation, chips)
+
+
+def chip_hour_dollars(generation: Generation, path: pathlib.Path = PRICES_FILE) -> float:
+    """Returns the price of an hour of one chip from the table that the user edits.
+
+    Raises:
+      ConfigError: the table is missing, malformed, or has no price for this generation.
+    """
+    try:
+        rows = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        return {name: float(dollars) for name, dollars in rows}[generation.name]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: expected lines of a generation and dollars, such as 'v3 2.00' ({error})") from error
+    except KeyError as error:
+        raise ConfigError(
+            f"{path}: no price for {generation.name}; add a line such as '{generation.name} 2.00'"
+        ) from error

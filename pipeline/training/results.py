@@ -1,0 +1,47 @@
+"""What a finished run leaves for people and for the next start: `results.json`, curves, and the last words on the console.
+
+`results.json` is written last and as a whole, so that it marks a run as finished.
+"""
+
+import json
+import shlex
+from collections.abc import Callable
+
+import jax
+from etils import epath
+
+from pipeline.runtime import pictures
+from pipeline.runtime.reporting import write_whole
+
+Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
+
+
+def read_results(workdir: str, total_steps: int) -> Results | None:
+    """Returns the final evaluation of a run that has finished after so many steps, else None."""
+    path = epath.Path(workdir) / "results.json"
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    return content["evaluation"] if content["step"] == total_steps else None
+
+
+def write_results(workdir: str, total_steps: int, results: Results, events: list[dict]) -> None:
+    """Writes the curves of the run's events and its final evaluation."""
+    if jax.process_index() == 0:
+        pictures.write_curves(f"{workdir}/curves.png", events)
+        content = {"step": total_steps, "evaluation": results}
+        write_whole(epath.Path(workdir) / "results.json", json.dumps(content, indent=1) + "\n")
+
+
+def say_results(say: Callable[[str], None], results: Results, workdir: str) -> None:
+    """Tells people the accuracy, where everything is, and what to do next."""
+    for weights, values in results.items():
+        say(
+            f"Test accuracy with {weights} weights: {values['top1']:.2%} top-1, {values['top5']:.2%} top-5, "
+            f"on all {values['examples']:,} examples."
+        )
+    say(
+        f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"
+        f"Look closer:   tensorboard --logdir {shlex.quote(workdir)}\n"
+        f"Take it along: python -m pipeline.export --workdir {shlex.quote(workdir)} --format timm --out exported"
+    )

@@ -1,0 +1,82 @@
+"""`python -m pipeline.plan` with the real TPU compiler, on a network of two blocks."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.errors import MachineError
+from pipeline.planning import topology
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = ("--config", "tests/configs/tiny.py", "--sizes=10,1437,360")
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -r requirements-plan.txt"
+)
+
+
+def plan(cache: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs the command in a process of its own, as a user does; libtpu is loaded once in a process."""
+    command = [sys.executable, "-m", "pipeline.plan", *arguments]
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_plan_of_the_real_step(tmp_path):
+    arguments = (*TINY, "--topology=v5e-8", "--topology=v5e-16", "--json")
+    first = plan(tmp_path, *arguments)
+    assert first.returncode == 0, first.stderr
+    small, large = json.loads(first.stdout)
+    assert (small["devices"], large["devices"]) == (8, 16)
+    for found in (small, large):
+        train, estimate = found["train"], found["estimate"]
+        assert found["fits"]
+        assert 0 < train["memory"] < train["memory_limit"] == 16 * 2**30
+        assert sum(train["cycles_by_kind"].values()) == train["cycles"] > 0
+        assert train["cycles_by_kind"]["depthwise"] > 0
+        # The gradients and each layer's moments are summed over devices; evaluation sums only its counts.
+        assert train["collectives"]["all-reduce"] > found["evaluation"]["collectives"].get("all-reduce", 0) > 0
+        parameters = 4 * 3_000  # bytes; at least the gradients cross
+        assert train["collective_bytes"] > parameters
+        assert estimate["images_per_second"] == pytest.approx(32 / estimate["step"])
+    # 12 steps, 16 chips at the price of launch/prices.txt
+    assert large["estimate"]["chip_hours"] == pytest.approx(16 * large["estimate"]["hours"])
+
+    again = plan(tmp_path, *arguments)
+    assert json.loads(again.stdout) == json.loads(first.stdout)  # compile times too: nothing was compiled again
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_what_does_not_fit_says_by_how_much(tmp_path):
+    result = plan(tmp_path, *TINY, "--topology=v5e-8", "--config.batch_size=16384", "--config.image_size=512")
+    assert result.returncode == 70
+    assert "DOES NOT FIT" in result.stdout
+    assert "too much" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ((*TINY, "--topology=v9-8"), 78, "unknown generation"),
+        (("--config", "tests/configs/tiny.py", "--sizes=10,a,5", "--topology=v5e-8"), 78, "three numbers"),
+        (("--config", "configs/b0.py", "--config.data.name=elsewhere", "--topology=v5e-8"), 78, "--sizes"),
+        ((*TINY, "--topology=v5e-8", "--config.batch_size=12"), 78, "multiple of the 8 devices"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, arguments, status, said):
+    result = plan(tmp_path, *arguments)
+    assert result.returncode == status, result.stderr
+    assert said in result.stderr.splitlines()[-1]
+
+
+def test_without_libtpu_the_message_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MachineError, match=r"pip install -r requirements-plan\.txt"):
+        topology.prepare()
