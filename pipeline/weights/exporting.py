@@ -28,7 +28,7 @@ from pipeline.weights.container import Weights
 from pipeline.weights.forward import Forward, make_forward
 
 EXACT = 1e-4  # the largest difference of logits, relative to the largest logit
-ROUNDED = 1e-3  # the same where both round to float16: a weight on the edge may round to either side
+BORDERLINE = 0.1  # of what a change of the weights makes: a number between two roundings may go to either
 _KERAS_FILE = "model.keras"
 
 
@@ -40,7 +40,8 @@ class Opened:
       name: Of the file.
       forward: Its forward pass.
       limit: How far its logits may be from those of the trained network; None measures only.
-      as_if: What the trained network is to be changed by before it is compared, where a file states other numbers.
+      as_if: Makes of the weights those that the file states, to be compared with instead; the limit then grows by
+        `BORDERLINE` of the difference that this makes.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Difference:
     limit: float | None
 
     def __str__(self) -> str:
-        limit = "no limit" if self.limit is None else f"limit {self.limit:g}"
+        limit = "no limit" if self.limit is None else f"limit {self.limit:.2g}"
         return f"{self.name}: largest difference {self.relative:.2g} of the largest logit ({limit}), " + (
             f"same class for {self.same_class:.0%} of the pictures"
         )
@@ -112,9 +113,12 @@ def export(
         FORMATS[name].write(weights, temporary, calibration)
         directory.write_metadata(weights.metadata, temporary)
         for opened in FORMATS[name].open(temporary):
-            wanted = make_forward(opened.as_if(weights))(pictures) if opened.as_if else expected
-            difference = compare(opened.name, wanted, opened.forward(pictures), opened.limit)
-            if opened.limit is not None and not difference.relative <= opened.limit:
+            wanted, limit = expected, opened.limit
+            if opened.as_if:
+                wanted = make_forward(opened.as_if(weights))(pictures)
+                limit += BORDERLINE * compare(opened.name, expected, wanted, None).relative
+            difference = compare(opened.name, wanted, opened.forward(pictures), limit)
+            if limit is not None and not difference.relative <= limit:
                 raise TrainingError(f"{name} was not exported, because it computes something else. {difference}")
             differences.append(difference)
     return differences
@@ -175,7 +179,7 @@ def _open_keras(folder: pathlib.Path) -> Iterator[Opened]:
 def _open_tflite(folder: pathlib.Path) -> Iterator[Opened]:
     yield Opened(tflite.FLOAT32, tflite.load(folder / tflite.FLOAT32), EXACT)
     rounded = f"{tflite.FLOAT16}, beside the network with its weights rounded"
-    yield Opened(rounded, tflite.load(folder / tflite.FLOAT16), ROUNDED, as_if=tflite.rounded_to_half)
+    yield Opened(rounded, tflite.load(folder / tflite.FLOAT16), EXACT, as_if=tflite.rounded_to_half)
     for name in (
         tflite.FLOAT16,
         tflite.DYNAMIC_INT8,

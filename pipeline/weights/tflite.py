@@ -4,6 +4,7 @@ Each file takes pixels 0 to 255 of the weights' size, any batch, and gives logit
 others float32. Quantisation costs accuracy, with swish more than with Lite's relu6: what it cost is measured at export.
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -60,7 +61,11 @@ def write(weights: Weights, folder: pathlib.Path, pictures: np.ndarray) -> None:
 
 
 def rounded_to_half(weights: Weights) -> Weights:
-    """Returns what the float16 file computes with, in float32: BatchNorm folded into kernels and biases, these rounded."""
+    """Returns what the float16 file computes with, for float32: each of its constants rounded.
+
+    The converter folds every BatchNorm into the kernel and the bias before it, and divides by multiplying; pixels become
+    `(pixel * scale - mean) * factor`, as `keras_network.py` normalises them.
+    """
     arrays = dict(weights.arrays)
     epsilon = np.float32(weights.metadata.bn_epsilon)
     for path in [path for path in arrays if path.startswith("params/") and path.endswith("bn/scale")]:
@@ -74,8 +79,17 @@ def rounded_to_half(weights: Weights) -> Weights:
         arrays[variance] = np.full_like(factor, 1 - epsilon)
     for path in arrays:
         if path.endswith(("/kernel", "/bias")):
-            arrays[path] = arrays[path].astype(np.float16).astype(np.float32)
-    return Weights(weights.metadata, arrays)
+            arrays[path] = _half(arrays[path])
+    stated = weights.metadata.preprocessing
+    scale = _half(1 / 255)
+    mean_rgb = _half(np.divide(stated.mean_rgb, 255)) / scale
+    stddev_rgb = 1 / (_half(1 / np.divide(stated.stddev_rgb, 255)) * scale)
+    stated = dataclasses.replace(stated, mean_rgb=tuple(mean_rgb.tolist()), stddev_rgb=tuple(stddev_rgb.tolist()))
+    return Weights(dataclasses.replace(weights.metadata, preprocessing=stated), arrays)
+
+
+def _half(values: np.ndarray | float) -> np.ndarray:
+    return np.asarray(values, np.float32).astype(np.float16).astype(np.float32)
 
 
 def load(path: pathlib.Path) -> Forward:

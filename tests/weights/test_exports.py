@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.weights import directory, exporting, onnx_graph, savedmodel, timm
+from pipeline.weights import directory, exporting, onnx_graph, savedmodel, tflite, timm
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import make_forward
 from pipeline.weights.metadata import Metadata, Preprocessing
@@ -32,7 +32,7 @@ def test_small_networks(weights, tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("size", [96, 75])
+@pytest.mark.parametrize("size", [64, 75])
 def test_b0_at_even_and_odd_sizes(tmp_path, name, size):
     export(measured_weights("b0", image_size=size), name, tmp_path / name)
 
@@ -69,6 +69,13 @@ def test_an_export_that_computes_something_else_does_not_appear(weights, tmp_pat
     with pytest.raises(TrainingError, match="computes something else"):
         export(weights, "wrong", tmp_path / "wrong")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_float16_is_told_from_float32(weights, tmp_path, monkeypatch):
+    """Beside weights that are not rounded, the float16 file computes something else."""
+    monkeypatch.setattr(tflite, "rounded_to_half", lambda weights: weights)
+    with pytest.raises(TrainingError, match="beside the network with its weights rounded"):
+        export(weights, "tflite", tmp_path / "tflite")
 
 
 def test_missing_runtimes_and_unknown_formats(monkeypatch):
