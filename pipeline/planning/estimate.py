@@ -1,7 +1,7 @@
 """From the compiler's figures to images a second, hours and money.
 
-Owns the calibration: the compiler's cycles are too many by a factor that is the same for different networks, and it is fitted
-to the two published rates that can be matched best (`docs/plan_accuracy.md`, which also states the errors). Collectives have
+Owns the calibration: the compiler's cycles are too many by a factor that is about the same for different networks, fitted to the
+two published rates that can be matched best (`docs/plan_accuracy.md` has the figures and what they leave open). Collectives have
 no cycles; their time is what the bytes need on the slice's links. Never compiles.
 """
 
@@ -11,9 +11,8 @@ from pipeline.planning.program import Program
 from pipeline.planning.slices import Slice
 from pipeline.training.hyperparameters import Hyperparameters
 
-# Time in truth over time by the compiler's cycles: the geometric mean over B2 and B5 on v3 cores at 32 images each, which the
-# authors measured at 450 and 76.25 images a second and core (arXiv 2011.00071, table 1: 57.57 and 9.76 images/ms, 128 cores).
-CALIBRATION = 1.0
+# Time in truth over time by the compiler's cycles, by B2 and B5 on v3 cores at 32 images each: docs/plan_accuracy.md.
+CALIBRATION = 0.82
 COLLECTIVE_LATENCY_SECONDS = 10e-6  # of one all-reduce over a slice, however small
 
 # CPU seconds of one image with AutoAugment on a 2-core x86-64 machine: a base, and a part for each output pixel.
