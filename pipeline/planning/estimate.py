@@ -1,8 +1,8 @@
 """From the compiler's figures to images a second, hours and money.
 
-Owns the calibration: the compiler's cycles are too many by a factor that is about the same for different networks, fitted to the
-two published rates that can be matched best (`docs/plan_accuracy.md` has the figures and what they leave open). Collectives have
-no cycles; their time is what the bytes need on the slice's links. Never compiles.
+Owns the calibration: the compiler's cycles are too many by a factor that is about the same for different networks, fitted to
+the two published rates that can be matched best (`docs/plan_accuracy.md` has the figures and what they leave open).
+Collectives have no cycles; their time is what the bytes need on the slice's links. Never compiles.
 """
 
 import dataclasses
