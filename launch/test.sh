@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests: launch/test.sh [pytest arguments]
 #
-# The same set-up as launch/local.sh, then pytest on the CPU. Compiled programs are kept in .venv, so that a second run is
+# The same set-up as launch/local.sh, then pytest on the CPU; all the tests, without arguments, in two processes. Compiled programs are kept in .venv, so that a second run is
 # shorter. Paths among the arguments are those of the repository: launch/test.sh tests/model -k swish
 set -euo pipefail
 
@@ -13,4 +13,5 @@ bootstrap "$root"
 export JAX_PLATFORMS=cpu
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR-$root/.venv/compilation_cache}"
 cd -- "$root"
+(($#)) || set -- --numprocesses=2 --dist=loadfile # a file's tests share fixtures, so they stay together
 exec "$VENV_PYTHON" -m pytest "$@"
