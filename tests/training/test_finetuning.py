@@ -48,7 +48,7 @@ def test_everything_is_taken_over_and_the_averages_start_there(config, stored):
 @pytest.mark.parametrize(("head", "num_classes"), [("auto", 3), ("new", 10)])
 def test_a_new_head(config, stored, caplog, head, num_classes):
     config.finetune.head = head
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     _, _, state = started(config, num_classes)
     kernel = state.params["head"]["classifier"]["kernel"]
     _, _, fresh = fresh_state(config, num_classes)
