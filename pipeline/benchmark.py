@@ -101,14 +101,14 @@ def _without_data(config, mesh):
 
 def _print_compiled(experiment, tpu_slice) -> None:
     from pipeline.planning.keras_step import lower_keras_step
-    from pipeline.planning.program import compile_lowered
+    from pipeline.planning.program import compile_program
 
     lowered = {"ours": experiment.lower_train_step}
     if _KERAS.value:
         lowered["keras"] = functools.partial(lower_keras_step, experiment)
     images = experiment.hyperparameters.batch_size // tpu_slice.devices
     for name, lower in lowered.items():
-        program = compile_lowered(lower(), tpu_slice)
+        program = compile_program(lower(), tpu_slice)
         kinds = ", ".join(f"{kind} {cycles / images / 1e6:.3f}" for kind, cycles in program.cycles_by_kind.items())
         print(
             f"{name:6} {program.cycles / images / 1e6:.3f} million cycles an image ({kinds}), "

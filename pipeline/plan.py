@@ -66,20 +66,20 @@ def main() -> None:
 
 
 def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: ConfigDict):
-    from pipeline.planning import program
     from pipeline.planning.estimate import estimate
+    from pipeline.planning.program import compile_program
     from pipeline.planning.report import Plan
+    from pipeline.training.experiment import Experiment
 
     numbers = _resolve(config, tpu_slice, sizes)
-    experiment = program.planned(config, numbers, tpu_slice)
-    steps = {}
-    for what in ("train", "evaluation"):
+    experiment = Experiment.planned(config, numbers, topology.mesh_of(tpu_slice))
+    programs = []
+    for what, lower in {"train": experiment.lower_train_step, "evaluation": experiment.lower_eval_step}.items():
         with _Progress(f"{what} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
-            steps[what] = program.compile_program(experiment, tpu_slice, what)
-    fits = steps["train"].fits and steps["evaluation"].fits
+            programs.append(compile_program(lower(), tpu_slice))
     price = chip_hour_dollars(tpu_slice.generation)
-    costs = estimate(steps["train"], steps["evaluation"], numbers, tpu_slice, price) if fits else None
-    return Plan(tpu_slice, numbers, steps["train"], steps["evaluation"], costs)
+    fits = all(program.fits for program in programs)
+    return Plan(tpu_slice, numbers, *programs, estimate(*programs, numbers, tpu_slice, price) if fits else None)
 
 
 def _resolve(config: ConfigDict, tpu_slice: Slice, sizes: DatasetSize) -> Hyperparameters:

@@ -1,4 +1,4 @@
-"""Compiles the real train or evaluation step of a configuration for a slice, and keeps what the compiler said.
+"""Compiles a program for a slice that is not here, and keeps what the compiler said.
 
 Owns the cache of results, by the content of what is compiled: the same step for the same slice and compiler is compiled
 once on a machine. `XDG_CACHE_HOME` names another place than ~/.cache. Runs nothing and needs no data.
@@ -16,8 +16,7 @@ import jax
 
 from pipeline.planning import hlo
 from pipeline.planning.slices import GIB, Slice
-from pipeline.planning.topology import compiler_version, mesh_of
-from pipeline.training.experiment import Experiment
+from pipeline.planning.topology import compiler_version
 
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # The compiler refuses in two ways: at once, for the temporaries alone, or after placing every buffer.
@@ -43,14 +42,8 @@ class Program:
     compile_seconds: float
 
 
-def compile_program(experiment: Experiment, tpu_slice: Slice, what: str) -> Program:
-    """Compiles the "train" or "evaluation" step of a planned experiment."""
-    lowered = experiment.lower_train_step() if what == "train" else experiment.lower_eval_step()
-    return compile_lowered(lowered, tpu_slice)
-
-
-def compile_lowered(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:
-    """Compiles any program for the devices of a slice, or finds what an earlier call found."""
+def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:
+    """Compiles a program that was lowered for the devices of a slice, or finds what an earlier call found."""
     options = json.dumps([tpu_slice.topology_options, compiler_version(), jax.__version__])
     key = hashlib.sha256((options + lowered.as_text()).encode()).hexdigest()
     path = _cache_folder() / f"{key[:32]}.json"
@@ -62,11 +55,6 @@ def compile_lowered(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:
     partial.write_text(json.dumps(dataclasses.asdict(program)))
     partial.rename(path)  # whole or not at all
     return program
-
-
-def planned(config, hyperparameters, tpu_slice: Slice) -> Experiment:
-    """Returns the experiment of a configuration on a slice that is not here."""
-    return Experiment.planned(config, hyperparameters, mesh_of(tpu_slice))
 
 
 def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:

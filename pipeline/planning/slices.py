@@ -31,18 +31,81 @@ class Generation:
     peak_flops: float  # of a device, in bfloat16
     link_bytes: float  # a second, out of a device over all its links
     host_cpus: int  # virtual CPUs of a machine of four chips
-    chip_config: str | None = None  # the compiler's name of the way the cores are used, where there is a choice
+    chip_config: str | None = (
+        None  # the compiler's name for this use of the cores, where it is not its own first choice
+    )
 
 
 GENERATIONS = {
     generation.name: generation
     for generation in (
-        Generation("v2", True, 2, 2, 8, 0.7e9, 23e12, 124e9, 96),
-        Generation("v3", True, 2, 2, 16, 0.94e9, 61.5e12, 164e9, 96),
-        Generation("v4", True, 1, 3, 32, 1.05e9, 275e12, 300e9, 240, "megacore"),
-        Generation("v5e", False, 1, 2, 16, 1.5e9, 197e12, 200e9, 112),
-        Generation("v5p", True, 1, 3, 95, 1.75e9, 459e12, 600e9, 208, "megacore"),
-        Generation("v6e", False, 1, 2, 32, 1.75e9, 918e12, 448e9, 180),
+        Generation(
+            "v2",
+            counts_cores=True,
+            devices_per_chip=2,
+            dimensions=2,
+            hbm_gib=8,
+            clock_hz=0.7e9,
+            peak_flops=23e12,
+            link_bytes=124e9,
+            host_cpus=96,
+        ),
+        Generation(
+            "v3",
+            counts_cores=True,
+            devices_per_chip=2,
+            dimensions=2,
+            hbm_gib=16,
+            clock_hz=0.94e9,
+            peak_flops=61.5e12,
+            link_bytes=164e9,
+            host_cpus=96,
+        ),
+        Generation(
+            "v4",
+            counts_cores=True,
+            devices_per_chip=1,
+            dimensions=3,
+            hbm_gib=32,
+            clock_hz=1.05e9,
+            peak_flops=275e12,
+            link_bytes=300e9,
+            host_cpus=240,
+            chip_config="megacore",
+        ),
+        Generation(
+            "v5e",
+            counts_cores=False,
+            devices_per_chip=1,
+            dimensions=2,
+            hbm_gib=16,
+            clock_hz=1.5e9,
+            peak_flops=197e12,
+            link_bytes=200e9,
+            host_cpus=112,
+        ),
+        Generation(
+            "v5p",
+            counts_cores=True,
+            devices_per_chip=1,
+            dimensions=3,
+            hbm_gib=95,
+            clock_hz=1.75e9,
+            peak_flops=459e12,
+            link_bytes=600e9,
+            host_cpus=208,
+        ),
+        Generation(
+            "v6e",
+            counts_cores=False,
+            devices_per_chip=1,
+            dimensions=2,
+            hbm_gib=32,
+            clock_hz=1.75e9,
+            peak_flops=918e12,
+            link_bytes=448e9,
+            host_cpus=180,
+        ),
     )
 }
 ALIASES = {"v5litepod": "v5e"}
@@ -64,11 +127,9 @@ class Slice:
     @property
     def hosts(self) -> int:
         """Machines: of four chips, but up to eight chips of v5e and v6e are on one."""
-        return (
-            1
-            if self.generation.dimensions == 2 and not self.generation.counts_cores and self.chips <= 8
-            else max(1, self.chips // 4)
-        )
+        if self.generation.name in ("v5e", "v6e") and self.chips <= 8:
+            return 1
+        return max(1, self.chips // 4)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,8 +146,8 @@ class Slice:
     def topology_options(self) -> dict:
         """Arguments of `jax.experimental.topologies.get_topology_desc`."""
         options: dict = {"topology_name": f"{self.generation.name}:{'x'.join(map(str, self.shape))}"}
-        if self.generation.chip_config == "megacore" and self.generation.name == "v4":
-            options["chip_config_name"] = "megacore"  # the only generation whose default is two devices a chip
+        if self.generation.chip_config:
+            options["chip_config_name"] = self.generation.chip_config
         if self.hosts == 1:
             options["chips_per_host_bounds"] = (*self.shape, 1)[:3]
         return options

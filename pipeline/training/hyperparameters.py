@@ -63,7 +63,10 @@ def resolve(
         f"config.batch_size={config.batch_size} must be a positive multiple of the {num_devices} devices, "
         f"for example {max(1, round(config.batch_size / num_devices)) * num_devices}",
     )
-    _require(config.evaluation.batch_size > 0, f"config.evaluation.batch_size={config.evaluation.batch_size}")
+    _require(
+        config.evaluation.batch_size > 0,
+        f"config.evaluation.batch_size={config.evaluation.batch_size} must be positive; it is rounded up to the devices",
+    )
     bn_batch = min(config.model.bn_batch, config.batch_size)
     _require(
         bn_batch > 0 and config.batch_size % bn_batch == 0,

@@ -2,11 +2,18 @@
 
 import importlib.util
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.planning.slices import GENERATIONS, chip_hour_dollars, parse_slice
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -r requirements-plan.txt"
+)
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # The generations' pages of the Cloud TPU documentation: chips, machines, devices as JAX sees them, chips along each axis.
 PUBLISHED = {
@@ -34,20 +41,34 @@ def test_slices_are_those_published(name):
     assert (found.chips, found.hosts, found.devices, found.shape) == PUBLISHED[name]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: requirements-plan.txt")
+def test_the_launcher_knows_the_same_slices():
+    """It has its own table, because it runs where there is no JAX."""
+    script = (
+        "ROOT=$PWD; source launch/lib/messages.sh; source launch/lib/accelerators.sh; "
+        'for t in "$@"; do know_accelerator "$t"; echo "$t $CHIPS $HOSTS $DEVICES $CHIP_HOUR_DOLLARS"; done'
+    )
+    names = [name.replace("v5e-", "v5litepod-") for name in PUBLISHED]
+    lines = subprocess.check_output(["bash", "-c", script, "-", *names], cwd=ROOT, text=True).splitlines()
+    for line in lines:
+        name, *numbers = line.split()
+        ours = parse_slice(name)
+        assert [float(number) for number in numbers] == [
+            *(ours.chips, ours.hosts, ours.devices),
+            chip_hour_dollars(ours.generation),
+        ], line
+    assert len(lines) == len(PUBLISHED)
+
+
+@needs_libtpu
 def test_the_compiler_knows_every_slice():
     """In a process of its own: libtpu stays loaded until the end of the one that asked it."""
-    import subprocess
-    import sys
-
     code = (
         "import sys; from pipeline.planning import topology; topology.prepare()\n"
         "from pipeline.planning.slices import parse_slice\n"
         "for name in sys.argv[1:]: print(name, topology.mesh_of(parse_slice(name)).size)"
     )
-    root = pathlib.Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", code, *PUBLISHED]
-    lines = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     assert dict(line.split() for line in lines) == {
         name: str(devices) for name, (_, _, devices, _) in PUBLISHED.items()
     }
@@ -69,6 +90,33 @@ def test_peak_rates_follow_from_clock_and_matrix_units():
     for name, generation in GENERATIONS.items():
         side = 256 if name == "v6e" else 128
         assert units[name] * side**2 * 2 * generation.clock_hz == pytest.approx(generation.peak_flops, rel=0.02)
+
+
+LARGE_PRODUCT = """
+import sys
+from pipeline.planning import hlo, topology
+topology.prepare()
+import jax, jax.numpy as jnp
+from pipeline.planning.slices import parse_slice
+for name in sys.argv[1:]:
+    everywhere = jax.sharding.NamedSharding(topology.mesh_of(parse_slice(name)), jax.P())
+    matrix = jax.ShapeDtypeStruct((8192, 8192), jnp.bfloat16, sharding=everywhere)
+    print(name, hlo.summarize(jax.jit(jnp.matmul).lower(matrix, matrix).compile().as_text()).cycles)
+"""
+
+
+@needs_libtpu
+def test_the_compiler_takes_a_large_product_to_run_near_the_peak_rate():
+    """Its cycles at our clock, against the published rate. It leaves v6e at 70 %, so that clock is the least certain."""
+    names = ["v2-8", "v3-8", "v4-8", "v5e-8", "v5p-8"]
+    command = [sys.executable, "-c", LARGE_PRODUCT, *names]
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(lines) == len(names)
+    for line in lines:
+        name, cycles = line.split()
+        generation = parse_slice(name).generation
+        rate = 2 * 8192**3 / (int(cycles) / generation.clock_hz)
+        assert 0.85 < rate / generation.peak_flops <= 1, name
 
 
 def test_every_generation_has_a_price():
