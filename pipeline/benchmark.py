@@ -2,7 +2,7 @@
 
 python -m pipeline.benchmark input --config configs/b0.py [--step_seconds 0.2] [--config.key=value …]
 python -m pipeline.benchmark step --config configs/b0.py [--aot v5e-8] [--nokeras] [--config.key=value …]
-python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder gs://bucket] [--config.key=value …]
+python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder FOLDER] [--config.key=value …]
 python -m pipeline.benchmark restart --config configs/quickstart.py [--config.key=value …]
 
 `input`: what a host pays for an image, by stage, beside tf.data; with --step_seconds, the seconds of a training step, also
@@ -15,6 +15,7 @@ says of both for a slice. Needs no data.
 
 import dataclasses
 import functools
+import os
 import sys
 
 from absl import flags
@@ -26,7 +27,7 @@ from pipeline.errors import ConfigError
 _CONFIG = command.define_config()
 _PICTURES = flags.DEFINE_integer("pictures", 512, "How many pictures each measurement reads.", lower_bound=1)
 _STEP_SECONDS = flags.DEFINE_float("step_seconds", None, "Seconds of a step of the whole run.", lower_bound=1e-6)
-_FOLDER = flags.DEFINE_string("folder", None, "Where checkpoints are written; default: the machine's temporary folder.")
+_FOLDER = flags.DEFINE_string("folder", None, "A folder on the disk to measure; default: the machine's temporary one.")
 _AOT = flags.DEFINE_string("aot", None, "Compile the step for this slice, such as v5e-8, instead of timing it here.")
 _KERAS = flags.DEFINE_bool("keras", True, "Also measure the same training in Keras on JAX.")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "How many steps of each are timed.", lower_bound=1)
@@ -129,6 +130,14 @@ def _print_timed(experiment) -> None:
         )
 
 
+def _folder() -> str | None:
+    if _FOLDER.value is not None and not os.path.isdir(_FOLDER.value):
+        raise ConfigError(
+            f"--folder={_FOLDER.value}: there is no such folder on this machine; make it, or name another"
+        )
+    return _FOLDER.value
+
+
 def main_checkpoint() -> None:
     """Prints the costs of a checkpoint of `--config`."""
     config = command.checked(_CONFIG.value)
@@ -138,7 +147,7 @@ def main_checkpoint() -> None:
     from pipeline.training.durations import in_minutes
 
     distributed.split_cpu(config.virtual_devices)
-    costs = benchmark.measure_checkpoint(_without_data(config, make_mesh()), _FOLDER.value)
+    costs = benchmark.measure_checkpoint(_without_data(config, make_mesh()), _folder())
     interval = 60 * in_minutes(config.checkpoint.also_every, "checkpoint.also_every")
     print(
         f"{config.model.variant}: {costs.arrays:,} arrays, {costs.state_bytes / 1e9:.2f} GB\n"
@@ -157,7 +166,7 @@ def main_restart() -> None:
     flag = flags.FLAGS["config"]
     arguments = [f"--config={config_flags.get_config_filename(flag)}"]
     arguments += [f"--config.{key}={value}" for key, value in config_flags.get_override_values(flag).items()]
-    for cache, costs in benchmark.measure_restart(arguments, _FOLDER.value).items():
+    for cache, costs in benchmark.measure_restart(arguments, _folder()).items():
         print(
             f"{cache} cache: first step {costs.first_step:.1f} s after the start, {costs.compiling:.1f} s of it compiling"
         )

@@ -27,9 +27,8 @@ class StepCosts:
 def measure_steps(experiment: Experiment, rounds: int, *, with_keras: bool) -> dict[str, StepCosts]:
     """Returns the costs of one step, "ours" and "keras"."""
     batch = _noise(experiment)
-    steps = {"ours": _ours(experiment, batch)}
-    if with_keras:
-        steps["keras"] = _keras(experiment, batch)
+    others = {"keras": _keras(experiment, batch)} if with_keras else {}  # first: it may not have the network
+    steps = {"ours": _ours(experiment, batch), **others}
     for take in steps.values():
         take()  # compiles, and fills caches
     costs: dict[str, list[StepCosts]] = {name: [] for name in steps}
