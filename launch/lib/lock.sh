@@ -27,12 +27,24 @@ write_lock_file() { printf '%s %s %s\n' "$LOCK_OWNER" "$$" "$EPOCHSECONDS" >"$ST
 
 # Usage: lock_workdir. Takes the lock in the run's folder; that it can be written is checked by this.
 lock_workdir() {
-  local outcome=0 owner seen generation
+  local outcome=0
   LOCK_OWNER=$(hostname):$STATE
   LOCK_OWNER=${LOCK_OWNER// /_}
   write_lock_file
   write_object "$(lock_object)" "$STATE/lock-object" 0 || outcome=$?
   if ((outcome == EXISTS)); then
+    outcome=0
+    take_lock_over || outcome=$?
+  fi
+  ((outcome == 0)) || die "cannot write to --workdir=$WORKDIR: $(error_line)"
+  LOCK_REFRESHED=$EPOCHSECONDS
+}
+
+# Usage: take_lock_over. Returns what writing the object returned. Its holder may renew it between look and writing: then it is
+# looked at again, unless that was another supervisor.
+take_lock_over() {
+  local owner first_owner="" seen generation outcome
+  while true; do
     object_generation "$(lock_object)" || die "cannot read $(lock_object): $(error_line)"
     generation=$REPLY_TEXT
     read_object "$(lock_object)" || die "cannot read $(lock_object): $(error_line)"
@@ -41,12 +53,12 @@ lock_workdir() {
       die "$WORKDIR is supervised from ${owner%%:*} (seen $((EPOCHSECONDS - seen)) s ago):" \
         "stop that one, or take over with --force"
     fi
+    [[ $owner == "${first_owner:=$owner}" ]] ||
+      die "$WORKDIR was locked by another supervisor just now: start again to see which"
     outcome=0
     write_object "$(lock_object)" "$STATE/lock-object" "$generation" || outcome=$?
-    ((outcome != EXISTS)) || die "$WORKDIR was locked by another supervisor just now: start again to see which"
-  fi
-  ((outcome == 0)) || die "cannot write to --workdir=$WORKDIR: $(error_line)"
-  LOCK_REFRESHED=$EPOCHSECONDS
+    ((outcome == EXISTS)) || return "$outcome"
+  done
 }
 
 # Usage: keep_lock. Renews the object now and then; ends this supervisor when another has taken over.

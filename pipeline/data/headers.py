@@ -9,6 +9,7 @@ import struct
 
 from pipeline.errors import DataError
 
+RESTART_INDEX = b"restart index\0"  # what the segment APP9 begins with that holds it
 _SAMPLINGS = {across << 4 | down for across in range(1, 5) for down in range(1, 5)}  # ITU-T T.81, B.2.2
 
 
@@ -48,6 +49,9 @@ class JpegFrame:
         unit_height: Rows of pixels that are coded together.
         unit_width: Columns of pixels that are coded together.
         adobe: Whether Adobe's marker is there: its CMYK is stored inverted.
+        restart_interval: How many units lie between two restart markers; 0: there are none.
+        index: Where in the file the lengths of what lies between the restart markers are, and how many bytes they take; see
+            `restart_index.py`. None: it has none.
     """
 
     components: int
@@ -57,6 +61,12 @@ class JpegFrame:
     unit_height: int
     unit_width: int
     adobe: bool
+    restart_interval: int = 0
+    index: tuple[int, int] | None = None
+
+    def units(self, height: int, width: int) -> tuple[int, int]:
+        """Returns how many units of coding a picture of so many pixels has down and across."""
+        return -(-height // self.unit_height), -(-width // self.unit_width)
 
 
 def read_header(data: bytes) -> Header:
@@ -86,8 +96,9 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg_header(data: bytes) -> Header:
-    height = width = components = height_offset = unit_height = unit_width = 0
+    height = width = components = height_offset = unit_height = unit_width = restart_interval = 0
     sequential = adobe = False
+    index = None
     position = 2
     while True:
         position = data.find(b"\xff", position)
@@ -112,8 +123,13 @@ def _jpeg_header(data: bytes) -> Header:
             if not components:
                 raise DamagedPicture("a JPEG without a frame header")
             one_scan = sequential and data[position + 3] == components
-            frame = JpegFrame(components, height_offset, position, one_scan, unit_height, unit_width, adobe)
+            units = unit_height, unit_width
+            frame = JpegFrame(components, height_offset, position, one_scan, *units, adobe, restart_interval, index)
             return Header("jpeg", height, width, frame)
+        elif marker == 0xDD:
+            (restart_interval,) = struct.unpack_from(">H", data, position + 3)
+        elif marker == 0xE9 and data.startswith(RESTART_INDEX, position + 3):
+            index = position + 3 + len(RESTART_INDEX), length - 2 - len(RESTART_INDEX)
         elif marker == 0xEE:
             adobe = adobe or data[position + 3 : position + 8] == b"Adobe"
         elif marker == 0xD9:

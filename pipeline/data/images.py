@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from pipeline.data import jpeg_windows
+from pipeline.data import jpeg_windows, libjpeg_turbo
 from pipeline.data.crops import Window
 from pipeline.data.headers import DamagedPicture, Header, read_header
 
@@ -63,7 +63,7 @@ def decode_window(
     header = _checked_header(data)
     if header.jpeg and not apply_exif_orientation:
         window = choose_window(header.height, header.width)
-        if jpeg_windows.is_available() and header.jpeg.one_scan and header.jpeg.components in (1, 3):
+        if libjpeg_turbo.is_available() and header.jpeg.one_scan and header.jpeg.components in (1, 3):
             pixels = jpeg_windows.decode_window(data, header, window)
             if pixels is not None:
                 return pixels

@@ -1,33 +1,18 @@
 """Decodes a window of a JPEG: of what lies outside it, nothing becomes pixels.
 
-Binds the C interface of libjpeg-turbo 3, https://libjpeg-turbo.org/Documentation, which the package `turbojpeg` carries for
-x86-64. Owns no policy: what the library refuses or warns of, and every machine without it, is `images.py`'s business. The
-invariant: a window has the very pixels that it has when the whole picture is decoded.
+The JPEGs that `pipeline.prepare` leaves behind say where each of their units of coding begins. The units of the window, and one
+more on every side, are put together to a smaller JPEG, so that of what lies outside not even the bits are read. Owns no policy:
+what the library refuses or warns of, and every machine without it, is `images.py`'s business. The invariant: a window has the
+very pixels that it has when the whole picture is decoded.
 """
-
-import ctypes
-import functools
-import importlib.metadata
 
 import numpy as np
 
+from pipeline.data import libjpeg_turbo
 from pipeline.data.crops import Window
 from pipeline.data.headers import Header
 
-_PACKAGE = "turbojpeg"
-_DECOMPRESS, _STOP_ON_WARNING, _FAST_DCT = 1, 0, 10  # TJINIT and TJPARAM of turbojpeg.h
-_RGB = 0  # TJPF
-
-
-class _Region(ctypes.Structure):
-    """tjregion of turbojpeg.h."""
-
-    _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_int), ("w", ctypes.c_int), ("h", ctypes.c_int))
-
-
-def is_available() -> bool:
-    """Returns whether this machine has the library."""
-    return _library() is not None
+_RESTART, _END = 0xD0, 0xD9  # the second byte of the markers RST0 (of eight) and EOI [ITU-T T.81, table B.1]
 
 
 def decode_window(data: bytes, header: Header, window: Window) -> np.ndarray | None:
@@ -42,45 +27,59 @@ def decode_window(data: bytes, header: Header, window: Window) -> np.ndarray | N
         uint8 RGB `[window height, window width, 3]`, not contiguous; None when the library does not decode it without
         any warning.
     """
-    library = _library()
-    top, left, height, width = window
+    width = header.width
+    if header.jpeg.index and (found := excerpt(data, header, window)):
+        data, width, window = found
+    top, left, height, columns = window
     # One more unit on either side, because smooth chroma looks one column further; left it must begin with a unit.
     unit = header.jpeg.unit_width
     first = max(0, left // unit - 1) * unit
-    columns = min(header.width, left + width + unit) - first
-    pixels = np.empty((height, columns, 3), np.uint8)
-    handle = library.tj3Init(_DECOMPRESS)
-    try:
-        library.tj3Set(handle, _STOP_ON_WARNING, 1)
-        library.tj3Set(handle, _FAST_DCT, 1)
-        failed = (
-            library.tj3DecompressHeader(handle, data, len(data))
-            or library.tj3SetCroppingRegion(handle, _Region(first, top, columns, height))
-            or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0, _RGB)
-        )
-    finally:
-        library.tj3Destroy(handle)
-    return None if failed else pixels[:, left - first : left - first + width]
+    pixels = libjpeg_turbo.decode_region(data, (first, top, min(width, left + columns + unit) - first, height))
+    return None if pixels is None else pixels[:, left - first : left - first + columns]
 
 
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    """Returns the library with the types of its functions declared, or None where the package is not installed."""
-    try:
-        files = importlib.metadata.files(_PACKAGE) or ()
-    except importlib.metadata.PackageNotFoundError:
+def excerpt(data: bytes, header: Header, window: Window) -> tuple[bytes, int, Window] | None:
+    """Cuts the units of a window, and one more on every side, out of a JPEG with an index.
+
+    Args:
+        data: The bytes of the file.
+        header: What `read_header` says of it.
+        window: Top, left, height and width, inside the picture.
+
+    Returns:
+        A JPEG, its width in pixels and the window in it; None when the index is not that of this picture.
+    """
+    frame, (index_offset, index_bytes) = header.jpeg, header.jpeg.index
+    rows, columns = frame.units(header.height, header.width)
+    lengths = np.frombuffer(data, ">u2", index_bytes // 2, index_offset).astype(np.int64)
+    interval = frame.restart_interval
+    if not interval or columns % interval or lengths.size * interval != rows * columns:
         return None
-    path = next((file.locate() for file in files if file.name.startswith("libturbojpeg")), None)
-    if path is None:
+    scan = frame.scan_offset + 1 + int.from_bytes(data[frame.scan_offset + 1 : frame.scan_offset + 3], "big")
+    ends = scan + np.cumsum(lengths + 2)  # each behind its marker
+    if ends[-1] != len(data):
         return None
-    library = ctypes.CDLL(str(path))
-    pointer, size = ctypes.c_void_p, ctypes.c_size_t
-    library.tj3Init.restype = pointer
-    library.tj3Init.argtypes = [ctypes.c_int]
-    library.tj3Destroy.restype = None
-    library.tj3Destroy.argtypes = [pointer]
-    library.tj3Set.argtypes = [pointer, ctypes.c_int, ctypes.c_int]
-    library.tj3DecompressHeader.argtypes = [pointer, ctypes.c_char_p, size]
-    library.tj3SetCroppingRegion.argtypes = [pointer, _Region]
-    library.tj3Decompress8.argtypes = [pointer, ctypes.c_char_p, size, pointer, ctypes.c_int, ctypes.c_int]
-    return library
+    top, left, height, width = window
+    first_row, last_row = max(0, top // frame.unit_height - 1), min(rows, -(-(top + height) // frame.unit_height) + 1)
+    first, last = max(0, left // frame.unit_width - 1), min(columns, -(-(left + width) // frame.unit_width) + 1)
+    first, last = first // interval, -(-last // interval)
+    chosen = np.s_[first_row:last_row, first:last]
+    ends = ends.reshape(rows, -1)[chosen]
+    begins = ends[:, 0] - lengths.reshape(rows, -1)[chosen][:, 0] - 2
+    sizes = ends[:, -1] - begins
+    targets = np.cumsum(sizes) - sizes  # where each row of units goes
+    source, target = np.frombuffer(data, np.uint8), np.empty(sizes.sum(), np.uint8)
+    for begin, size, place in zip(begins.tolist(), sizes.tolist(), targets.tolist()):
+        target[place : place + size] = source[begin : begin + size]
+    markers = (ends - begins[:, None] + targets[:, None]).ravel() - 1
+    if not (target[markers - 1] == 0xFF).all():
+        return None
+    target[markers] = _RESTART + np.arange(markers.size) % 8
+    target[-1] = _END
+    size = min(header.height, last_row * frame.unit_height), min(header.width, last * interval * frame.unit_width)
+    offset = first_row * frame.unit_height, first * interval * frame.unit_width
+    shape = size[0] - offset[0], size[1] - offset[1]
+    head = bytearray(data[:scan])
+    head[frame.height_offset : frame.height_offset + 4] = b"".join(number.to_bytes(2, "big") for number in shape)
+    del head[2 : index_offset + index_bytes]  # the index comes first
+    return b"".join((head, target)), shape[1], (top - offset[0], left - offset[1], height, width)

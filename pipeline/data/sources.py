@@ -72,7 +72,7 @@ class Source:
                 f"{directory} is stored as {self._info.file_format.value}, which cannot be read in random order. "
                 f"Convert it once: python -m pipeline.prepare --convert {directory} --data_dir ANOTHER_FOLDER"
             )
-        self._image_key, self._label_key = _labelled_picture_keys(self._info, directory)
+        self._image_key, self._label_key = labelled_picture_keys(self._info, directory)
         self.class_names = tuple(self._info.features[self._label_key].names)
         self.num_classes = len(self.class_names)
         try:
@@ -216,7 +216,7 @@ def _prepare_arguments(name: str) -> str:
     return f"--image_folder FOLDER --name {dataset}"
 
 
-def _labelled_picture_keys(info: tfds.core.DatasetInfo, directory: str) -> tuple[str, str]:
+def labelled_picture_keys(info: tfds.core.DatasetInfo, directory: str) -> tuple[str, str]:
     """Returns the names of the picture and of its class among the features."""
     features = dict(info.features)
     image, label = info.supervised_keys or ("image", "label")

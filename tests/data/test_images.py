@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipeline.data import images, jpeg_windows
+from pipeline.data import images, libjpeg_turbo
 from pipeline.data.headers import DamagedPicture, read_header
 
 SOUND = hostile_pictures.sound_pictures()
@@ -63,8 +63,8 @@ def test_cut_off_files_are_damaged(name, tenth):
 def _both_ways(request, monkeypatch):
     """With the library that decodes windows, and without it."""
     if not request.param:
-        monkeypatch.setattr(jpeg_windows, "is_available", lambda: False)
-    elif not jpeg_windows.is_available():
+        monkeypatch.setattr(libjpeg_turbo, "is_available", lambda: False)
+    elif not libjpeg_turbo.is_available():
         pytest.skip("there is no package turbojpeg for this machine")
 
 

@@ -1,7 +1,7 @@
 """The datasets that can be prepared, each by one function that returns the folder of the finished dataset.
 
 Owns what becomes of a preparation that was begun, interrupted or finished before: a finished one is never touched. Each ends
-with a check of every record (`checking`), without which it does not count as finished.
+with an index for every JPEG (`restart_index`) and a check of every record (`checking`); without the check it is not finished.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from etils import epath
 
 from pipeline.data import sources
-from pipeline.data.preparation import checking, conversion, digits, fake_imagenet, image_folder, shards
+from pipeline.data.preparation import checking, conversion, digits, fake_imagenet, image_folder, restart_index, shards
 from pipeline.errors import ConfigError, DataError
 
 
@@ -119,14 +119,18 @@ def _directory(data_dir: str | None, name: str) -> epath.Path:
 
 
 def _prepare(directory: epath.Path, write: Callable[[], None]) -> epath.Path:
-    """Does what is left to do: write the shards, check them.
+    """Does what is left to do: write the shards, index their JPEGs, check them.
 
     Raises:
-        DataError: the folder holds a finished dataset.
+        DataError: the folder holds a finished dataset, or it has no labelled pictures.
     """
+    import tensorflow_datasets as tfds
+
     if (directory / sources.CONTENTS_FILE).exists():
         raise DataError(f"{directory} already holds a finished dataset. To make it anew, delete that folder first.")
     if not (directory / sources.INFO_FILE).exists():
         write()
+    image_key, _ = sources.labelled_picture_keys(tfds.builder_from_directory(directory).info, str(directory))
+    restart_index.index_dataset(directory, image_key)
     checking.check_dataset(directory)
     return directory
