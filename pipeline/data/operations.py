@@ -10,7 +10,7 @@ right result for every possible input. At 600 pixels memory costs as much as ari
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -27,12 +27,13 @@ _GREY_WEIGHTS = np.diag(np.float32([0.2989, 0.5870, 0.1140]))  # tf.image.rgb_to
 
 def auto_contrast(image: np.ndarray) -> np.ndarray:
     """Stretches each channel to 0..255; a channel of one grey level stays."""
-    return _look_up(image, [_stretching_table(channel) for channel in _channels(image)])
+    return _look_up(image, np.stack([_stretching_table(channel) for channel in _channels(image)]))
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
     """Equalises the histogram of each channel with Pillow's integer arithmetic."""
-    return _look_up(image, [_equalizing_table(image, channel) for channel in range(3)])
+    histograms = [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
+    return _look_up(image, _equalizing_tables(np.stack(histograms).astype(np.int64)))
 
 
 def invert(image: np.ndarray) -> np.ndarray:
@@ -138,25 +139,25 @@ def _stretching_table(channel: np.ndarray) -> np.ndarray:
     return levels.astype(np.uint8)
 
 
-def _equalizing_table(image: np.ndarray, channel: int) -> np.ndarray:
-    histogram = cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
-    step = (image[..., channel].size - histogram[histogram.nonzero()[0][-1]]) // 255
-    if step == 0:
-        return np.arange(256, dtype=np.uint8)
-    table = np.zeros(256, np.int64)
-    table[1:] = (np.cumsum(histogram)[:-1] + step // 2) // step
-    return np.minimum(table, 255).astype(np.uint8)
+def _equalizing_tables(histograms: np.ndarray) -> np.ndarray:
+    """Returns uint8 `[channels, 256]` for int64 histograms of that shape."""
+    up_to = np.cumsum(histograms, axis=1)
+    highest = np.argmax(up_to == up_to[:, -1:], axis=1)  # the highest grey level there is
+    step = ((up_to[:, -1] - histograms[np.arange(len(histograms)), highest]) // 255)[:, None]
+    tables = np.zeros(histograms.shape, np.int64)
+    np.floor_divide(up_to[:, :-1] + step // 2, np.maximum(step, 1), out=tables[:, 1:])
+    return np.where(step, np.minimum(tables, 255), np.arange(256)).astype(np.uint8)
 
 
-def _look_up(image: np.ndarray, tables: Sequence[np.ndarray]) -> np.ndarray:
-    """Replaces the grey levels of each channel by the entries of its table, uint8 `[256]`; of large pictures in pairs.
+def _look_up(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """Replaces the grey levels of each channel by the entries of its row in uint8 `[3, 256]`; of large pictures in pairs.
 
     Two pixels are three pairs of bytes, (red, green), (blue, red) and (green, blue), and each has a table of 65,536.
     """
     height, width, _ = image.shape
     if image.size < _PAIRS_FROM_BYTES or width % 2:
-        return cv2.merge([cv2.LUT(channel, table) for channel, table in zip(_channels(image), tables)])
-    red, green, blue = (table.astype("<u2") for table in tables)
+        return cv2.LUT(image, np.ascontiguousarray(tables.T)[None])
+    red, green, blue = tables.astype("<u2")
     pairs = [second[:, None] << 8 | first for first, second in ((red, green), (blue, red), (green, blue))]
     two_pixels = image.reshape(height, -1).view("<u2").reshape(height, -1, 3)
     return cv2.LUT(two_pixels, cv2.merge(pairs).reshape(1, -1, 3)).view(np.uint8).reshape(image.shape)

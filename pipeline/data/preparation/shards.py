@@ -131,7 +131,8 @@ def write_shard(path: epath.Path, records) -> None:
     local = "://" not in os.fspath(path)
     with tempfile.TemporaryDirectory(dir=path.parent if local else None, prefix="incomplete.") as folder:
         file = os.path.join(folder, path.name)
-        writer = array_record_module.ArrayRecordWriter(file, "group_size:1")
+        # One record in a group, to be read alone; pictures are compressed already.
+        writer = array_record_module.ArrayRecordWriter(file, "group_size:1,uncompressed")
         for record in records:
             writer.write(record)
         writer.close()
