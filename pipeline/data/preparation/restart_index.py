@@ -1,10 +1,10 @@
 """Rewrites the JPEGs of a dataset, without loss, so that windows can be cut out of them before anything is decoded.
 
-A picture gets a restart marker after each unit of coding, behind which nothing depends on what came before (ITU-T T.81, E.1.3),
-and in front, in a segment APP9, the index: the number of bytes between the markers, two bytes each, big-endian. Coefficients
-and so pixels stay what they were, which is checked for every picture; about 5 % is added. A JPEG of several scans (progressive)
-becomes one of a single scan. Every other picture, and every one that the library does not read without a warning, stays as it
-is. Reading is `jpeg_windows.py`'s business.
+A picture gets a restart marker after each unit of coding (of large pictures after each few), behind which nothing depends on
+what came before (ITU-T T.81, E.1.3), and in front, in a segment APP9, the index: the number of bytes between the markers, two
+bytes each, big-endian. Coefficients and so pixels stay what they were, which is checked for every picture; about 5 % is added.
+A JPEG of several scans (progressive) becomes one of a single scan. Every other picture, and every one that the library does not
+read without a warning, stays as it is. Reading is `jpeg_windows.py`'s business.
 """
 
 import concurrent.futures
@@ -23,23 +23,21 @@ from pipeline.data.headers import RESTART_INDEX, DamagedPicture, read_header
 from pipeline.data.preparation.shards import write_shard
 from pipeline.data.workers import usable_cpus
 
-_MOST_LENGTHS = (0xFFFF - 2 - len(RESTART_INDEX)) // 2  # what a segment holds
+_MOST_PIECES = 4096  # the library's time grows with their square; 32,000 would fit into the index
 _DONE_FILE = "indexed_shards.txt"  # until all are; losing it costs time only
 
 
 def index_dataset(directory: epath.Path, image_key: str) -> None:
     """Rewrites the shards of the tfds dataset in `directory`; an interrupted call goes on."""
     if not libjpeg_turbo.is_available():
-        print(
-            "There is no package turbojpeg for this machine: the JPEGs get no index, and training decodes more of them."
-        )
+        print("There is no package turbojpeg for this machine: JPEGs get no index, and training decodes more of each.")
         return
     done_file = directory / _DONE_FILE
     done = set(done_file.read_text().split()) if done_file.exists() else set()
     shards = sorted(path for path in directory.glob("*.array_record*") if path.name not in done)
     workers = min(usable_cpus(), len(shards) // 2)  # a process takes seconds to start
     index = functools.partial(_index_shard, image_key=image_key)
-    with concurrent.futures.ProcessPoolExecutor(max(1, workers), multiprocessing.get_context("spawn")) as pool:
+    with concurrent.futures.ProcessPoolExecutor(max(workers, 1), multiprocessing.get_context("spawn")) as pool:
         finished = pool.map(index, shards) if workers > 1 else map(index, shards)
         for path, _ in zip(shards, tqdm.tqdm(finished, total=len(shards), unit=" shards", desc="indexing")):
             done.add(path.name)
@@ -62,7 +60,7 @@ def add_index(data: bytes) -> bytes:
         return data
     frame = header.jpeg
     rows, columns = frame.units(header.height, header.width)
-    fitting = (n for n in range(1, columns + 1) if columns % n == 0 and rows * columns // n <= _MOST_LENGTHS)
+    fitting = (n for n in range(1, columns + 1) if columns % n == 0 and rows * columns // n <= _MOST_PIECES)
     interval = next(fitting, None)
     if interval is None:
         return data

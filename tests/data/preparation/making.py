@@ -24,10 +24,10 @@ def picture_folder(root: pathlib.Path, each: int = 4) -> dict[str, bytes]:
     return files
 
 
-def contents(data_dir, name: str) -> dict[str, tuple[bytes, str]]:
+def contents(data_dir, name: str, splits=("train", "test")) -> dict[str, tuple[bytes, str]]:
     """Reads a dataset back: (picture, class name) by split and file name."""
     read = {}
-    for split in ("train", "test"):
+    for split in splits:
         source = open_source(name, split, str(data_dir))
         for record in range(len(source)):
             example = source[record]

@@ -1,0 +1,150 @@
+"""The index of JPEGs: pixels stay, windows come from it alone, and what has none or a wrong one is decoded as before."""
+
+import dataclasses
+
+import cv2
+import hostile_pictures
+import numpy as np
+import pytest
+import tensorflow as tf
+from making import JPEG, contents
+
+from pipeline.data import images, jpeg_windows, libjpeg_turbo
+from pipeline.data.headers import read_header
+from pipeline.data.preparation import datasets, restart_index
+from pipeline.data.preparation.restart_index import add_index
+
+pytestmark = pytest.mark.skipif(
+    not libjpeg_turbo.is_available(), reason="there is no package turbojpeg for this machine"
+)
+
+SOUND = hostile_pictures.sound_pictures()
+INDEXED = [name for name in SOUND if name.startswith("jpeg") and "cmyk" not in name and "ycck" not in name]
+
+
+def windows(height: int, width: int, count: int):
+    rng = np.random.default_rng(0)
+    yield 0, 0, height, width
+    for _ in range(count):
+        top, left = int(rng.integers(height)), int(rng.integers(width))
+        yield top, left, 1 + int(rng.integers(height - top)), 1 + int(rng.integers(width - left))
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_the_pixels_stay(name):
+    indexed = add_index(SOUND[name])
+    header = read_header(indexed)
+    assert header.jpeg.index
+    assert header.jpeg.one_scan  # of progressive ones too
+    expected = tf.io.decode_jpeg(SOUND[name], channels=3).numpy()
+    assert np.array_equal(tf.io.decode_jpeg(indexed, channels=3).numpy(), expected)  # for others it is a JPEG as any
+    assert add_index(indexed) is indexed
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_a_window_is_cut_out_with_the_pixels_of_the_whole(name):
+    data = add_index(SOUND[name])
+    header, whole = read_header(data), images.decode(SOUND[name])
+    for window in windows(*whole.shape[:2], count=100):
+        smaller, _, _ = jpeg_windows.excerpt(data, header, window)
+        assert len(smaller) <= len(data)
+        pixels = jpeg_windows.decode_window(data, header, window)
+        top, left, height, width = window
+        assert np.array_equal(pixels, whole[top : top + height, left : left + width])
+
+
+def test_of_a_small_window_little_is_read():
+    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    data = add_index(cv2.imencode(".jpg", picture)[1].tobytes())
+    smaller, width, window = jpeg_windows.excerpt(data, read_header(data), (230, 310, 16, 16))
+    assert width == 4 * 16  # two units, for the window begins within one, and one more on either side
+    assert window == (22, 22, 16, 16)
+    assert len(smaller) < 0.03 * len(data)
+
+
+def test_orientation_stays():
+    found = images.decode(add_index(SOUND["jpeg_exif"]), apply_exif_orientation=True)
+    assert np.array_equal(found, images.decode(SOUND["jpeg_exif"], apply_exif_orientation=True))
+
+
+@pytest.mark.parametrize("name", [name for name in SOUND if name not in INDEXED])
+def test_other_pictures_stay_as_they_are(name):
+    assert add_index(SOUND[name]) is SOUND[name]
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_damaged_pictures_stay_as_they_are(name):
+    for tenth in range(10):
+        data = SOUND[name][: len(SOUND[name]) * tenth // 10]
+        assert add_index(data) is data
+
+
+@pytest.mark.parametrize("height", [800, 799])
+def test_a_large_picture_has_no_marker_for_each_unit(height):
+    picture = np.random.default_rng(0).integers(0, 256, (height // 10, 160, 3), np.uint8)
+    picture = cv2.resize(picture, (1600, height), interpolation=cv2.INTER_NEAREST)
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    original = cv2.imencode(".jpg", picture, sampling)[1].tobytes()
+    data = add_index(original)
+    header = read_header(data)
+    assert (
+        header.jpeg.restart_interval == 4
+    )  # 250 times 500 units; 65,519 bytes hold 32,759 numbers, not a half of these
+    pixels = jpeg_windows.decode_window(data, header, (300, 700, 333, 777))
+    assert np.array_equal(pixels, images.decode(original)[300:633, 700:1477])
+
+
+def wrong_indices(data: bytes):
+    header = read_header(data)
+    offset, size = header.jpeg.index
+    yield "bytes behind the end", data + b"\0\0", header
+    yield "another picture's", data[: offset + 9] + b"\1" + data[offset + 10 :], header
+    swapped = bytearray(data)
+    swapped[offset : offset + size] = np.frombuffer(data, ">u2", size // 2, offset)[::-1].tobytes()
+    yield "in another order", bytes(swapped), header
+    for change in ({"restart_interval": 0}, {"restart_interval": 2}, {"index": (offset, size - 2)}):
+        yield str(change), data, dataclasses.replace(header, jpeg=dataclasses.replace(header.jpeg, **change))
+
+
+def test_an_index_that_is_not_the_pictures_is_not_used():
+    data = add_index(SOUND["jpeg_420"])
+    whole = images.decode(data)
+    for words, wrong, header in wrong_indices(data):
+        assert jpeg_windows.excerpt(wrong, header, (20, 30, 41, 52)) is None, words
+        assert np.array_equal(images.decode_window(wrong, lambda *_: (20, 30, 41, 52)), whole[20:61, 30:82]), words
+
+
+def folder_of_photographs(root):
+    for index, class_name in enumerate(("cat", "dog") * 4):
+        folder = root / "train" / class_name
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = np.random.default_rng(index).integers(0, 256, (40, 50, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{index}.jpg"), picture)
+    (root / "train" / "cat" / "rest.jpg").write_bytes(JPEG)
+
+
+def test_a_dataset_is_indexed_and_an_interrupted_one_goes_on(tmp_path, monkeypatch):
+    folder_of_photographs(tmp_path / "pets")
+    indexed = []
+
+    def fail_at_third(data: bytes) -> bytes:
+        indexed.append(data)
+        if len(indexed) == 3:
+            raise KeyboardInterrupt
+        return add_index(data)
+
+    monkeypatch.setattr(restart_index, "add_index", fail_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))
+    directory = datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))
+    assert not list(directory.glob("*.txt.*")) + list(directory.glob("indexed_shards.txt"))
+    read = contents(tmp_path / "data", "pets", splits=("train",))
+    for path, (picture, class_name) in read.items():
+        original = (tmp_path / "pets" / path).read_bytes()
+        assert path.split("/")[1] == class_name
+        if path.endswith("rest.jpg"):
+            assert picture == original
+        else:
+            assert read_header(picture).jpeg.index
+            assert np.array_equal(images.decode(picture), images.decode(original))
+    assert len(read) == 9
