@@ -16,7 +16,13 @@ import grain
 import numpy as np
 
 from pipeline.data.damage import DamagedPictures
-from pipeline.data.workers import RecordTrace, failure_of_workers, set_up_worker, worker_count
+from pipeline.data.workers import (
+    RecordTrace,
+    failure_of_workers,
+    keep_memory_in_workers,
+    set_up_worker,
+    worker_count,
+)
 from pipeline.errors import ConfigError, DataError
 
 Batch = dict[str, np.ndarray]
@@ -128,6 +134,7 @@ class Batches:
         self._chunks_per_batch = local_batch // chunk
         chunks = _Stacked(rows, chunk)[start_step * self._chunks_per_batch :]
         if workers:
+            keep_memory_in_workers()
             threads = 4 if source.remote else 1  # reading over the network is mostly waiting
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
             dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))

@@ -124,6 +124,22 @@ def test_workers_end_with_their_parent_and_leave_no_shared_memory(run, then, cod
     assert all(map(ended, pids))
 
 
+@pytest.mark.parametrize("users", [None, "glibc.malloc.arena_max=2"])
+def test_workers_keep_memory_unless_the_user_says_otherwise(run, monkeypatch, users):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if users:
+        monkeypatch.setenv("GLIBC_TUNABLES", users)
+    process = run(
+        "[print(open(f'/proc/{process.pid}/environ').read().split(chr(0))) for process in multiprocessing.active_children()]"
+    )
+    environments = process.stdout.splitlines()[1:]
+    assert len(environments) == 2
+    for environment in environments:
+        for setting in (users or workers._HEAP).split(":"):  # glibc takes the variable apart where it lies
+            assert setting in environment
+        assert users is None or "mmap_threshold" not in environment
+
+
 def test_ctrl_c_is_the_business_of_the_parent_alone(run):
     result = run("os.killpg(0, signal.SIGINT); print(next(batches)['record'].shape)")
     assert result.stderr.count("KeyboardInterrupt") == 1
