@@ -37,6 +37,19 @@ def test_timm_gives_our_logits(tmp_path, variant, size):
     assert difference.relative < 1e-4
 
 
+@pytest.fixture(scope="module")
+def b7():
+    return measured_weights("b7", image_size=600)
+
+
+@pytest.mark.parametrize("name", ["timm", "keras", "savedmodel", "stablehlo", "onnx", "tflite"])
+def test_b7_gives_our_logits(b7, tmp_path, name):
+    images = prepare(photographs(), b7.metadata, PHOTOGRAPHS)
+    for difference in exporting.export(b7, name, tmp_path / name, images, images):
+        print(difference)
+        assert difference.limit is None or difference.relative < difference.limit
+
+
 def test_the_twin_with_symmetric_padding_would_be_noticed(b0, tmp_path):
     timm.write(b0, tmp_path)
     images = prepare(photographs(), b0.metadata, PHOTOGRAPHS)
