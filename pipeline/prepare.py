@@ -6,7 +6,8 @@ python -m pipeline.prepare --dataset fake_imagenet --examples 10000       (synth
 python -m pipeline.prepare --image_folder FOLDER --name my_pictures       (FOLDER/<split>/<class>/<picture>)
 python -m pipeline.prepare --convert FOLDER                               (a tfds dataset of TFRecords)
 
-The result is a tfds dataset of ArrayRecord shards. An interrupted preparation goes on when the command is given again.
+The result is a tfds dataset of ArrayRecord shards, whose JPEGs have an index: the same pixels, of which training can decode a
+part. An interrupted preparation goes on when the command is given again.
 """
 
 from absl import flags

@@ -18,7 +18,7 @@ from pipeline.errors import MachineError
 
 _SIGTERM_GRACE_SECONDS = 120
 _SHARED_MEMORY = "/dev/shm"
-_HEAP = (  # https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html
+_HEAP = (  # as launch/lib/devices.sh has it for CPUs; https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=2147483648:glibc.malloc.trim_threshold=8589934592"
     ":glibc.malloc.arena_max=1"
 )

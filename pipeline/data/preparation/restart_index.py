@@ -10,6 +10,7 @@ read without a warning, stays as it is. Reading is `jpeg_windows.py`'s business.
 import concurrent.futures
 import functools
 import multiprocessing
+import os
 import struct
 
 import numpy as np
@@ -73,18 +74,18 @@ def add_index(data: bytes) -> bytes:
     if pieces is None:
         return data
     *pieces, whole = pieces
-    indexed = _assemble(whole, [_scan(piece)[1] for piece in pieces], interval)
+    begin = _begin_of_data(pieces[0])  # of all pieces: their headers differ in numbers alone
+    indexed = _assemble(whole, [piece[begin:-2] for piece in pieces], interval)
     return indexed if np.array_equal(images.decode(indexed), pixels) else data
 
 
 def _assemble(whole: bytes, scans: list[bytes], interval: int) -> bytes:
     """Returns the JPEG `whole` with the coded data of its pieces, with restart markers between them, and with their index."""
     index = RESTART_INDEX + np.array([len(scan) for scan in scans], ">u2").tobytes()
-    head, _ = _scan(whole)
-    start_of_scan = read_header(whole).jpeg.scan_offset - 1
+    begin, scan_header = _begin_of_data(whole), read_header(whole).jpeg.scan_offset - 1
     parts = [
-        *(head[:2], b"\xff\xe9", struct.pack(">H", 2 + len(index)), index),
-        *(head[2:start_of_scan], b"\xff\xdd\x00\x04", struct.pack(">H", interval), head[start_of_scan:]),
+        *(whole[:2], b"\xff\xe9", struct.pack(">H", 2 + len(index)), index),
+        *(whole[2:scan_header], b"\xff\xdd\x00\x04", struct.pack(">H", interval), whole[scan_header:begin]),
     ]
     for number, scan in enumerate(scans):
         parts += [scan, bytes((0xFF, 0xD0 + number % 8))]
@@ -92,17 +93,16 @@ def _assemble(whole: bytes, scans: list[bytes], interval: int) -> bytes:
     return b"".join(parts)
 
 
-def _scan(data: bytes) -> tuple[bytes, bytes]:
-    """Splits a JPEG of one scan without restart markers into what is before the coded data, and the coded data."""
-    begin = read_header(data).jpeg.scan_offset + 1
-    begin += int.from_bytes(data[begin : begin + 2], "big")
-    return data[:begin], data[begin:-2]
+def _begin_of_data(data: bytes) -> int:
+    """Returns where the coded data of the first scan begins."""
+    length = read_header(data).jpeg.scan_offset + 1
+    return length + int.from_bytes(data[length : length + 2], "big")
 
 
 def _index_shard(path: epath.Path, image_key: str) -> None:
     """Writes a shard anew if that changes a picture. The records are in memory: about 200 MB."""
     records, changed = [], False
-    with array_record_data_source.ArrayRecordDataSource(path.as_posix()) as shard:
+    with array_record_data_source.ArrayRecordDataSource(os.fspath(path)) as shard:
         for number in range(len(shard)):
             example = tf_example_pb2.Example.FromString(shard[number])
             picture = example.features.feature[image_key].bytes_list
