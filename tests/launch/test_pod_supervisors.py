@@ -106,6 +106,15 @@ def test_a_supervisor_on_another_machine_takes_over_when_told_to(cloud):
     assert nothing_left(cloud)
 
 
+def test_a_renewal_between_look_and_takeover_does_not_stop_it(cloud):
+    """The other supervisor writes the lock before the first attempt, and renews it before the second."""
+    cloud.set_scenario(faults=[fault("storage cp supervisor.lock", "take over", times=2)])
+    status, output = cloud.run(*RUN, "--force")
+    assert status == 0, output
+    assert met_faults(cloud)[0]["times"] == 0
+    assert started(cloud) == [1, 1, 1, 1]
+
+
 def test_a_takeover_between_look_and_renewal_is_not_written_over(cloud):
     cloud.write_settings(LOCK_SECONDS="0")
     cloud.set_scenario(faults=[fault("storage cp supervisor.lock", "take over", skip=2)])

@@ -73,6 +73,7 @@ def run(folder: Path, arguments: list[str]) -> int:
         case "take over":  # another supervisor writes the lock just before this call does
             with service.changing():
                 path = service.bucket_path(words[1])
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(f"another:/records 1 {int(time.time())}\n")
                 service.written(path)
     if name.endswith(("ssh", "scp")):
