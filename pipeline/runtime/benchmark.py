@@ -26,6 +26,7 @@ from pipeline.training.experiment import Experiment
 from pipeline.training.state import TrainState
 
 _ROUNDS = 5
+_WITHOUT_END = "--config.duration=1000000 steps"  # a short run could reach its end before it is stopped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _start_and_stop(arguments: Sequence[str], cache: pathlib.Path) -> RestartCos
     """Runs a process until it has reported a step, then asks it to stop and waits for its end."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.train", *arguments, "--config.log.every=1 steps"],
+        [sys.executable, "-m", "pipeline.train", *arguments, "--config.log.every=1 steps", _WITHOUT_END],
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
