@@ -46,8 +46,9 @@ def usable_cpus() -> int:
 def keep_memory_in_workers() -> None:
     """Has the worker processes that start from now on keep the memory of pictures and batches for the next ones.
 
-    By default glibc gives large pieces back to the kernel at once, which then clears every page anew: at 600 pixels this costs
-    as much as the resizing. Only a variable that is there when a process starts can change it; what the user set stays.
+    By default glibc gives large pieces back to the kernel at once, which then clears every page anew; without that two workers
+    make 5 % more pictures of 600 pixels a second. Only a variable that is there when a process starts can change it; what the
+    user set stays.
     """
     os.environ.setdefault("GLIBC_TUNABLES", _HEAP)
 
