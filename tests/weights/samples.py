@@ -23,8 +23,8 @@ def measured_weights(variant, num_classes=10, image_size=32) -> Weights:
     """Random parameters with the BatchNorm statistics of a real forward pass, on the photographs of `PHOTOGRAPHS` and others.
 
     Any other statistics let activations grow or fade from block to block, and differences with them: with those of other
-    pictures one rounding of the input becomes 6 % of the logits (Keras beside itself, B7 at 600 pixels,
-    with branches that count for only 0.1 to 0.4).
+    pictures one rounding of the input becomes 6 % of the logits (Keras beside itself, B7 at 600 pixels, with branches
+    that count for only 0.1 to 0.4).
     """
     weights = random_weights(variant, num_classes, image_size)
     pictures = prepare(photographs(), weights.metadata, PHOTOGRAPHS)
