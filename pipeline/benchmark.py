@@ -104,12 +104,12 @@ def _print_compiled(experiment, tpu_slice) -> None:
     from pipeline.planning.keras_step import lower_keras_step
     from pipeline.planning.program import compile_program
 
-    lowered = {"ours": experiment.lower_train_step}
+    steps = {"ours": (experiment.lower_train_step, experiment.compiler_options)}
     if _KERAS.value:
-        lowered["keras"] = functools.partial(lower_keras_step, experiment)
+        steps["keras"] = functools.partial(lower_keras_step, experiment), {}
     images = experiment.hyperparameters.batch_size // tpu_slice.devices
-    for name, lower in lowered.items():
-        program = compile_program(lower(), tpu_slice)
+    for name, (lower, options) in steps.items():
+        program = compile_program(lower(), tpu_slice, options)
         kinds = ", ".join(f"{kind} {cycles / images / 1e6:.3f}" for kind, cycles in program.cycles_by_kind.items())
         print(
             f"{name:6} {program.cycles / images / 1e6:.3f} million cycles an image ({kinds}), "

@@ -83,10 +83,11 @@ class Conv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """A convolution of each channel with its own kernel; attributes as in `Conv`."""
+    """A convolution of each channel with its own kernel; `block` as in `depthwise_conv`, other attributes as in `Conv`."""
 
     kernel_size: int
     strides: int
+    block: int = 1
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -94,7 +95,7 @@ class DepthwiseConv(nn.Module):
         """Maps [batch, height, width, channels] to [batch, ceil(height / strides), ceil(width / strides), channels]."""
         shape = (self.kernel_size, self.kernel_size, 1, images.shape[-1])
         kernel = self.param("kernel", depthwise_kernel_init, shape)
-        return depthwise_conv(images.astype(self.dtype), kernel.astype(self.dtype), self.strides)
+        return depthwise_conv(images.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.block)
 
 
 class SqueezeExcite(nn.Module):
@@ -142,6 +143,7 @@ class MBConvBlock(nn.Module):
       survival_probability: Of the branch, in training, where there is a skip connection.
       activation: After the expansion and after the depthwise convolution.
       norm: Makes a BatchNorm layer from its name and its activation.
+      depthwise_block: See `depthwise_conv`.
       dtype: Of the computation.
     """
 
@@ -149,6 +151,7 @@ class MBConvBlock(nn.Module):
     survival_probability: float
     activation: Activation
     norm: Callable[..., GroupedBatchNorm]
+    depthwise_block: int = 1
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -159,7 +162,9 @@ class MBConvBlock(nn.Module):
         if spec.expand_ratio != 1:
             x = Conv(spec.expanded_filters, dtype=self.dtype, name="expand_conv")(x)
             x = self.norm(activation=self.activation, name="expand_bn")(x, train)
-        x = DepthwiseConv(spec.kernel_size, spec.strides, dtype=self.dtype, name="depthwise_conv")(x)
+        x = DepthwiseConv(
+            spec.kernel_size, spec.strides, self.depthwise_block, dtype=self.dtype, name="depthwise_conv"
+        )(x)
         x = self.norm(activation=self.activation, name="depthwise_bn")(x, train)
         if spec.se_filters:
             x = SqueezeExcite(spec.se_filters, self.activation, dtype=self.dtype, name="se")(x)

@@ -3,8 +3,14 @@
 XLA:CPU runs `lax.conv_general_dilated` with one group per channel 5 to 15 times slower than a sum of shifted products,
 so on CPU the convolution, and both halves of its gradient, are written as such sums; everywhere else XLA's own
 convolution is used. The platform is chosen when the function is lowered (`lax.platform_dependent`), so one traced
-program serves several platforms. Invariant: both lowerings compute TensorFlow's SAME convolution, and their values and
-gradients differ only by rounding.
+program serves several platforms.
+
+XLA:TPU runs one group per channel on its vector units and reads a picture in windows so small that most of what it reads
+is their margins. With `block` channels in a group, each with a kernel that is zero for the other channels, the matrix
+units do the same work in the time that the memory takes, where the images of a device fill the 128 lanes. Products
+with those zeros are exact, so the sums are the same.
+
+Invariant: all lowerings compute TensorFlow's SAME convolution, and their values and gradients differ only by rounding.
 """
 
 import functools
@@ -14,15 +20,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+SMALLEST_BLOCKED_MAP = 14  # pixels a side; XLA:TPU reads smaller ones whole, and needs no blocks
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise_conv(images: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise_conv(images: jax.Array, kernel: jax.Array, strides: int, block: int = 1) -> jax.Array:
     """Convolves each channel with its own kernel, padded SAME as in TensorFlow: the odd zero at the bottom and right.
 
     Args:
       images: [batch, height, width, channels].
       kernel: [size, size, 1, channels], of the same dtype.
       strides: Of both spatial axes.
+      block: Channels in a group on TPUs; 1 for XLA's own depthwise convolution.
 
     Returns:
       [batch, ceil(height / strides), ceil(width / strides), channels], of the dtype of `images`.
@@ -31,23 +40,33 @@ def depthwise_conv(images: jax.Array, kernel: jax.Array, strides: int) -> jax.Ar
         images,
         kernel,
         cpu=functools.partial(_shifted_conv, strides=strides),
+        tpu=functools.partial(blocked_conv, strides=strides, block=_usable(block, images)),
         default=functools.partial(grouped_conv, strides=strides),
     )
 
 
-def _forward(images: jax.Array, kernel: jax.Array, strides: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return depthwise_conv(images, kernel, strides), (images, kernel)
+def _forward(
+    images: jax.Array, kernel: jax.Array, strides: int, block: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return depthwise_conv(images, kernel, strides, block), (images, kernel)
 
 
 def _backward(
-    strides: int, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
+    strides: int, block: int, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     return lax.platform_dependent(
         *residuals,
         cotangent,
         cpu=functools.partial(_shifted_gradients, strides=strides),
+        tpu=functools.partial(_blocked_gradients, strides=strides, block=_usable(block, residuals[0])),
         default=functools.partial(_grouped_gradients, strides=strides),
     )
+
+
+def _usable(block: int, images: jax.Array) -> int:
+    """`block`, or 1 where blocks do not divide the channels, gain nothing, or would round float32 on the matrix units."""
+    divides = images.shape[-1] % block == 0
+    return block if divides and images.shape[1] >= SMALLEST_BLOCKED_MAP and images.dtype == jnp.bfloat16 else 1
 
 
 depthwise_conv.defvjp(_forward, _backward)
@@ -55,19 +74,32 @@ depthwise_conv.defvjp(_forward, _backward)
 
 def grouped_conv(images: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
     """The same as `depthwise_conv`, by XLA's convolution on every platform; the yardstick of tests and benchmarks."""
+    return blocked_conv(images, kernel, strides, block=1)
+
+
+def blocked_conv(images: jax.Array, kernel: jax.Array, strides: int, block: int) -> jax.Array:
+    """The same, with `block` channels in a group: each channel's kernel is zero for the others of its group."""
+    channels = images.shape[-1]
+    own = jnp.arange(block)[:, None] == jnp.arange(channels) % block
     return lax.conv_general_dilated(
         images,
-        kernel,
+        jnp.where(own, kernel, 0),
         window_strides=(strides, strides),
         padding="SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=images.shape[-1],
+        feature_group_count=channels // block,
     )
 
 
 def _grouped_gradients(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int):
     _, pullback = jax.vjp(functools.partial(grouped_conv, strides=strides), images, kernel)
     return pullback(cotangent)
+
+
+def _blocked_gradients(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int, block: int):
+    """The kernel's gradient is XLA's own: with blocks it would be `block` times as many sums, all but one of no use."""
+    _, pullback = jax.vjp(functools.partial(blocked_conv, kernel=kernel, strides=strides, block=block), images)
+    return *pullback(cotangent), _grouped_gradients(images, kernel, cotangent, strides)[1]
 
 
 def same_padding(size: int, kernel_size: int, strides: int) -> tuple[int, int]:

@@ -37,6 +37,7 @@ class EfficientNet(nn.Module):
       bn_epsilon: See `GroupedBatchNorm`.
       dtype: Of activations.
       remat: Whether to recompute a block's activations in the backward pass.
+      depthwise_block: See `depthwise_conv`; changes no value beyond rounding.
       frozen_norm_parts: How many parts (stem, stages, head, in this order) keep their BatchNorm statistics in training, and
         normalise with them.
     """
@@ -50,6 +51,7 @@ class EfficientNet(nn.Module):
     bn_epsilon: float = 1e-3
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
+    depthwise_block: int = 1
     frozen_norm_parts: int = 0
 
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -100,7 +102,10 @@ class EfficientNet(nn.Module):
         outputs = {}
         for i, spec in enumerate(arch.blocks):
             block_norm = norm_of(spec.stage + 1)
-            x = block_class(spec, survival[i], activation, block_norm, self.dtype, name=spec.name)(x, train)
+            block = block_class(
+                spec, survival[i], activation, block_norm, self.depthwise_block, self.dtype, name=spec.name
+            )
+            x = block(x, train)
             if i + 1 == len(arch.blocks) or arch.blocks[i + 1].strides > 1:
                 outputs[f"reduction_{len(outputs) + 1}"] = x
         outputs["features"] = x
@@ -148,12 +153,13 @@ class Head(nn.Module):
         return pooled, classifier(dropped)
 
 
-def build_model(model_config: ConfigDict, num_classes: int) -> EfficientNet:
+def build_model(model_config: ConfigDict, num_classes: int, depthwise_block: int = 1) -> EfficientNet:
     """Builds the network that a configuration describes.
 
     Args:
       model_config: `config.model` of `configs/recipe.py`.
       num_classes: Of the dataset.
+      depthwise_block: See `depthwise_conv`.
 
     Returns:
       The network, without parameters.
@@ -182,4 +188,5 @@ def build_model(model_config: ConfigDict, num_classes: int) -> EfficientNet:
         bn_epsilon=model_config.bn_epsilon,
         dtype=DTYPES[model_config.dtype],
         remat=model_config.remat,
+        depthwise_block=depthwise_block,
     )

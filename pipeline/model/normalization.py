@@ -119,6 +119,8 @@ def _normalize_backward(groups, epsilon, activation, dtype, residuals, cotangent
     image_mean, image_scale = _per_image(mean, images), _per_image(inverse_stddev * scale, images)
     _, pullback = jax.vjp(activation, (values - image_mean) * image_scale + bias)
     (gradient,) = pullback(cotangents[0].astype(jnp.float32))
+    # Rounded as the array that two passes read: in float32 it would be twice the memory to write and to read.
+    gradient = gradient.astype(images.dtype).astype(jnp.float32)
 
     mean_gradient = _group_means(gradient, groups)
     mean_product = _group_means(gradient * values, groups)

@@ -22,6 +22,7 @@ _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 _BITS = re.compile(r"\d+")
+_DEPTHWISE = re.compile(r"depthwise_conv/.*conv_general_dilated")
 _BATCH_NORM = re.compile(r"/(\w+_)?bn/")
 
 
@@ -99,7 +100,7 @@ def _instruction(found: re.Match, line: str) -> Instruction:
         size=_bytes(found[2]),
         cycles=int(cycles[1]) if cycles else 0,
         op_name=op_name[1] if op_name else "",
-        depthwise="Depthwise" in line,
+        depthwise="Depthwise" in line or bool(op_name and _DEPTHWISE.search(op_name[1])),
         called=tuple(name.removeprefix("%") for name in called),
         trips=int(trips[1]) if trips else 1,
     )

@@ -42,14 +42,20 @@ class Program:
     compile_seconds: float
 
 
-def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:
-    """Compiles a program that was lowered for the devices of a slice, or finds what an earlier call found."""
-    options = json.dumps([tpu_slice.topology_options, compiler_version(), jax.__version__])
-    key = hashlib.sha256((options + lowered.as_text()).encode()).hexdigest()
+def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str]) -> Program:
+    """Compiles a program that was lowered for the devices of a slice, or finds what an earlier call found.
+
+    Args:
+      lowered: The program.
+      tpu_slice: What it was lowered for.
+      options: Of the compiler.
+    """
+    circumstances = json.dumps([tpu_slice.topology_options, compiler_version(), jax.__version__, options])
+    key = hashlib.sha256((circumstances + lowered.as_text()).encode()).hexdigest()
     path = _cache_folder() / f"{key[:32]}.json"
     if path.exists():
         return _from_json(json.loads(path.read_text()))
-    program = _compile(lowered, tpu_slice)
+    program = _compile(lowered, tpu_slice, options)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(dataclasses.asdict(program)))
@@ -57,10 +63,10 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:
     return program
 
 
-def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice) -> Program:
+def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str]) -> Program:
     start = time.monotonic()
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(options)
     except jax.errors.JaxRuntimeError as error:
         if "HBM" not in str(error).upper():
             raise

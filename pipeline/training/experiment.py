@@ -25,6 +25,7 @@ from pipeline.data.preparation.datasets import ensure_digits
 from pipeline.data.preprocessing import eval_transform, train_transform
 from pipeline.data.sources import Source, open_source
 from pipeline.model.efficientnet import build_model
+from pipeline.runtime.lowering import compiler_options, depthwise_block
 from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_devices
 from pipeline.training import finetuning
 from pipeline.training.evaluation import make_eval_step
@@ -76,11 +77,13 @@ class Experiment:
     def planned(cls, config: ConfigDict, hyperparameters: Hyperparameters, mesh: Mesh) -> "Experiment":
         """Builds the parts that need no data, for the devices of `mesh`, which need not exist: enough to compile."""
         schedule = make_schedule(config, hyperparameters)
+        block = depthwise_block(mesh, hyperparameters.batch_size // mesh.size)
+        model = build_model(config.model, hyperparameters.num_classes, block)
         return cls(
             config=config,
             hyperparameters=hyperparameters,
             mesh=mesh,
-            model=finetuning.freeze_statistics(build_model(config.model, hyperparameters.num_classes), config),
+            model=finetuning.freeze_statistics(model, config),
             schedule=schedule,
             tx=finetuning.limit_updates(make_optimizer(config, schedule), config),
         )
@@ -112,7 +115,12 @@ class Experiment:
 
         Compiled ahead of its first call, so that a second compilation cannot happen unseen.
         """
-        return self.lower_train_step().compile()
+        return self.lower_train_step().compile(self.compiler_options)
+
+    @property
+    def compiler_options(self) -> dict[str, str]:
+        """What the compiler is told for both steps."""
+        return compiler_options(self.mesh)
 
     def lower_train_step(self) -> jax.stages.Lowered:
         """Returns the train step as it is given to the compiler of the mesh's devices."""
@@ -133,7 +141,7 @@ class Experiment:
     @functools.cached_property
     def eval_step(self):
         """The compiled `(variables, batch, sums) -> sums`; the sums it is given are donated."""
-        return self.lower_eval_step().compile()
+        return self.lower_eval_step().compile(self.compiler_options)
 
     def abstract_batch(self, batch_size: int) -> Batch:
         """Returns the shapes, dtypes and sharding of a global batch."""

@@ -1,13 +1,14 @@
 """The depthwise convolution against TensorFlow's, in values and gradients, and the lowerings against each other."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipeline.model.depthwise import depthwise_conv, grouped_conv
+from pipeline.model.depthwise import blocked_conv, depthwise_conv, grouped_conv
 
 CASES = [  # height, width, kernel, strides
     (8, 8, 3, 1),
@@ -42,6 +43,40 @@ def test_values_and_gradients_are_tensorflows(height, width, kernel, strides):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(gradients[0], images_gradient, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(gradients[1], weights_gradient.numpy().transpose(0, 1, 3, 2), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width", "kernel", "strides"), CASES)
+@pytest.mark.parametrize("block", [2, 8])
+def test_blocks_of_channels_change_no_value(height, width, kernel, strides, block):
+    images, weights = _random(2, height, width, 16), _random(kernel, kernel, 1, 16)
+    expected, expected_pullback = jax.vjp(functools.partial(grouped_conv, strides=strides), images, weights)
+    actual, pullback = jax.vjp(functools.partial(blocked_conv, strides=strides, block=block), images, weights)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    cotangent = jnp.asarray(_random(*expected.shape))
+    for gradient, expected_gradient in zip(pullback(cotangent), expected_pullback(cotangent)):
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "dtype", "groups"),
+    [
+        (14, 16, jnp.bfloat16, [2, 2, 16]),  # forward, gradient of the images, gradient of the kernel
+        (13, 16, jnp.bfloat16, [16, 16, 16]),  # small enough to be read whole
+        (14, 12, jnp.bfloat16, [12, 12, 12]),  # no multiple of a block
+        (14, 16, jnp.float32, [16, 16, 16]),  # the matrix units would round it
+    ],
+)
+def test_tpus_get_blocks_where_they_pay(size, channels, dtype, groups):
+    images, weights = jnp.ones((1, size, size, channels), dtype), jnp.ones((3, 3, 1, channels), dtype)
+
+    def values_and_gradients(images, weights):
+        outputs, pullback = jax.vjp(functools.partial(depthwise_conv, strides=1, block=8), images, weights)
+        return outputs, *pullback(outputs)
+
+    program = jax.jit(values_and_gradients).trace(images, weights).lower(lowering_platforms=("tpu",)).as_text()
+    # A kernel's gradient has its groups along the images' batch.
+    found = re.findall(r"batch_group_count = (\d+) : i64.*?feature_group_count = (\d+)", program)
+    assert sorted(max(map(int, pair)) for pair in found) == sorted(groups)
 
 
 def test_other_platforms_get_the_convolution_and_cpu_the_sum():

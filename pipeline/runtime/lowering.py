@@ -1,0 +1,33 @@
+"""How a step is compiled for the devices of a mesh: choices that change its cost, and its values only by rounding.
+
+Each was found by the TPU compiler's own estimate of cycles; docs/plan.md says what each brought. On other devices than
+TPUs nothing is chosen.
+"""
+
+from jax.sharding import Mesh
+
+LANES = 128  # numbers side by side in a vector register; XLA lays images along them where they fill them
+_SUBLANES = 8  # rows of a register: channels, where images are along the lanes
+_LATER_THAN_V4 = ("TPU v5 lite", "TPU v5", "TPU v6 lite")  # as JAX calls v5e, v5p and v6e
+
+
+def depthwise_block(mesh: Mesh, images_per_device: int) -> int:
+    """Returns the `block` of `depthwise_conv` that is cheapest on these devices.
+
+    Blocks pay where images fill the lanes. Otherwise channels are along them, and a block of 8 channels would leave
+    most of a matrix unit idle; v2 to v4 have too few matrix units to be faster than with their vector units.
+    """
+    return _SUBLANES if _is(mesh, _LATER_THAN_V4) and images_per_device % LANES == 0 else 1
+
+
+def compiler_options(mesh: Mesh) -> dict[str, str]:
+    """Returns what the compiler of the mesh's devices is told.
+
+    A fusion may use 32 MiB of a core's vector memory instead of 16, where there are 64 or more: its windows are larger, and
+    a depthwise convolution reads fewer margins twice.
+    """
+    return {"xla_tpu_scoped_vmem_limit_kib": str(32 * 1024)} if _is(mesh, _LATER_THAN_V4) else {}
+
+
+def _is(mesh: Mesh, kinds: tuple[str, ...]) -> bool:
+    return mesh.devices.flat[0].device_kind in kinds
