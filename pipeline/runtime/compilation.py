@@ -1,7 +1,12 @@
-"""The cache of compiled programs: on by default, on a local disk, and counted.
+"""The cache of compiled programs: on by default, and counted.
 
-`JAX_COMPILATION_CACHE_DIR` names another place; set to nothing it switches the cache off. On a pod each host has its own.
-Programs that compile in a moment are kept as well: a start has many of them.
+One process keeps it on its local disk. Several keep it in the run's directory, because JAX lets the first of them alone
+write to it and all of them read: so the hosts of a slice share what one compiled, and so do those of the next slice, which
+a preempted run is given with empty disks. (Processes on CPUs do not share: JAX's key of a program names their topology, and
+on CPUs that differs between processes.)
+
+`JAX_COMPILATION_CACHE_DIR` names another place; set to nothing it switches the cache off. Programs that compile in a moment
+are kept as well: a start has many of them.
 """
 
 import os
@@ -14,14 +19,18 @@ _HIT, _MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache
 
 
 class CompilationCache:
-    """The cache, and how often it served this process."""
+    """The cache, and how often it served this process.
 
-    def __init__(self):
+    Args:
+      workdir: The directory of a run of several processes; None for one process.
+    """
+
+    def __init__(self, workdir: str | None):
         self.hits = self.misses = 0
         self.directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
         if self.directory is None:
             home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-            self.directory = str(pathlib.Path(home) / "efficientnet" / "compiled")
+            self.directory = f"{workdir}/compiled" if workdir else str(pathlib.Path(home) / "efficientnet" / "compiled")
             jax.config.update("jax_compilation_cache_dir", self.directory)
         if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -49,7 +49,7 @@ def train(config: ConfigDict, workdir: str) -> Results:
       Preempted: the run was asked to stop, and saved what was new before it did.
     """
     distributed.check_platform(config.platform)
-    cache = CompilationCache()
+    cache = CompilationCache(workdir if jax.process_count() > 1 else None)
     goodput = Goodput(_seconds_so_far(workdir))
     experiment = Experiment.from_config(config)
     numbers = experiment.hyperparameters

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -34,6 +35,8 @@ def real_cloud(tmp_path):
         "XLA_FLAGS": " ".join(XLA_FLAGS),
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_SHARE_BINARY_BETWEEN_HOSTS": "yes",  # four processes on a few cores: one of them compiles
+        "PYTHONPATH": str(Path(__file__).parent / "one_compilation"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "FAKE_PYTHON": sys.executable,
     }
