@@ -3,7 +3,7 @@
 launch/tpu_pod.sh --config configs/b0.py     or, on one machine:  launch/local.sh --config configs/b0.py
 
 Published top-1: 77.1 % (EMA weights; tensorflow/tpu, models/official/efficientnet, README).
-Slice: v3-32, 128 images on each core.
+Slice: v5litepod-32, 128 images on each chip.
 Published time: 16.5 hours on 32 v3 cores (TF Model Garden, input-bound), so about 264 chip-hours.
 """
 
@@ -15,5 +15,5 @@ from configs import recipe
 def get_config() -> ConfigDict:
     config = recipe.get_config()
     config.model.variant = "b0"
-    config.launch.accelerator_type = "v3-32"
+    config.launch.accelerator_type = "v5litepod-32"
     return config

@@ -3,7 +3,7 @@
 launch/tpu_pod.sh --config configs/b1.py     or, on one machine:  launch/local.sh --config configs/b1.py
 
 Published top-1: 79.1 % (EMA weights; tensorflow/tpu, models/official/efficientnet, README).
-Slice: v3-32, 128 images on each core.
+Slice: v5litepod-32, 128 images on each chip.
 Published time: 19 hours on 32 v3 cores (TF Model Garden, input-bound), so about 304 chip-hours.
 """
 
@@ -15,5 +15,5 @@ from configs import recipe
 def get_config() -> ConfigDict:
     config = recipe.get_config()
     config.model.variant = "b1"
-    config.launch.accelerator_type = "v3-32"
+    config.launch.accelerator_type = "v5litepod-32"
     return config

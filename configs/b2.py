@@ -3,7 +3,7 @@
 launch/tpu_pod.sh --config configs/b2.py     or, on one machine:  launch/local.sh --config configs/b2.py
 
 Published top-1: 80.1 % (EMA weights; tensorflow/tpu, models/official/efficientnet, README).
-Slice: v3-64, 64 images on each core.
+Slice: v5litepod-32, 128 images on each chip.
 Published time: 8.6 hours on 32 v3 cores (derived from arXiv 2011.00071), so about 138 chip-hours.
 """
 
@@ -15,5 +15,5 @@ from configs import recipe
 def get_config() -> ConfigDict:
     config = recipe.get_config()
     config.model.variant = "b2"
-    config.launch.accelerator_type = "v3-64"
+    config.launch.accelerator_type = "v5litepod-32"
     return config

@@ -3,7 +3,7 @@
 launch/tpu_pod.sh --config configs/b6.py     or, on one machine:  launch/local.sh --config configs/b6.py
 
 Published top-1: 84.0 % (EMA weights; tensorflow/tpu, models/official/efficientnet, README).
-Slice: v3-128, 32 images on each core.
+Slice: v5p-64, which is 32 chips, 128 images on each.
 Published time: 75 hours on 32 v3 cores (arXiv 2104.00298, table 7), so about 1,200 chip-hours.
 """
 
@@ -15,5 +15,5 @@ from configs import recipe
 def get_config() -> ConfigDict:
     config = recipe.get_config()
     config.model.variant = "b6"
-    config.launch.accelerator_type = "v3-128"
+    config.launch.accelerator_type = "v5p-64"
     return config

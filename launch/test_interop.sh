@@ -32,4 +32,5 @@ export TIMM_PYTHON="$root/.venv/interop/bin/python"
 export JAX_PLATFORMS=cpu
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR-$root/.venv/compilation_cache}"
 cd -- "$root"
-exec "$VENV_PYTHON" -m pytest -m interop "${@:-tests/weights}"
+(($#)) || set -- tests/weights tests/planning
+exec "$VENV_PYTHON" -m pytest -m interop "$@"

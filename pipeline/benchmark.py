@@ -1,14 +1,14 @@
 """Measures a part of the pipeline on this machine.
 
 python -m pipeline.benchmark input --config configs/b0.py [--step_seconds 0.2] [--config.key=value …]
-python -m pipeline.benchmark step --config configs/b0.py [--aot v5e-8] [--nokeras] [--config.key=value …]
+python -m pipeline.benchmark step --config configs/b0.py [--aot v5e-8] [--nokeras] [--timm] [--config.key=value …]
 python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder FOLDER] [--config.key=value …]
 python -m pipeline.benchmark restart --config configs/quickstart.py [--config.key=value …]
 
 `input`: what a host pays for an image, by stage, beside tf.data; with --step_seconds, the seconds of a training step, also
 how many cores each host needs to keep up with it.
-`step`: the train step on the devices here, in turns with the same training in Keras on JAX; with --aot what the TPU compiler
-says of both for a slice. Needs no data.
+`step`: the train step on the devices here, in turns with the same training in Keras on JAX, with --timm also with timm; with
+--aot what the TPU compiler says of ours and Keras's for a slice. Needs no data.
 `checkpoint`: how long training stands still for one, and how long it takes until it is complete, in --folder.
 `restart`: seconds from the start of a process to its first step, with an empty and with a filled compilation cache.
 """
@@ -30,6 +30,7 @@ _STEP_SECONDS = flags.DEFINE_float("step_seconds", None, "Seconds of a step of t
 _FOLDER = flags.DEFINE_string("folder", None, "A folder on the disk to measure; default: the machine's temporary one.")
 _AOT = flags.DEFINE_string("aot", None, "Compile the step for this slice, such as v5e-8, instead of timing it here.")
 _KERAS = flags.DEFINE_bool("keras", True, "Also measure the same training in Keras on JAX.")
+_TIMM = flags.DEFINE_bool("timm", False, "Also time the network in timm on the CPU, with the Python in $TIMM_PYTHON.")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "How many steps of each are timed.", lower_bound=1)
 _HOSTS = flags.DEFINE_integer("hosts", 1, "Number of hosts that share a batch.", lower_bound=1)
 
@@ -121,9 +122,16 @@ def _print_compiled(experiment, tpu_slice) -> None:
 
 def _print_timed(experiment) -> None:
     from pipeline.planning.step_benchmark import measure_steps
+    from pipeline.planning.timm_step import measure_timm
+    from pipeline.weights import timm_runtime
 
+    if _TIMM.value:
+        timm_runtime.check()  # before minutes of measuring
     images = experiment.hyperparameters.batch_size
-    for name, costs in measure_steps(experiment, _ROUNDS.value, with_keras=_KERAS.value).items():
+    measured = measure_steps(experiment, _ROUNDS.value, with_keras=_KERAS.value)
+    if _TIMM.value:
+        measured["timm"] = measure_timm(experiment, _ROUNDS.value)
+    for name, costs in measured.items():
         print(
             f"{name:6} {costs.seconds * 1e3:8.1f} ms a step, {images / costs.seconds:8.1f} images/s, "
             f"{images / costs.cpu_seconds:8.1f} images per CPU second"

@@ -12,6 +12,8 @@ from configs import recipe
 from pipeline import command
 from pipeline.errors import ConfigError
 from pipeline.model.efficientnet import build_model
+from pipeline.planning.slices import parse_slice
+from pipeline.runtime.lowering import LANES
 from pipeline.training.hyperparameters import resolve
 from pipeline.training.optimizer import make_optimizer, make_schedule
 from pipeline.training.state import abstract_state
@@ -23,15 +25,21 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.s
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_configuration_builds_its_model_and_optimizer(name):
     config = command.checked(importlib.import_module(f"configs.{name}").get_config())
-    slice_cores = int(config.launch.accelerator_type.rpartition("-")[2])
+    devices = parse_slice(config.launch.accelerator_type).devices
     numbers = resolve(
-        config, num_classes=10, num_train_examples=1_281_167, num_eval_examples=50_000, num_devices=slice_cores
+        config, num_classes=10, num_train_examples=1_281_167, num_eval_examples=50_000, num_devices=devices
     )
     model = build_model(config.model, numbers.num_classes)
     tx = make_optimizer(config, make_schedule(config, numbers))
     state = abstract_state(model, tx, image_size=numbers.image_size, with_ema=config.ema.decay > 0)
     assert state.params["head"]["classifier"]["kernel"].shape == (model.architecture.head_filters, 10)
     assert jax.tree.map(jnp.shape, state.ema["params"]) == jax.tree.map(jnp.shape, state.params)
+
+
+@pytest.mark.parametrize("variant", [f"b{number}" for number in range(8)])
+def test_a_slice_s_devices_have_their_lanes_full_of_images(variant):
+    config = importlib.import_module(f"configs.{variant}").get_config()
+    assert config.batch_size / parse_slice(config.launch.accelerator_type).devices == LANES
 
 
 def test_every_key_of_the_recipe_is_read():

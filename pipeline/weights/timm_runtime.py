@@ -42,10 +42,10 @@ with torch.no_grad():
 
 def check() -> None:
     """Raises `ConfigError` when no Python with timm is known."""
-    result = _run(IMPORTS, "")
+    result = run(IMPORTS, "")
     if result.returncode:
         raise ConfigError(
-            f"--format=timm is checked with timm, and {_python()} cannot import it ({_last_line(result.stderr)}): "
+            f"timm is needed, and {_python()} cannot import it ({_last_line(result.stderr)}): "
             "run launch/test_interop.sh once, and set TIMM_PYTHON to the Python that it names"
         )
 
@@ -59,7 +59,7 @@ def load(folder: pathlib.Path) -> Forward:
         with tempfile.TemporaryDirectory() as exchange:
             given, wanted = f"{exchange}/images.npy", f"{exchange}/logits.npy"
             np.save(given, images)
-            result = _run(IMPORTS + _FORWARD, json.dumps([str(folder), given, wanted, mean, deviation]))
+            result = run(IMPORTS + _FORWARD, json.dumps([str(folder), given, wanted, mean, deviation]))
             if result.returncode:
                 raise TrainingError(f"timm cannot run what was exported: {_last_line(result.stderr)}")
             return np.load(wanted)
@@ -71,7 +71,12 @@ def _python() -> str:
     return os.environ.get("TIMM_PYTHON", sys.executable)
 
 
-def _run(code: str, argument: str) -> subprocess.CompletedProcess:
+def run(code: str, argument: str) -> subprocess.CompletedProcess:
+    """Runs Python code that begins with `IMPORTS` where timm is; `argument` is its only one.
+
+    Raises:
+      ConfigError: that Python cannot be started.
+    """
     try:
         return subprocess.run([_python(), "-c", code, argument], capture_output=True, text=True, check=False)
     except OSError as error:

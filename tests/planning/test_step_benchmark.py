@@ -72,3 +72,19 @@ def test_bad_input_is_one_line(arguments, said):
     result = python("-m", "pipeline.benchmark", *arguments)
     assert result.returncode == 78
     assert said in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.interop
+@pytest.mark.skipif("TIMM_PYTHON" not in os.environ, reason="needs PyTorch and timm: launch/test_interop.sh")
+def test_timms_step_is_timed_beside_ours():
+    result = python("-m", "pipeline.benchmark", "step", *SMALL, "--nokeras", "--timm", "--rounds=1")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^timm +[\d.]+ ms a step, +[\d.]+ images/s", result.stdout, re.MULTILINE), result.stdout
+
+
+def test_a_missing_timm_is_said_before_anything_is_measured(monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, "TIMM_PYTHON", "/nowhere/python")
+    result = python("-m", "pipeline.benchmark", "step", *SMALL, "--nokeras", "--timm", "--rounds=1")
+    assert result.returncode == 78
+    assert "TIMM_PYTHON=/nowhere/python cannot be started" in result.stderr
+    assert "ms a step" not in result.stdout
