@@ -21,6 +21,13 @@ def test_cycles_are_those_of_scheduled_instructions_by_kind():
     assert summary.cycles == 1730  # the 7 inside a fusion are the fusion's
 
 
+def test_a_depthwise_convolution_in_blocks_is_one_all_the_same():
+    in_blocks = PROGRAM.replace("jit(step)/depthwise_conv", "jit(step)/depthwise_conv/cond/conv_general_dilated")
+    in_blocks = in_blocks.replace("EmitDepthwise", "EmitAllBatchInSublanes")
+    assert in_blocks.count("conv_general_dilated") == 1
+    assert hlo.summarize(in_blocks).cycles_by_kind == hlo.summarize(PROGRAM).cycles_by_kind
+
+
 def test_collectives_are_counted_with_their_bytes():
     summary = hlo.summarize(PROGRAM)
     assert summary.collectives == {"all-reduce": 1}
