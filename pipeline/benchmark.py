@@ -70,6 +70,8 @@ def main_step() -> None:
     from pipeline.planning.slices import parse_slice
 
     tpu_slice = parse_slice(_AOT.value) if _AOT.value else None
+    if tpu_slice and _TIMM.value:
+        raise ConfigError("--timm cannot be compiled for --aot: it is timed on the CPU; leave one of them out")
     if tpu_slice:
         topology.prepare()
 
@@ -123,15 +125,11 @@ def _print_compiled(experiment, tpu_slice) -> None:
 def _print_timed(experiment) -> None:
     from pipeline.planning.step_benchmark import measure_steps
     from pipeline.planning.timm_step import measure_timm
-    from pipeline.weights import timm_runtime
 
-    if _TIMM.value:
-        timm_runtime.check()  # before minutes of measuring
     images = experiment.hyperparameters.batch_size
+    timm = {"timm": measure_timm(experiment, _ROUNDS.value)} if _TIMM.value else {}  # first: it may not be there
     measured = measure_steps(experiment, _ROUNDS.value, with_keras=_KERAS.value)
-    if _TIMM.value:
-        measured["timm"] = measure_timm(experiment, _ROUNDS.value)
-    for name, costs in measured.items():
+    for name, costs in (measured | timm).items():
         print(
             f"{name:6} {costs.seconds * 1e3:8.1f} ms a step, {images / costs.seconds:8.1f} images/s, "
             f"{images / costs.cpu_seconds:8.1f} images per CPU second"

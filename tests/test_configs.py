@@ -44,7 +44,9 @@ def test_a_slice_s_devices_have_their_lanes_full_of_images(variant):
 
 def test_every_key_of_the_recipe_is_read():
     code = "\n".join(path.read_text() for path in (ROOT / "pipeline").rglob("*.py"))
-    code += "\n".join(path.read_text() for path in (ROOT / "launch").rglob("*.*") if path.is_file())
+    # Not what is below these folders: `tpu_pod.sh` keeps a small Python in one of them.
+    for folder in ("launch", "launch/lib"):
+        code += "\n".join(path.read_text() for path in (ROOT / folder).glob("*.*") if path.is_file())
     unread = [
         key for key in command._leaf_types(recipe.get_config()) if not re.search(rf"\b{key.split('.')[-1]}\b", code)
     ]

@@ -58,7 +58,7 @@ def _backward(
         *residuals,
         cotangent,
         cpu=functools.partial(_shifted_gradients, strides=strides),
-        tpu=functools.partial(_blocked_gradients, strides=strides, block=_usable(block, residuals[0])),
+        tpu=functools.partial(blocked_gradients, strides=strides, block=_usable(block, residuals[0])),
         default=functools.partial(_grouped_gradients, strides=strides),
     )
 
@@ -96,8 +96,11 @@ def _grouped_gradients(images: jax.Array, kernel: jax.Array, cotangent: jax.Arra
     return pullback(cotangent)
 
 
-def _blocked_gradients(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int, block: int):
-    """The kernel's gradient is XLA's own: with blocks it would be `block` times as many sums, all but one of no use."""
+def blocked_gradients(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int, block: int):
+    """The gradients of `blocked_conv` by its images and its kernel.
+
+    The kernel's is XLA's own: with blocks it would be `block` times as many sums, all but one of them of no use.
+    """
     _, pullback = jax.vjp(functools.partial(blocked_conv, kernel=kernel, strides=strides, block=block), images)
     return *pullback(cotangent), _grouped_gradients(images, kernel, cotangent, strides)[1]
 

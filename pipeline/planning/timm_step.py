@@ -39,9 +39,17 @@ def measure_timm(experiment: Experiment, rounds: int) -> StepCosts:
     """Returns the median costs of one of timm's steps, after one that is not counted.
 
     Raises:
-      ConfigError: timm has no such network, or $TIMM_PYTHON names no Python that has timm (`timm_runtime.check` says it first).
+      ConfigError: our step is not one in float32 on the CPU, timm has no such network, or $TIMM_PYTHON names no Python that has
+      timm.
     """
     config, numbers = experiment.config, experiment.hyperparameters
+    platform = experiment.mesh.devices.flat[0].platform
+    if platform != "cpu" or config.model.dtype != "float32":
+        raise ConfigError(
+            f"--timm is timed in float32 on the CPU, and would be compared with {config.model.dtype} on {platform}: "
+            "set JAX_PLATFORMS=cpu and give --config.model.dtype=float32"
+        )
+    timm_runtime.check()
     arguments = [
         *(config.model.variant, numbers.image_size, numbers.batch_size, numbers.num_classes),
         *(config.loss.label_smoothing, len(os.sched_getaffinity(0)), rounds),

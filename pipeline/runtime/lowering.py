@@ -8,26 +8,27 @@ from jax.sharding import Mesh
 
 LANES = 128  # numbers side by side in a vector register; XLA lays images along them where they fill them
 _SUBLANES = 8  # rows of a register: channels, where images are along the lanes
-_LATER_THAN_V4 = ("TPU v5 lite", "TPU v5", "TPU v6 lite")  # as JAX calls v5e, v5p and v6e
+_V5_AND_LATER = ("TPU v5 lite", "TPU v5", "TPU v6 lite")  # as JAX calls v5e, v5p and v6e
+_V4_AND_LATER = ("TPU v4", *_V5_AND_LATER)
 
 
 def depthwise_block(mesh: Mesh, images_per_device: int) -> int:
     """Returns the `block` of `depthwise_conv` that is cheapest on these devices.
 
     Blocks pay where images fill the lanes. Otherwise channels are along them, and a block of 8 channels would leave
-    most of a matrix unit idle; v2 to v4 have too few matrix units to be faster than with their vector units.
+    most of a matrix unit idle. On v3, whose cores have fewer matrix units, most layers are slower with blocks.
     """
-    return _SUBLANES if _is(mesh, _LATER_THAN_V4) and images_per_device % LANES == 0 else 1
+    return _SUBLANES if _is(mesh, _V4_AND_LATER) and images_per_device % LANES == 0 else 1
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str]:
     """Returns what the compiler of the mesh's devices is told.
 
-    A fusion may use 32 MiB of a core's vector memory instead of 16, where there are 64 or more: its windows are larger, and
-    a depthwise convolution reads fewer margins twice. With 48 MiB a block of B3 costs 2 to 9 % less, but a whole step takes
+    From v5 on a fusion may use 32 MiB of a core's vector memory instead of 16: its windows are larger, and a depthwise
+    convolution reads fewer margins twice. With 48 MiB a block of B3 costs 2 to 9 % less, but a whole step takes
     more than twice as long to compile.
     """
-    return {"xla_tpu_scoped_vmem_limit_kib": str(32 * 1024)} if _is(mesh, _LATER_THAN_V4) else {}
+    return {"xla_tpu_scoped_vmem_limit_kib": str(32 * 1024)} if _is(mesh, _V5_AND_LATER) else {}
 
 
 def _is(mesh: Mesh, kinds: tuple[str, ...]) -> bool:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipeline.model.depthwise import blocked_conv, depthwise_conv, grouped_conv
+from pipeline.model.depthwise import blocked_conv, blocked_gradients, depthwise_conv, grouped_conv
 
 CASES = [  # height, width, kernel, strides
     (8, 8, 3, 1),
@@ -25,36 +25,40 @@ def _random(*shape):
     return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize(("height", "width", "kernel", "strides"), CASES)
-def test_values_and_gradients_are_tensorflows(height, width, kernel, strides):
+def _tensorflows(height, width, kernel, strides, channels):
+    """Images, kernel and cotangent, and TensorFlow's (values, gradient of the images, gradient of the kernel)."""
     import tensorflow as tf
 
-    images, weights = _random(2, height, width, 6), _random(kernel, kernel, 1, 6)
+    images, weights = _random(2, height, width, channels), _random(kernel, kernel, 1, channels)
     tf_images, tf_weights = tf.constant(images), tf.constant(weights.transpose(0, 1, 3, 2))
     with tf.GradientTape() as tape:
         tape.watch([tf_images, tf_weights])
-        expected = tf.nn.depthwise_conv2d(tf_images, tf_weights, [1, strides, strides, 1], "SAME")
-        cotangent = _random(*expected.shape)
-        loss = tf.reduce_sum(expected * cotangent)
+        values = tf.nn.depthwise_conv2d(tf_images, tf_weights, [1, strides, strides, 1], "SAME")
+        cotangent = _random(*values.shape)
+        loss = tf.reduce_sum(values * cotangent)
     images_gradient, weights_gradient = tape.gradient(loss, [tf_images, tf_weights])
+    expected = values.numpy(), images_gradient.numpy(), weights_gradient.numpy().transpose(0, 1, 3, 2)
+    return images, weights, jnp.asarray(cotangent), expected
 
-    actual, pullback = jax.vjp(functools.partial(depthwise_conv, strides=strides), images, weights)
-    gradients = pullback(jnp.asarray(cotangent))
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(gradients[0], images_gradient, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(gradients[1], weights_gradient.numpy().transpose(0, 1, 3, 2), rtol=1e-5, atol=1e-4)
+
+def _assert_close(found, expected):
+    for one, other, atol in zip(found, expected, (1e-5, 1e-5, 1e-4), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=atol)
 
 
 @pytest.mark.parametrize(("height", "width", "kernel", "strides"), CASES)
-@pytest.mark.parametrize("block", [2, 8])
-def test_blocks_of_channels_change_no_value(height, width, kernel, strides, block):
-    images, weights = _random(2, height, width, 16), _random(kernel, kernel, 1, 16)
-    expected, expected_pullback = jax.vjp(functools.partial(grouped_conv, strides=strides), images, weights)
-    actual, pullback = jax.vjp(functools.partial(blocked_conv, strides=strides, block=block), images, weights)
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
-    cotangent = jnp.asarray(_random(*expected.shape))
-    for gradient, expected_gradient in zip(pullback(cotangent), expected_pullback(cotangent)):
-        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-4)
+def test_values_and_gradients_are_tensorflows(height, width, kernel, strides):
+    images, weights, cotangent, expected = _tensorflows(height, width, kernel, strides, channels=6)
+    values, pullback = jax.vjp(functools.partial(depthwise_conv, strides=strides), images, weights)
+    _assert_close((values, *pullback(cotangent)), expected)
+
+
+@pytest.mark.parametrize(("height", "width", "kernel", "strides"), CASES)
+@pytest.mark.parametrize("block", [1, 2, 8])
+def test_blocks_of_channels_are_tensorflows_too(height, width, kernel, strides, block):
+    images, weights, cotangent, expected = _tensorflows(height, width, kernel, strides, channels=16)
+    values = blocked_conv(images, weights, strides, block)
+    _assert_close((values, *blocked_gradients(images, weights, cotangent, strides, block)), expected)
 
 
 @pytest.mark.parametrize(

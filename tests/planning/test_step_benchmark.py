@@ -65,6 +65,8 @@ def test_our_step_is_timed():
     [
         (("step", *SMALL, "--aot=v9-1"), "unknown generation 'v9'"),
         (("step", *SMALL, "--config.model.variant=lite0"), "keras.applications has B0 to B7"),
+        (("step", *SMALL, "--timm", "--aot=v5e-8"), "--timm cannot be compiled for --aot"),
+        (("step", *SMALL, "--timm", "--config.model.dtype=bfloat16"), "--config.model.dtype=float32"),
         (("checkpoint", *SMALL, "--folder=/no/such/folder"), "--folder=/no/such/folder: there is no such folder"),
     ],
 )
@@ -79,7 +81,8 @@ def test_bad_input_is_one_line(arguments, said):
 def test_timms_step_is_timed_beside_ours():
     result = python("-m", "pipeline.benchmark", "step", *SMALL, "--nokeras", "--timm", "--rounds=1")
     assert result.returncode == 0, result.stderr
-    assert re.search(r"^timm +[\d.]+ ms a step, +[\d.]+ images/s", result.stdout, re.MULTILINE), result.stdout
+    ((milliseconds, rate),) = re.findall(r"^timm +([\d.]+) ms a step, +([\d.]+) images/s", result.stdout, re.MULTILINE)
+    assert float(rate) == pytest.approx(8 / float(milliseconds) * 1e3, rel=0.02)
 
 
 def test_a_missing_timm_is_said_before_anything_is_measured(monkeypatch):

@@ -22,7 +22,7 @@ def unset(monkeypatch):
     compilation_cache.reset_cache()
 
 
-def test_processes_share_the_run_s_directory_and_one_has_its_own(unset, tmp_path):
+def test_several_processes_share_a_directory_and_one_has_its_own(unset, tmp_path):
     unset.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     assert CompilationCache(None).directory == str(tmp_path / "home" / "efficientnet" / "compiled")
     assert CompilationCache("gs://bucket/run").directory == "gs://bucket/run/compiled"
