@@ -99,12 +99,12 @@ class DepthwiseConv(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Scales channels by a gate computed from their means.
+    """The gate of squeeze-and-excitation: factors for the channels of an image, computed from their means.
 
     Attributes:
       filters: Channels of the bottleneck.
       activation: Inside the bottleneck; the gate is a sigmoid.
-      dtype: Of the computation; the means are taken in float32.
+      dtype: Of the computation and the gate.
     """
 
     filters: int
@@ -112,12 +112,11 @@ class SqueezeExcite(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps [batch, height, width, channels] to the same shape."""
-        squeezed = images.mean(axis=(1, 2), keepdims=True, dtype=jnp.float32)  # [batch, 1, 1, channels]
-        squeezed = Conv(self.filters, use_bias=True, dtype=self.dtype, name="reduce")(squeezed)
-        gate = Conv(images.shape[-1], use_bias=True, dtype=self.dtype, name="expand")(self.activation(squeezed))
-        return images * nn.sigmoid(gate)
+    def __call__(self, means: jax.Array) -> jax.Array:
+        """Maps the means over the pixels of each image, [batch, 1, 1, channels], to factors of that shape in (0, 1)."""
+        squeezed = Conv(self.filters, use_bias=True, dtype=self.dtype, name="reduce")(means)
+        gate = Conv(means.shape[-1], use_bias=True, dtype=self.dtype, name="expand")(self.activation(squeezed))
+        return nn.sigmoid(gate)
 
 
 def drop_connect(images: jax.Array, survival_probability: float, rng: jax.Array) -> jax.Array:
@@ -165,9 +164,8 @@ class MBConvBlock(nn.Module):
         x = DepthwiseConv(
             spec.kernel_size, spec.strides, self.depthwise_block, dtype=self.dtype, name="depthwise_conv"
         )(x)
-        x = self.norm(activation=self.activation, name="depthwise_bn")(x, train)
-        if spec.se_filters:
-            x = SqueezeExcite(spec.se_filters, self.activation, dtype=self.dtype, name="se")(x)
+        gate = SqueezeExcite(spec.se_filters, self.activation, dtype=self.dtype, name="se") if spec.se_filters else None
+        x = self.norm(activation=self.activation, name="depthwise_bn")(x, train, gate)
         x = Conv(spec.output_filters, dtype=self.dtype, name="project_conv")(x)
         x = self.norm(name="project_bn")(x, train)
         if not spec.skip:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from pipeline.model.normalization import GroupedBatchNorm, group_size
+from pipeline.model.batch_statistics import group_size
+from pipeline.model.normalization import GroupedBatchNorm
 
 BATCH = 32  # four images for each of eight devices
 

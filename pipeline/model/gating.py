@@ -1,0 +1,120 @@
+"""BatchNorm, its activation and squeeze-and-excitation in one, with a gradient that reads the pixels twice.
+
+Taken one after the other, XLA:TPU reads them three times: for the gradient of the gate, which wants a sum over each
+image; for the two sums over a group of images that BatchNorm's gradient wants, and that wait for the gate's; and for
+the gradient itself. But what the gate adds to the gradient is the same for all pixels of an image, so it can be taken
+out of BatchNorm's sums: five sums over each image, all from one pass, give both.
+
+XLA:CPU makes a pass of its own of each sum, so there, and wherever else nothing is known to be gained, the gradients are
+taken one after the other.
+
+Invariant: values and gradients are those of `normalize` followed by the gate, but for rounding.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pipeline.model.activations import Activation
+from pipeline.model.batch_statistics import group_means, normalize, per_image, through_statistics
+
+Gate = Callable[[Any, jax.Array], jax.Array]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7, 8))
+def normalize_and_gate(
+    images: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    gate_variables: Any,
+    groups: int,
+    epsilon: float,
+    activation: Activation,
+    dtype: jnp.dtype,
+    gate: Gate,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalises with batch statistics, then multiplies by the gate of the means of each image's channels.
+
+    Args:
+      images: [batch, height, width, channels].
+      scale: [channels].
+      bias: [channels].
+      gate_variables: A tree of arrays, the first argument of `gate`.
+      groups: How many groups of images have statistics of their own.
+      epsilon: Added to the variance.
+      activation: Applied to the normalised values, before the means are taken.
+      dtype: Of the output.
+      gate: Maps its variables and float32 means [batch, 1, 1, channels] to factors of that shape.
+
+    Returns:
+      As `normalize`.
+    """
+    outputs, mean, var = normalize(images, scale, bias, groups, epsilon, activation, dtype)
+    return outputs * gate(gate_variables, channel_means(outputs)), mean, var
+
+
+def channel_means(images: jax.Array) -> jax.Array:
+    """Means of [batch, height, width, channels] over the pixels of each image: float32 [batch, 1, 1, channels]."""
+    return images.mean(axis=(1, 2), keepdims=True, dtype=jnp.float32)
+
+
+def _forward(images, scale, bias, gate_variables, groups, epsilon, activation, dtype, gate):
+    outputs, mean, var = normalize(images, scale, bias, groups, epsilon, activation, dtype)
+    means = channel_means(outputs)
+    residuals = images, scale, bias, gate_variables, mean, lax.rsqrt(var + epsilon), means
+    return (outputs * gate(gate_variables, means), mean, var), residuals
+
+
+def _backward(groups, epsilon, activation, dtype, gate, residuals, cotangents):
+    return lax.platform_dependent(
+        residuals,
+        cotangents[0],
+        tpu=functools.partial(together, groups, activation, gate),
+        default=functools.partial(in_turn, groups, epsilon, activation, dtype, gate),
+    )
+
+
+normalize_and_gate.defvjp(_forward, _backward)
+
+
+def in_turn(groups, epsilon, activation, dtype, gate, residuals, cotangent):
+    """The gradients of `normalize_and_gate` by images, scale, bias and variables: the gate's first, then `normalize`'s."""
+
+    def outputs(images, scale, bias, gate_variables):
+        normalized, _, _ = normalize(images, scale, bias, groups, epsilon, activation, dtype)
+        return normalized * gate(gate_variables, channel_means(normalized))
+
+    _, pullback = jax.vjp(outputs, *residuals[:4])
+    return pullback(cotangent)
+
+
+def together(groups, activation, gate, residuals, cotangent):
+    """The same gradients, with all sums over pixels from one pass.
+
+    For an image of P pixels, outputs a and a gate e(m) of their mean m, the gradient by a is d e + k: d is the cotangent,
+    and k = e'(m) sum(d a) / P has no pixels. With a' the slope of the activation, BatchNorm's sums are therefore
+    sum((d e + k) a') = e sum(d a') + k sum(a'), and likewise with the inputs x: e sum(d a' x) + k sum(a' x).
+    """
+    images, scale, bias, gate_variables, mean, inverse_stddev, means = residuals
+    values, cotangent = images.astype(jnp.float32), cotangent.astype(jnp.float32)
+    normalized = (values - per_image(mean, images)) * per_image(inverse_stddev * scale, images) + bias
+    activated, pullback = jax.vjp(activation, normalized)
+    (slope,) = pullback(jnp.ones_like(normalized))
+
+    sums = functools.partial(jnp.sum, axis=(1, 2), keepdims=True)
+    gate_values, gate_pullback = jax.vjp(gate, gate_variables, means)
+    variables_gradient, means_gradient = gate_pullback(sums(cotangent * activated).astype(gate_values.dtype))
+    gate_values = gate_values.astype(jnp.float32)
+    pixels = images.shape[1] * images.shape[2]
+    constant = means_gradient / pixels
+
+    gradient_sums = gate_values * sums(cotangent * slope) + constant * sums(slope)
+    product_sums = gate_values * sums(cotangent * slope * values) + constant * sums(slope * values)
+    mean_gradient, mean_product = (group_means(total, groups) / pixels for total in (gradient_sums, product_sums))
+    gradient = (cotangent * gate_values + constant) * slope
+    gradients = through_statistics(images, scale, mean, inverse_stddev, gradient, mean_gradient, mean_product)
+    return *gradients, variables_gradient
