@@ -1,6 +1,7 @@
 """Normalisation with the statistics of groups of images, and an activation, with a gradient of its own."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +44,7 @@ def normalize(
     values = images.astype(jnp.float32)
     mean = group_means(values, groups)
     var = jnp.maximum(group_means(lax.square(values), groups) - lax.square(mean), 0.0)
-    inverse_stddev = lax.rsqrt(var + epsilon)
-    normalized = (values - per_image(mean, images)) * per_image(inverse_stddev * scale, images) + bias
+    normalized = normalized_values(images, scale, bias, mean, lax.rsqrt(var + epsilon))
     return activation(normalized).astype(dtype), mean, var
 
 
@@ -56,17 +56,22 @@ def _forward(images, scale, bias, groups, epsilon, activation, dtype):
 def _backward(groups, epsilon, activation, dtype, residuals, cotangents):
     del epsilon, dtype
     images, scale, bias, mean, inverse_stddev = residuals
-    values = images.astype(jnp.float32)
-    image_mean, image_scale = per_image(mean, images), per_image(inverse_stddev * scale, images)
-    _, pullback = jax.vjp(activation, (values - image_mean) * image_scale + bias)
+    _, pullback = jax.vjp(activation, normalized_values(images, scale, bias, mean, inverse_stddev))
     (gradient,) = pullback(cotangents[0].astype(jnp.float32))
     # Rounded as the array that two passes read: in float32 it would be twice the memory to write and to read.
     gradient = gradient.astype(images.dtype).astype(jnp.float32)
-    mean_gradient, mean_product = group_means(gradient, groups), group_means(gradient * values, groups)
+    mean_gradient, mean_product = group_means(gradient, groups), group_means(gradient * images, groups)
     return through_statistics(images, scale, mean, inverse_stddev, gradient, mean_gradient, mean_product)
 
 
 normalize.defvjp(_forward, _backward)
+
+
+def normalized_values(
+    images: jax.Array, scale: jax.Array, bias: jax.Array, mean: jax.Array, inverse_stddev: jax.Array
+) -> jax.Array:
+    """Normalises [batch, height, width, channels] with float32 [groups, channels]; scaled, shifted, float32."""
+    return (images - per_image(mean, images)) * per_image(inverse_stddev * scale, images) + bias
 
 
 def through_statistics(
@@ -97,9 +102,8 @@ def through_statistics(
     count = images.size // (len(mean) * images.shape[-1])
     offset = mean_gradient - mean * inverse_stddev * correlation
     slope = inverse_stddev * correlation
-    values = images.astype(jnp.float32)
     by_images = per_image(inverse_stddev * scale, images) * (
-        gradient - per_image(offset, images) - values * per_image(slope, images)
+        gradient - per_image(offset, images) - images * per_image(slope, images)
     )
     return by_images.astype(images.dtype), count * correlation.sum(axis=0), count * mean_gradient.sum(axis=0)
 
@@ -112,8 +116,14 @@ def group_means(values: jax.Array, groups: int) -> jax.Array:
 
 
 def per_image(statistics: jax.Array, images: jax.Array) -> jax.Array:
-    """Spreads [groups, channels] over the images of each group: [1 or batch, 1, 1, channels]."""
-    groups = statistics.shape[0]
-    if groups > 1:
-        statistics = jnp.repeat(statistics, images.shape[0] // groups, axis=0)
-    return statistics[:, None, None]
+    """Spreads [groups, channels] over the images of each group: [batch, 1, 1, channels].
+
+    XLA:TPU that sees one value for all pixels of a channel writes the normalised pixels down, and reads them again, where
+    it could normalise them a second time in passing. Opaque, they are an array like others.
+    """
+    return opaque(jnp.repeat(statistics, len(images) // len(statistics), axis=0)[:, None, None])
+
+
+def opaque(arrays: Any) -> Any:
+    """The same arrays, of which XLA:TPU does not know where they come from; other platforms need no such hint."""
+    return lax.platform_dependent(arrays, tpu=lax.optimization_barrier, default=lambda arrays: arrays)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pipeline.model.activations import Activation
-from pipeline.model.batch_statistics import group_means, normalize, per_image, through_statistics
+from pipeline.model.batch_statistics import group_means, normalize, normalized_values, opaque, through_statistics
 
 Gate = Callable[[Any, jax.Array], jax.Array]
 
@@ -53,8 +53,9 @@ def normalize_and_gate(
     Returns:
       As `normalize`.
     """
-    outputs, mean, var = normalize(images, scale, bias, groups, epsilon, activation, dtype)
-    return outputs * gate(gate_variables, channel_means(outputs)), mean, var
+    outputs, residuals = _forward(images, scale, bias, gate_variables, groups, epsilon, activation, dtype, gate)
+    del residuals
+    return outputs
 
 
 def channel_means(images: jax.Array) -> jax.Array:
@@ -63,10 +64,13 @@ def channel_means(images: jax.Array) -> jax.Array:
 
 
 def _forward(images, scale, bias, gate_variables, groups, epsilon, activation, dtype, gate):
-    outputs, mean, var = normalize(images, scale, bias, groups, epsilon, activation, dtype)
-    means = channel_means(outputs)
-    residuals = images, scale, bias, gate_variables, mean, lax.rsqrt(var + epsilon), means
-    return (outputs * gate(gate_variables, means), mean, var), residuals
+    normalized, mean, var = normalize(images, scale, bias, groups, epsilon, activation, dtype)
+    inverse_stddev = lax.rsqrt(var + epsilon)
+    means = channel_means(normalized)
+    # Once more, as if from other statistics: else the pass that takes the means would write the pixels down for the next one.
+    normalized = activation(normalized_values(images, scale, bias, *opaque((mean, inverse_stddev)))).astype(dtype)
+    residuals = images, scale, bias, gate_variables, mean, inverse_stddev, means
+    return (normalized * gate(gate_variables, means), mean, var), residuals
 
 
 def _backward(groups, epsilon, activation, dtype, gate, residuals, cotangents):
@@ -100,10 +104,9 @@ def together(groups, activation, gate, residuals, cotangent):
     sum((d e + k) a') = e sum(d a') + k sum(a'), and likewise with the inputs x: e sum(d a' x) + k sum(a' x).
     """
     images, scale, bias, gate_variables, mean, inverse_stddev, means = residuals
-    values, cotangent = images.astype(jnp.float32), cotangent.astype(jnp.float32)
-    normalized = (values - per_image(mean, images)) * per_image(inverse_stddev * scale, images) + bias
-    activated, pullback = jax.vjp(activation, normalized)
-    (slope,) = pullback(jnp.ones_like(normalized))
+    cotangent = cotangent.astype(jnp.float32)
+    activated, pullback = jax.vjp(activation, normalized_values(images, scale, bias, mean, inverse_stddev))
+    (slope,) = pullback(jnp.ones_like(activated))
 
     sums = functools.partial(jnp.sum, axis=(1, 2), keepdims=True)
     gate_values, gate_pullback = jax.vjp(gate, gate_variables, means)
@@ -113,7 +116,7 @@ def together(groups, activation, gate, residuals, cotangent):
     constant = means_gradient / pixels
 
     gradient_sums = gate_values * sums(cotangent * slope) + constant * sums(slope)
-    product_sums = gate_values * sums(cotangent * slope * values) + constant * sums(slope * values)
+    product_sums = gate_values * sums(cotangent * slope * images) + constant * sums(slope * images)
     mean_gradient, mean_product = (group_means(total, groups) / pixels for total in (gradient_sums, product_sums))
     gradient = (cotangent * gate_values + constant) * slope
     gradients = through_statistics(images, scale, mean, inverse_stddev, gradient, mean_gradient, mean_product)
