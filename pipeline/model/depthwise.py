@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-SMALLEST_BLOCKED_MAP = 14  # pixels a side; XLA:TPU reads smaller ones whole, and needs no blocks
+SMALLEST_BLOCKED_MAP = 20  # pixels a side; smaller ones XLA:TPU reads whole, or would lay out anew for their blocks
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

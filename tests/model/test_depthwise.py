@@ -64,10 +64,10 @@ def test_blocks_of_channels_are_tensorflows_too(height, width, kernel, strides, 
 @pytest.mark.parametrize(
     ("size", "channels", "dtype", "groups"),
     [
-        (14, 16, jnp.bfloat16, [2, 2, 16]),  # forward, gradient of the images, gradient of the kernel
-        (13, 16, jnp.bfloat16, [16, 16, 16]),  # small enough to be read whole
-        (14, 12, jnp.bfloat16, [12, 12, 12]),  # no multiple of a block
-        (14, 16, jnp.float32, [16, 16, 16]),  # the matrix units would round it
+        (20, 16, jnp.bfloat16, [2, 2, 16]),  # forward, gradient of the images, gradient of the kernel
+        (19, 16, jnp.bfloat16, [16, 16, 16]),  # small enough to be read whole
+        (20, 12, jnp.bfloat16, [12, 12, 12]),  # no multiple of a block
+        (20, 16, jnp.float32, [16, 16, 16]),  # the matrix units would round it
     ],
 )
 def test_tpus_get_blocks_where_they_pay(size, channels, dtype, groups):
