@@ -1,9 +1,9 @@
 """Decodes a window of a JPEG: of what lies outside it, nothing becomes pixels.
 
-The JPEGs that `pipeline.prepare` leaves behind say where each of their units of coding begins. The units of the window, and one
-more on every side, are put together to a smaller JPEG, so that of what lies outside not even the bits are read. Owns no policy:
-what the library refuses or warns of, and every machine without it, is `images.py`'s business. The invariant: a window has the
-very pixels that it has when the whole picture is decoded.
+The JPEGs that `pipeline.prepare` leaves behind say where each of their units of coding begins. The units that the window needs
+are put together to a smaller JPEG, so that of what lies outside not even the bits are read. Owns no policy: what the library
+refuses or warns of, and every machine without it, is `images.py`'s business. The invariant: a window has the very pixels that it
+has when the whole picture is decoded.
 """
 
 import numpy as np
@@ -31,15 +31,15 @@ def decode_window(data: bytes, header: Header, window: Window) -> np.ndarray | N
     if header.jpeg.index and (found := excerpt(data, header, window)):
         data, width, window = found
     top, left, height, columns = window
-    # One more unit on either side, because smooth chroma looks one column further; left it must begin with a unit.
     unit = header.jpeg.unit_width
-    first = max(0, left // unit - 1) * unit
-    pixels = libjpeg_turbo.decode_region(data, (first, top, min(width, left + columns + unit) - first, height))
+    first, last = _units_needed(left, columns, unit, -(-width // unit))
+    first *= unit
+    pixels = libjpeg_turbo.decode_region(data, (first, top, min(width, last * unit) - first, height))
     return None if pixels is None else pixels[:, left - first : left - first + columns]
 
 
 def excerpt(data: bytes, header: Header, window: Window) -> tuple[bytes, int, Window] | None:
-    """Cuts the units of a window, and one more on every side, out of a JPEG with an index.
+    """Cuts the units that a window needs out of a JPEG with an index.
 
     Args:
         data: The bytes of the file.
@@ -60,8 +60,8 @@ def excerpt(data: bytes, header: Header, window: Window) -> tuple[bytes, int, Wi
     if ends[-1] != len(data):
         return None
     top, left, height, width = window
-    first_row, last_row = max(0, top // frame.unit_height - 1), min(rows, -(-(top + height) // frame.unit_height) + 1)
-    first, last = max(0, left // frame.unit_width - 1), min(columns, -(-(left + width) // frame.unit_width) + 1)
+    first_row, last_row = _units_needed(top, height, frame.unit_height, rows)
+    first, last = _units_needed(left, width, frame.unit_width, columns)
     first, last = first // interval, -(-last // interval)
     chosen = np.s_[first_row:last_row, first:last]
     ends = ends.reshape(rows, -1)[chosen]
@@ -83,3 +83,13 @@ def excerpt(data: bytes, header: Header, window: Window) -> tuple[bytes, int, Wi
     head[frame.height_offset : frame.height_offset + 4] = b"".join(number.to_bytes(2, "big") for number in shape)
     del head[2 : index_offset + index_bytes]  # the index comes first
     return b"".join((head, target)), shape[1], (top - offset[0], left - offset[1], height, width)
+
+
+def _units_needed(begin: int, size: int, unit: int, count: int) -> tuple[int, int]:
+    """Returns the first of the units along an axis that `size` pixels from `begin` on need, and the one behind the last.
+
+    Smooth chroma looks at the samples of the pixel before and of the one behind. The last unit is never alone: of a picture that
+    is as narrow as this one may be, chroma is not smooth [libjpeg's jdsample.c].
+    """
+    first, last = max(0, begin - 1) // unit, min(count, (begin + size) // unit + 1)
+    return max(0, min(first, count - 2)), last
