@@ -16,6 +16,7 @@ import grain
 import numpy as np
 
 from pipeline.data.damage import DamagedPictures
+from pipeline.data.recycling import RecycledArrays
 from pipeline.data.workers import (
     RecordTrace,
     failure_of_workers,
@@ -132,6 +133,7 @@ class Batches:
         rows = _ProcessRows(rows, batch_size, process_index, process_count)
         chunk = _largest_divisor(local_batch, _CHUNK_ROWS) if workers else local_batch
         self._chunks_per_batch = local_batch // chunk
+        self._memory = RecycledArrays()
         chunks = _Stacked(rows, chunk)[start_step * self._chunks_per_batch :]
         if workers:
             keep_memory_in_workers()
@@ -159,9 +161,7 @@ class Batches:
             raise ValueError("These batches are closed.")
         try:
             chunks = [next(self._chunks[0]) for _ in range(self._chunks_per_batch)]
-            batch = chunks[0]
-            if len(chunks) > 1:
-                batch = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in batch}
+            batch = chunks[0] if len(chunks) == 1 else self._concatenated(chunks)
             self._damaged.check(batch)
         except StopIteration:
             raise
@@ -171,6 +171,14 @@ class Batches:
             if failure is None:
                 raise
             raise failure from None
+        return batch
+
+    def _concatenated(self, chunks: list[Batch]) -> Batch:
+        batch = {}
+        for key, value in chunks[0].items():
+            rows = len(chunks) * len(value)
+            batch[key] = self._memory.empty((rows, *value.shape[1:]), value.dtype)
+            np.concatenate([chunk[key] for chunk in chunks], out=batch[key])
         return batch
 
     def close(self) -> None:
@@ -249,6 +257,7 @@ class _Stacked(grain.MapDataset):
     def __init__(self, parent: grain.MapDataset, size: int):
         super().__init__(parent)
         self._size = size
+        self._memory = RecycledArrays()
 
     def __len__(self) -> int:
         return len(self._parent) // self._size
@@ -260,7 +269,7 @@ class _Stacked(grain.MapDataset):
         for place in range(self._size):
             for key, value in self._parent[index * self._size + place].items():
                 if place == 0:
-                    stack[key] = np.empty((self._size, *value.shape), value.dtype)
+                    stack[key] = self._memory.empty((self._size, *value.shape), value.dtype)
                 stack[key][place] = value
         return stack
 

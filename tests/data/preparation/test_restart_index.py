@@ -74,7 +74,11 @@ def test_windows_at_the_edges_of_units_have_the_pixels_of_the_whole(subsampling)
         whole, indexed = images.decode(data), add_index(data)
         bounds = sorted({*(15, 16, 17, 31, 32, 33), *range(46, 48 + more)})
         for begin, end in itertools.combinations([0, *bounds, 48 + more], 2):
-            for window in ((begin, 20, end - begin, 9), (20, begin, 9, end - begin), (begin, begin, end - begin, end - begin)):
+            for window in (
+                (begin, 20, end - begin, 9),
+                (20, begin, 9, end - begin),
+                (begin, begin, end - begin, end - begin),
+            ):
                 top, left, height, width = window
                 for picture in (data, indexed):
                     pixels = jpeg_windows.decode_window(picture, read_header(picture), window)
