@@ -2,8 +2,8 @@
 
 The JPEGs that `pipeline.prepare` leaves behind say where each of their units of coding begins. The units that the window
 needs are put together to a smaller JPEG, so that of what lies outside not even the bits are read. Owns no policy: what the
-library refuses or warns of, and every machine without it, is `images.py`'s business. The invariant: a window has the very pixels
-that it has when the whole picture is decoded.
+library refuses or warns of, and every machine without it, is `images.py`'s business. The invariant: a window has the very
+pixels that it has when the whole picture is decoded.
 """
 
 import numpy as np
