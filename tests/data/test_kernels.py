@@ -39,7 +39,7 @@ class TestJoinPieces:
     """A scan of three rows of two pieces, of 1 to 6 bytes, behind a header of 20 bytes whose last 12 are the index."""
 
     lengths = np.arange(1, 7)
-    pieces = [bytes([16 + length] * length) + b"\xff\xd0" for length in lengths]
+    pieces = tuple(bytes([16 + length] * length) + b"\xff\xd0" for length in lengths)
     data = np.frombuffer(bytes(8) + lengths.astype(">u2").tobytes() + b"".join(pieces), np.uint8)
 
     def join(self, rows, columns, data=None):
