@@ -6,6 +6,7 @@ memory as were in use at the same time.
 """
 
 import collections
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,15 +27,20 @@ class RecycledArrays:
             memory = unused.pop()  # another thread may have been faster
         except IndexError:
             memory = np.empty(shape, dtype)
-        return np.asarray(_Lease(memory, unused))
+        return lend(memory, lambda: unused.append(memory))
+
+
+def lend(memory: np.ndarray, give_back: Callable[[], None]) -> np.ndarray:
+    """Returns an array in the memory of another one; when it and all its views are gone, `give_back` is called."""
+    return np.asarray(_Lease(memory, give_back))
 
 
 class _Lease:
     """What an array and all its views hold on to, whoever has them; when the last one goes, so does this."""
 
-    def __init__(self, memory: np.ndarray, unused: list[np.ndarray]):
+    def __init__(self, memory: np.ndarray, give_back: Callable[[], None]):
         self.__array_interface__ = memory.__array_interface__
-        self._memory, self._unused = memory, unused
+        self._memory, self._give_back = memory, give_back
 
     def __del__(self):
-        self._unused.append(self._memory)
+        self._give_back()
