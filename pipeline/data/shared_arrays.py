@@ -7,6 +7,7 @@ clears it. Nothing has to be cleaned up, because the memory ends with the proces
 """
 
 import dataclasses
+import functools
 import math
 import mmap
 import os
@@ -94,4 +95,4 @@ class ReceivedArrays:
                 raise ProcessLookupError(f"data worker {address.process} is gone") from error
         piece = self._pieces[key]
         memory = piece[:-1].view(address.dtype).reshape(address.shape)
-        return lend(memory, lambda: piece.__setitem__(-1, _FREE))
+        return lend(memory, functools.partial(piece.__setitem__, -1, _FREE))  # no names, which are gone at exit
