@@ -57,18 +57,18 @@ def excerpt(data: bytes, header: Header, window: Window) -> tuple[bytes, int, Wi
     first_row, last_row = _units_needed(top, height, frame.unit_height, rows)
     first, last = _units_needed(left, width, frame.unit_width, columns)
     first, last = first // interval, -(-last // interval)
-    target = np.empty(len(data) - scan, np.uint8)
-    source, shape = np.frombuffer(data, np.uint8), (rows, columns // interval)
-    written = kernels.join_pieces(source, index_offset, scan, shape, (first_row, last_row), (first, last), target)
+    joined = np.empty(len(data) - scan, np.uint8)
+    source, pieces = np.frombuffer(data, np.uint8), (rows, columns // interval)
+    written = kernels.join_pieces(source, index_offset, scan, pieces, (first_row, last_row), (first, last), joined)
     if not written:
         return None
-    size = min(header.height, last_row * frame.unit_height), min(header.width, last * interval * frame.unit_width)
+    bounds = min(header.height, last_row * frame.unit_height), min(header.width, last * interval * frame.unit_width)
     offset = first_row * frame.unit_height, first * interval * frame.unit_width
-    shape = size[0] - offset[0], size[1] - offset[1]
+    size = bounds[0] - offset[0], bounds[1] - offset[1]
     head = bytearray(data[:scan])
-    head[frame.height_offset : frame.height_offset + 4] = b"".join(number.to_bytes(2, "big") for number in shape)
+    head[frame.height_offset : frame.height_offset + 4] = b"".join(number.to_bytes(2, "big") for number in size)
     del head[2 : index_offset + index_bytes]  # the index comes first
-    return b"".join((head, target[:written])), shape[1], (top - offset[0], left - offset[1], height, width)
+    return b"".join((head, joined[:written])), size[1], (top - offset[0], left - offset[1], height, width)
 
 
 def _units_needed(begin: int, size: int, unit: int, count: int) -> tuple[int, int]:

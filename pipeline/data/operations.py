@@ -55,7 +55,7 @@ def posterize(image: np.ndarray, bits: int) -> np.ndarray:
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends from the grey picture (factor 0) to the picture (1) and beyond."""
-    blended = np.empty_like(image)
+    blended = np.empty(image.shape, np.uint8)
     for rows, planes in _planes(image):
         kernels.blend_with_grey(*(plane.ravel() for plane in planes), np.float32(factor))
         cv2.merge(planes, blended[rows])
@@ -140,13 +140,13 @@ def _stretching_table(low: np.uint8, high: np.uint8) -> np.ndarray:
 
 def _look_up(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
     """Replaces the grey levels of each channel by the entries of its row in uint8 `[3, 256]`."""
-    result = np.empty_like(image)
+    result = np.empty(image.shape, np.uint8)
     kernels.look_up(image.reshape(-1, 3), tables, result.reshape(-1, 3))
     return result
 
 
 def _blend_with_level(image: np.ndarray, level: int, factor: float) -> np.ndarray:
-    blended = np.empty_like(image)
+    blended = np.empty(image.shape, np.uint8)
     kernels.blend_with_level(image.ravel(), level, np.float32(factor), blended.ravel())
     return blended
 
