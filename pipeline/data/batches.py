@@ -16,6 +16,8 @@ import grain
 import numpy as np
 
 from pipeline.data.damage import DamagedPictures
+from pipeline.data.recycling import RecycledArrays
+from pipeline.data.shared_arrays import Address, ReceivedArrays, SharedArrays
 from pipeline.data.workers import (
     RecordTrace,
     failure_of_workers,
@@ -132,7 +134,8 @@ class Batches:
         rows = _ProcessRows(rows, batch_size, process_index, process_count)
         chunk = _largest_divisor(local_batch, _CHUNK_ROWS) if workers else local_batch
         self._chunks_per_batch = local_batch // chunk
-        chunks = _Stacked(rows, chunk)[start_step * self._chunks_per_batch :]
+        self._memory, self._received = RecycledArrays(), ReceivedArrays()
+        chunks = _Stacked(rows, chunk, SharedArrays() if workers else None)[start_step * self._chunks_per_batch :]
         if workers:
             keep_memory_in_workers()
             threads = 4 if source.remote else 1  # reading over the network is mostly waiting
@@ -158,10 +161,8 @@ class Batches:
         if not self._chunks:
             raise ValueError("These batches are closed.")
         try:
-            chunks = [next(self._chunks[0]) for _ in range(self._chunks_per_batch)]
-            batch = chunks[0]
-            if len(chunks) > 1:
-                batch = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in batch}
+            chunks = [self._next_chunk() for _ in range(self._chunks_per_batch)]
+            batch = chunks[0] if len(chunks) == 1 else self._concatenated(chunks)
             self._damaged.check(batch)
         except StopIteration:
             raise
@@ -171,6 +172,20 @@ class Batches:
             if failure is None:
                 raise
             raise failure from None
+        return batch
+
+    def _next_chunk(self) -> Batch:
+        sent = next(self._chunks[0])
+        return {
+            key: self._received.array(value) if isinstance(value, Address) else value for key, value in sent.items()
+        }
+
+    def _concatenated(self, chunks: list[Batch]) -> Batch:
+        batch = {}
+        for key, value in chunks[0].items():
+            rows = len(chunks) * len(value)
+            batch[key] = self._memory.empty((rows, *value.shape[1:]), value.dtype)
+            np.concatenate([chunk[key] for chunk in chunks], out=batch[key])
         return batch
 
     def close(self) -> None:
@@ -244,11 +259,16 @@ class _PaddedRows(grain.MapDataset):
 
 
 class _Stacked(grain.MapDataset):
-    """Rows in stacks of `size`. Each row is copied before the next is made, so that all are made in the same memory."""
+    """Rows in stacks of `size`. Each row is copied before the next is made, so that all are made in the same memory.
 
-    def __init__(self, parent: grain.MapDataset, size: int):
+    With `shared` memory the stacks are addresses, for another process.
+    """
+
+    def __init__(self, parent: grain.MapDataset, size: int, shared: SharedArrays | None):
         super().__init__(parent)
         self._size = size
+        self._shared = shared
+        self._memory = shared or RecycledArrays()
 
     def __len__(self) -> int:
         return len(self._parent) // self._size
@@ -260,9 +280,9 @@ class _Stacked(grain.MapDataset):
         for place in range(self._size):
             for key, value in self._parent[index * self._size + place].items():
                 if place == 0:
-                    stack[key] = np.empty((self._size, *value.shape), value.dtype)
+                    stack[key] = self._memory.empty((self._size, *value.shape), value.dtype)
                 stack[key][place] = value
-        return stack
+        return {key: self._shared.address(array) for key, array in stack.items()} if self._shared else stack
 
 
 def _largest_divisor(number: int, limit: int) -> int:

@@ -1,7 +1,7 @@
 """The processes that read and transform examples, and what becomes of them.
 
-Owns how many there are, how they are set up and how their end is noticed. grain starts them and moves their results through
-shared memory; here a worker that dies becomes one error that names the record, and workers never outlive their parent.
+Owns how many there are, how they are set up and how their end is noticed. grain starts them and takes their results; here
+a worker that dies becomes one error that names the record, and workers never outlive their parent.
 """
 
 import dataclasses
@@ -115,10 +115,10 @@ def failure_of_workers(error: Exception, trace: RecordTrace, source) -> MachineE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return MachineError(f"The data workers cannot be started. {_shared_memory_hint()}")
     match = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
-    if match is None:
+    if match is None and not isinstance(error, ProcessLookupError):
         return None
-    code = int(match.group(1))
-    cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    code = int(match.group(1)) if match else None
+    cause = "unknown cause" if code is None else signal.Signals(-code).name if code < 0 else f"exit code {code}"
     hint = ""
     if code == -signal.SIGKILL:
         hint = "Usually the machine had no memory left: give fewer workers (--config.data.workers)."

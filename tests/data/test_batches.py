@@ -7,7 +7,7 @@ import itertools
 import grain
 import numpy as np
 import pytest
-from tiny import Noise
+from tiny import Large, Noise
 
 from pipeline.data.batches import eval_batches, train_batches
 from pipeline.data.sources import open_source
@@ -84,6 +84,22 @@ def test_rows_ignore_the_number_of_workers(train, start_step, workers):
         rows = slice(132 - 132 // process_count, None)
         last = share_of(train, 132, start_step, process_count - 1, process_count, workers)
         assert_equal(last, [{key: values[rows] for key, values in batch.items()} for batch in whole])
+
+
+def test_large_batches_of_workers_stay_as_they_are_while_somebody_has_them(train):
+    """More of them than there is memory of them in the workers, some held and some not, beside those made here."""
+    inputs = [train_batches(train, Large(), batch_size=128, seed=SEED, workers=workers) for workers in (2, 0)]
+    with contextlib.closing(inputs[0]), contextlib.closing(inputs[1]):
+        held = [next(inputs[0])["image"][5:]]
+        expected = [next(inputs[1])["image"][5:].copy()]
+        for step in range(12):
+            batch, same = next(inputs[0]), next(inputs[1])
+            assert_equal([batch], [same])
+            if step % 3 == 0:
+                held.append(batch["image"][step:])
+                expected.append(same["image"][step:].copy())
+        for actual, right in zip(held, expected, strict=True):
+            np.testing.assert_array_equal(actual, right)
 
 
 class Metered:

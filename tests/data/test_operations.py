@@ -73,6 +73,15 @@ def test_randaugment_equals_tensorflow(name, magnitude, pictures):
     check(name, magnitude, scale, pictures if magnitude in (10, 28) else pictures[3:])
 
 
+@pytest.mark.parametrize("name", [name for name in levels.OPERATIONS if name != "Cutout"])
+def test_the_layout_in_memory_does_not_matter(name, pictures):
+    scale = autoaugment.AutoAugment("published").scale
+    for view in (pictures[4].transpose(1, 0, 2), pictures[4][3:90, 7::2], pictures[4][::-1, :, ::-1]):
+        contiguous = np.ascontiguousarray(view)
+        expected = levels.apply(name, contiguous, 4, scale, FixedDraws())
+        assert np.array_equal(levels.apply(name, view, 4, scale, FixedDraws()), expected)
+
+
 def test_grey_equals_tensorflow_for_a_sixteenth_of_all_colours():
     red, green, blue = np.meshgrid(*[np.arange(256, dtype=np.uint8)] * 3, indexing="ij")
     colours = np.stack([red, green, blue], axis=-1).reshape(4096, 4096, 3)[5::16]

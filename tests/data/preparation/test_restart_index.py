@@ -1,6 +1,7 @@
 """The index of JPEGs: pixels stay, windows come from it alone, and what has none or a wrong one is decoded as before."""
 
 import dataclasses
+import itertools
 
 import cv2
 import hostile_pictures
@@ -57,9 +58,31 @@ def test_of_a_small_window_little_is_read():
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     data = add_index(cv2.imencode(".jpg", picture)[1].tobytes())
     smaller, width, window = jpeg_windows.excerpt(data, read_header(data), (230, 310, 16, 16))
-    assert width == 4 * 16  # two units, for the window begins within one, and one more on either side
-    assert window == (22, 22, 16, 16)
-    assert len(smaller) < 0.03 * len(data)
+    assert width == 2 * 16  # the window begins within one unit and ends within the next, away from their edges
+    assert window == (6, 6, 16, 16)
+    assert len(smaller) < 0.015 * len(data)
+
+
+@pytest.mark.parametrize("subsampling", ["411", "420", "422", "440", "444"])
+def test_windows_at_the_edges_of_units_have_the_pixels_of_the_whole(subsampling):
+    """Every begin and end around the edges of units, in pictures whose last units are as narrow and as low as can be."""
+    rng = np.random.default_rng(0)
+    factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{subsampling}")
+    for more in (1, 2, 3, 4, 5, 9):
+        noise = rng.integers(0, 256, (48 + more, 48 + more, 3), np.uint8)
+        data = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor])[1].tobytes()
+        whole, indexed = images.decode(data), add_index(data)
+        bounds = sorted({*(15, 16, 17, 31, 32, 33), *range(46, 48 + more)})
+        for begin, end in itertools.combinations([0, *bounds, 48 + more], 2):
+            for window in (
+                (begin, 20, end - begin, 9),
+                (20, begin, 9, end - begin),
+                (begin, begin, end - begin, end - begin),
+            ):
+                top, left, height, width = window
+                for picture in (data, indexed):
+                    pixels = jpeg_windows.decode_window(picture, read_header(picture), window)
+                    assert np.array_equal(pixels, whole[top : top + height, left : left + width]), (more, window)
 
 
 def test_orientation_stays():
