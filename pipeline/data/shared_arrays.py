@@ -21,6 +21,18 @@ _FREE, _TAKEN = 0, 1
 _FROM_BYTES = 1 << 20  # smaller arrays are not worth the trouble; grain sends them
 
 
+class WorkerGone(Exception):
+    """A process has ended, and its arrays with it.
+
+    Attributes:
+        process: its id.
+    """
+
+    def __init__(self, process: int):
+        super().__init__(f"process {process} is gone")
+        self.process = process
+
+
 @dataclasses.dataclass(frozen=True)
 class Address:
     """Where in another process an array is.
@@ -84,7 +96,7 @@ class ReceivedArrays:
         """Returns the array; its memory goes back to the worker when it and all its views are gone.
 
         Raises:
-            ProcessLookupError: the worker is no more.
+            WorkerGone: it ended before its memory was ever seen here.
         """
         key = address.process, address.file
         if key not in self._pieces:
@@ -92,7 +104,7 @@ class ReceivedArrays:
                 with open(f"/proc/{address.process}/fd/{address.file}", "r+b") as file:
                     self._pieces[key] = np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint8)
             except FileNotFoundError as error:
-                raise ProcessLookupError(f"data worker {address.process} is gone") from error
+                raise WorkerGone(address.process) from error
         piece = self._pieces[key]
         memory = piece[:-1].view(address.dtype).reshape(address.shape)
         return lend(memory, functools.partial(piece.__setitem__, -1, _FREE))  # no names, which are gone at exit

@@ -14,6 +14,7 @@ import shutil
 import signal
 import threading
 
+from pipeline.data.shared_arrays import WorkerGone
 from pipeline.errors import MachineError
 
 _SIGTERM_GRACE_SECONDS = 120
@@ -100,6 +101,7 @@ class RecordTrace:
 
     def of_dead_workers(self) -> list[int]:
         """Returns the records at which the workers were that are no more."""
+        multiprocessing.active_children()  # takes note of those that have ended, which until then are still there
         records = []
         for path in pathlib.Path(self.folder).iterdir():
             if not os.path.exists(f"/proc/{path.name.split('.')[0]}"):
@@ -115,9 +117,12 @@ def failure_of_workers(error: Exception, trace: RecordTrace, source) -> MachineE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return MachineError(f"The data workers cannot be started. {_shared_memory_hint()}")
     match = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
-    if match is None and not isinstance(error, ProcessLookupError):
+    if isinstance(error, WorkerGone):
+        code = _exit_code(error.process)
+    elif match:
+        code = int(match.group(1))
+    else:
         return None
-    code = int(match.group(1)) if match else None
     cause = "unknown cause" if code is None else signal.Signals(-code).name if code < 0 else f"exit code {code}"
     hint = ""
     if code == -signal.SIGKILL:
@@ -126,6 +131,15 @@ def failure_of_workers(error: Exception, trace: RecordTrace, source) -> MachineE
         hint = _shared_memory_hint()
     records = ", ".join(f"{record} ({source.describe(record)})" for record in trace.of_dead_workers())
     return MachineError(f"A data worker died of {cause} at record {records or 'unknown'} of {source!r}. {hint}")
+
+
+def _exit_code(process: int) -> int | None:
+    """Returns what a child that ends ended with, minus the signal if by one; None if that was asked for already."""
+    try:
+        end = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
 def _shared_memory_hint() -> str:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.data.shared_arrays import Address, ReceivedArrays, SharedArrays
+from pipeline.data.shared_arrays import Address, ReceivedArrays, SharedArrays, WorkerGone
 
 SHAPE = 64, 90, 90, 3
 
@@ -57,5 +57,5 @@ def test_small_arrays_are_sent_themselves():
 def test_a_process_that_is_gone_is_an_error():
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    with pytest.raises(ProcessLookupError, match=f"data worker {process.pid} is gone"):
+    with pytest.raises(WorkerGone, match=f"process {process.pid} is gone"):
         ReceivedArrays().array(Address(process.pid, 5, SHAPE, "|u1"))

@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from tiny import Noise
+from tiny import Large, Noise
 
 from pipeline.data import workers
 from pipeline.data.batches import eval_batches, train_batches
@@ -71,6 +72,16 @@ def test_a_killed_worker_is_an_error_that_names_its_record(data_dir):
     assert f"record 700 ({source.describe(700)})" in str(caught.value)
     assert "digits:1.0.0" in str(caught.value)
     assert not multiprocessing.active_children()
+
+
+def test_batches_outlive_the_worker_that_made_them(data_dir):
+    source = open_source("digits", "train", data_dir)
+    batches = eval_batches(source, Large(die_at=700), batch_size=64, workers=2)
+    first = next(batches)
+    with pytest.raises(MachineError, match=r"record 700 \("):
+        list(batches)
+    with contextlib.closing(eval_batches(source, Large(), batch_size=64)) as expected:
+        np.testing.assert_array_equal(first["image"], next(expected)["image"])
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -38,9 +38,16 @@ class Noise:
         }
 
 
+@dataclasses.dataclass(frozen=True)
 class Large:
-    """A transform whose batches are large enough to go through memory that workers share: the picture of `Noise`, repeated."""
+    """A transform whose batches are large enough to go through memory that workers share: the picture of `Noise`, repeated.
 
-    def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-        example = Noise()(example, rng)
+    Attributes:
+        die_at: the record at which its process is killed.
+    """
+
+    die_at: int = -1
+
+    def __call__(self, example: dict, rng: np.random.Generator | None = None) -> dict:
+        example = Noise(die_at=self.die_at)(example, rng)
         return {**example, "image": np.tile(example["image"], (20, 20, 1))}
