@@ -1,4 +1,12 @@
-"""Normalisation with the statistics of groups of images, and an activation, with a gradient of its own."""
+"""Normalisation with the statistics of groups of images, and the activation after it, with a gradient of its own.
+
+Owns how statistics are taken, forward and backward: first over the pixels of each image, then over the images of a group,
+so that no array of pixels changes its shape. Mean and mean of squares are reduced side by side in float32, and so are the
+two sums of the gradient: XLA joins each pair in one all-reduce for a layer, limited to the devices that hold a group. Knows
+nothing of parameters and running statistics.
+
+Invariant: values and gradients depend on the groups, and never on how many devices share the batch, but for rounding.
+"""
 
 import functools
 from typing import Any
@@ -37,6 +45,15 @@ def normalize(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalises with batch statistics; the gradient is written out so that it keeps only `images` and needs two sums.
 
+    Args:
+      images: [batch, height, width, channels].
+      scale: [channels].
+      bias: [channels].
+      groups: How many groups of consecutive images have statistics of their own.
+      epsilon: Added to the variance.
+      activation: Applied to the normalised values, in float32.
+      dtype: Of the output.
+
     Returns:
       The activated output, of the shape of `images` and `dtype`; mean and biased variance, float32 [groups, channels],
       through which no gradient flows.
@@ -70,7 +87,7 @@ normalize.defvjp(_forward, _backward)
 def normalized_values(
     images: jax.Array, scale: jax.Array, bias: jax.Array, mean: jax.Array, inverse_stddev: jax.Array
 ) -> jax.Array:
-    """Normalises [batch, height, width, channels] with float32 [groups, channels]; scaled, shifted, float32."""
+    """Normalises [batch, height, width, channels] by statistics [groups, channels], scales and shifts; float32."""
     return (images - per_image(mean, images)) * per_image(inverse_stddev * scale, images) + bias
 
 

@@ -40,22 +40,20 @@ def normalize_and_gate(
     """Normalises with batch statistics, then multiplies by the gate of the means of each image's channels.
 
     Args:
-      images: [batch, height, width, channels].
+      images: As in `normalize`, like all arguments but the gate and its variables.
       scale: [channels].
       bias: [channels].
       gate_variables: A tree of arrays, the first argument of `gate`.
-      groups: How many groups of images have statistics of their own.
+      groups: How many groups.
       epsilon: Added to the variance.
-      activation: Applied to the normalised values, before the means are taken.
+      activation: Applied before the means are taken.
       dtype: Of the output.
       gate: Maps its variables and float32 means [batch, 1, 1, channels] to factors of that shape.
 
     Returns:
       As `normalize`.
     """
-    outputs, residuals = _forward(images, scale, bias, gate_variables, groups, epsilon, activation, dtype, gate)
-    del residuals
-    return outputs
+    return _forward(images, scale, bias, gate_variables, groups, epsilon, activation, dtype, gate)[0]
 
 
 def channel_means(images: jax.Array) -> jax.Array:

@@ -1,11 +1,9 @@
-"""BatchNorm over groups of images, with the same result on any number of devices, and the activation and gate after it.
+"""The BatchNorm layer: its parameters, its running statistics, and the activation and the gate that follow it.
 
-Statistics are taken over groups of `bn_batch` consecutive images of the global batch: first over the pixels of each
-image, then over the images of a group. So they depend on the configuration and never on how many devices or processes
-share the batch, and no array of pixels changes its shape. Mean and mean of squares are reduced side by side in float32,
-and so are the two sums of the gradient, so that XLA joins each pair in one all-reduce for a layer, limited to the
-devices that hold a group. Variances are biased, also in the running statistics, which move towards the mean over all
-groups.
+Statistics are taken over groups of `bn_batch` consecutive images of the global batch, so they depend on the configuration
+and never on how many devices or processes share the batch. Variances are biased, also in the running statistics, which
+move towards the mean over all groups. How a group's statistics are computed is the business of `batch_statistics.py`, and
+what a gate has to do with them that of `gating.py`.
 """
 
 import jax
@@ -44,8 +42,8 @@ class GroupedBatchNorm(nn.Module):
         Args:
           images: The images.
           train: Whether to use the statistics of groups, and to move the running ones.
-          gate: Maps the means of each image's activated channels, float32 [batch, 1, 1, channels], to factors of the
-            output of that shape; None for none.
+          gate: Maps float32 means of each image's activated channels, [batch, 1, 1, channels], to factors of that shape,
+            which the output is multiplied by; None for none.
 
         Raises:
           ValueError: In training, if the groups do not divide the batch.

@@ -1,4 +1,4 @@
-"""BatchNorm with squeeze-and-excitation: both ways to its gradient against TensorFlow's, and against each other."""
+"""BatchNorm with squeeze-and-excitation: both ways to its gradient against TensorFlow's, and on eight devices."""
 
 import functools
 
@@ -77,7 +77,7 @@ def test_values_and_gradients_are_tensorflows(way, groups):
 
 
 @pytest.mark.parametrize("groups", [1, 4])
-def test_both_ways_agree_in_bfloat16(groups):
+def test_one_pass_is_as_exact_in_bfloat16_as_in_turn(groups):
     images, *rest, cotangent = _arguments()
     images, cotangent = jnp.bfloat16(images), jnp.bfloat16(cotangent)
     exact = _tensorflows(groups, np.float32(images), *rest, np.float32(cotangent))[1]
@@ -86,7 +86,7 @@ def test_both_ways_agree_in_bfloat16(groups):
         gradients = _gradients(way, groups, images, *rest, cotangent, dtype=jnp.bfloat16)
         assert gradients[0].dtype == jnp.bfloat16
         errors[name] = [float(np.abs(one - other).max()) for one, other in zip(gradients, exact, strict=True)]
-    # The sums of one pass are not rounded on the way: the worst error may not be larger than in turn, but for chance.
+    # The sums of one pass are not rounded on the way, so that only by chance an error is larger than in turn.
     assert np.all(np.array(errors["together"]) <= 1.5 * np.array(errors["in turn"])), errors
 
 
