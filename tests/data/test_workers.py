@@ -11,10 +11,11 @@ import sys
 
 import numpy as np
 import pytest
-from tiny import Large, Noise
+from tiny import Large, Noise, note_and_die
 
 from pipeline.data import workers
 from pipeline.data.batches import eval_batches, train_batches
+from pipeline.data.shared_arrays import WorkerGone
 from pipeline.data.sources import open_source
 from pipeline.errors import DataError, MachineError
 
@@ -82,6 +83,14 @@ def test_batches_outlive_the_worker_that_made_them(data_dir):
         list(batches)
     with contextlib.closing(eval_batches(source, Large(), batch_size=64)) as expected:
         np.testing.assert_array_equal(first["image"], next(expected)["image"])
+
+
+def test_a_worker_whose_memory_was_never_seen_names_its_record_too(data_dir, tmp_path):
+    source, trace = open_source("digits", "train", data_dir), workers.RecordTrace(str(tmp_path))
+    process = multiprocessing.get_context("spawn").Process(target=note_and_die, args=(trace, 5))
+    process.start()
+    error = workers.failure_of_workers(WorkerGone(process.pid), trace, source)
+    assert f"died of SIGKILL at record 5 ({source.describe(5)})" in str(error)
 
 
 @pytest.mark.parametrize("number", [0, 1])
