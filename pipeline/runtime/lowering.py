@@ -26,8 +26,7 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
 
     From v5 on a fusion may use 32 MiB of a core's vector memory instead of 16: its windows are larger, and a depthwise
     convolution reads fewer margins twice. With 48 MiB a block of B7 costs 2 % less, but takes four times as long to
-    compile. What is fused is decided by the compiler's costs from before it had estimates for
-    whole fusions: it then joins more, and a block costs 2 to 3 % less.
+    compile. What is fused is decided by the compiler's older costs: it then joins more, and a block costs 2 to 3 % less.
     """
     if not _is(mesh, _V5_AND_LATER):
         return {}
