@@ -71,10 +71,16 @@ def checked(config: ConfigDict | None) -> ConfigDict:
     """Returns a configuration that has the recipe's structure, all of it.
 
     Raises:
-      ConfigError: no configuration, or keys that are missing, unknown or of another type; it lists them.
+      ConfigError: no configuration, a file that cannot be read, or keys that are missing, unknown or of another type; it lists
+        them.
     """
     if config is None:
         raise ConfigError("--config is missing: name a configuration file, such as --config configs/b0.py")
+    try:
+        getattr(config, "model", None)
+    except OSError as error:  # a file that cannot be read becomes an object that says so when it is looked at
+        reason = str(error.__cause__ or error).splitlines()[-1].strip()
+        raise ConfigError(f"--config: the file cannot be read: {reason}") from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config: get_config() returned {type(config).__name__}, not a ConfigDict")
     expected, found = _leaf_types(recipe.get_config()), _leaf_types(config)

@@ -162,3 +162,11 @@ def test_wrong_input_is_one_clear_error(arguments, code, message, tmp_path, data
     assert len(errors) == 1, output
     assert message in errors[0]
     assert "Traceback" not in output
+
+
+def test_a_missing_configuration_without_overrides_is_one_clear_error(tmp_path):
+    """Only an override looks into the configuration while the flags are parsed."""
+    status, output = run("--config=no/such.py", f"--workdir={tmp_path}")
+    assert status == 78
+    assert output.splitlines()[-1].startswith("Error: --config: ")
+    assert output.splitlines()[-1].endswith("No such file or directory: 'no/such.py'")
