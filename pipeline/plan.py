@@ -4,8 +4,9 @@ python -m pipeline.plan --config configs/b7.py [--topology v4-128 --topology v5e
 
 For each slice (default: the one that the configuration names): whether train and evaluation step fit the memory, the
 compiler's cycles for an image by kind of work, images/s, hours, chip-hours and dollars for the whole run by launch/prices.txt,
-and the CPU cores that the input needs. With --best it searches batch, remat and BatchNorm grouping for the fastest that fits.
-Compiling takes minutes for a large network, once. Needs libtpu (requirements-plan.txt). Exits with 70 if a slice is too small.
+and the CPU cores that the input needs; several slices are set side by side at the end. With --best it searches batch, remat
+and BatchNorm grouping for the fastest that fits. Compiling takes minutes for a large network, once. Needs libtpu
+(requirements-plan.txt). Exits with 70 if a slice is too small.
 """
 
 import functools
@@ -60,6 +61,8 @@ def main() -> None:
             print(report.describe(plan), flush=True)
     if _JSON.value:
         print(json.dumps([report.as_json(plan) for plan in plans], indent=1))
+    elif len(plans) > 1:
+        print(report.comparison(plans))
     too_small = [plan for plan in plans if not plan.fits]
     if too_small:
         raise TrainingError("; ".join(map(report.shortfall, too_small)) + "; try --best")

@@ -56,6 +56,16 @@ def describe(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def comparison(plans: list[Plan]) -> str:
+    """Returns plans side by side as a Markdown table, a slice on each row; what does not fit has no speed."""
+    head = (
+        "slice", "images on each device", "train step", "evaluation", "million cycles an image", "images/s", "hours",
+        "chip-hours", "dollars",
+    )  # fmt: skip
+    rows = [head, ("---",) * len(head), *map(_row, plans)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def as_json(plan: Plan) -> dict:
     """Returns a plan as JSON can hold it; sizes in bytes, times in seconds unless the name says otherwise."""
     return {
@@ -80,6 +90,22 @@ def shortfall(plan: Plan) -> str:
         f"the {what} does not fit {plan.tpu_slice.name}: it takes {_gib(program.memory)} of "
         f"{_gib(program.memory_limit)} a device, {_gib(missing)} too much"
     )
+
+
+def _row(plan: Plan) -> tuple[str, ...]:
+    per_device = plan.numbers.batch_size // plan.tpu_slice.devices
+    memory = [_of_limit(program) for program in (plan.train, plan.evaluation)]
+    work = f"{plan.train.cycles / per_device / 1e6:.3f}" if plan.train.fits else "-"
+    speed = ("-",) * 4
+    if found := plan.estimate:
+        numbers = (found.images_per_second, found.hours, found.chip_hours, found.dollars)
+        speed = tuple(f"{number:,.0f}" if number >= 100 else f"{number:.1f}" for number in numbers)
+    return plan.tpu_slice.name, f"{per_device}", *memory, work, *speed
+
+
+def _of_limit(program: Program) -> str:
+    words = f"{program.memory / GIB:.1f} of {program.memory_limit / GIB:.1f} GiB"
+    return words if program.fits else f"{words}: does not fit"
 
 
 def _memory(what: str, program: Program) -> str:

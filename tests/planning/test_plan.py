@@ -51,6 +51,9 @@ def test_a_plan_of_the_real_step(tmp_path):
     again = plan(tmp_path, *arguments)
     assert json.loads(again.stdout) == json.loads(first.stdout)  # compile times too: nothing was compiled again
 
+    in_words = plan(tmp_path, *arguments[:-1]).stdout.splitlines()
+    assert [line.split()[1] for line in in_words[-2:]] == ["v5e-8", "v5e-16"]  # side by side at the end
+
 
 @needs_libtpu
 @pytest.mark.slow
