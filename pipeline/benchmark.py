@@ -107,12 +107,13 @@ def _print_compiled(experiment, tpu_slice) -> None:
     from pipeline.planning.keras_step import lower_keras_step
     from pipeline.planning.program import compile_program
 
-    steps = {"ours": (experiment.lower_train_step, experiment.compiler_options)}
+    variant = experiment.config.model.variant
+    steps = {"ours": (experiment.lower_train_step, experiment.compiler_options, f"{variant}-train")}
     if _KERAS.value:
-        steps["keras"] = functools.partial(lower_keras_step, experiment), {}
+        steps["keras"] = functools.partial(lower_keras_step, experiment), {}, f"{variant}-keras"
     images = experiment.hyperparameters.batch_size // tpu_slice.devices
-    for name, (lower, options) in steps.items():
-        program = compile_program(lower(), tpu_slice, options)
+    for name, (lower, options, file_name) in steps.items():
+        program = compile_program(lower(), tpu_slice, options, file_name)
         kinds = ", ".join(f"{kind} {cycles / images / 1e6:.3f}" for kind, cycles in program.cycles_by_kind.items())
         print(
             f"{name:6} {program.cycles / images / 1e6:.3f} million cycles an image ({kinds}), "

@@ -79,7 +79,8 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
     programs = []
     for what, lower in {"train": experiment.lower_train_step, "evaluation": experiment.lower_eval_step}.items():
         with _Progress(f"{what} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
-            programs.append(compile_program(lower(), tpu_slice, experiment.compiler_options))
+            name = f"{config.model.variant}-{what}"
+            programs.append(compile_program(lower(), tpu_slice, experiment.compiler_options, name))
     price = chip_hour_dollars(tpu_slice.generation)
     fits = all(program.fits for program in programs)
     return Plan(tpu_slice, numbers, *programs, estimate(*programs, numbers, tpu_slice, price) if fits else None)

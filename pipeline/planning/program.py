@@ -1,7 +1,8 @@
 """Compiles a program for a slice that is not here, and keeps what the compiler said.
 
 Owns the cache of results, by the content of what is compiled: the same step for the same slice and compiler is compiled
-once on a machine. `XDG_CACHE_HOME` names another place than ~/.cache. Runs nothing and needs no data.
+once on a machine, and not at all where `known/`, which comes with the repository, has it. A result of the cache becomes one of
+`known/` by being copied there. `XDG_CACHE_HOME` names another place than ~/.cache. Runs nothing and needs no data.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from pipeline.planning import hlo
 from pipeline.planning.slices import GIB, Slice
 from pipeline.planning.topology import compiler_version
 
+KNOWN = pathlib.Path(__file__).resolve().with_name("known")
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # The compiler refuses in two ways: at once, for the temporaries alone, or after placing every buffer.
 _TOO_LARGE = (
@@ -42,23 +44,26 @@ class Program:
     compile_seconds: float
 
 
-def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str]) -> Program:
+def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str], name: str) -> Program:
     """Compiles a program that was lowered for the devices of a slice, or finds what an earlier call found.
 
     Args:
       lowered: The program.
       tpu_slice: What it was lowered for.
       options: Of the compiler.
+      name: What it is, such as "b7-train": begins the name of the file that keeps the result, for people.
     """
-    circumstances = json.dumps([tpu_slice.topology_options, compiler_version(), jax.__version__, options])
-    key = hashlib.sha256((circumstances + lowered.as_text()).encode()).hexdigest()
-    path = _cache_folder() / f"{key[:32]}.json"
-    if path.exists():
-        return _from_json(json.loads(path.read_text()))
+    circumstances = [hlo.COUNTING, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
+    key = hashlib.sha256((json.dumps(circumstances) + lowered.as_text()).encode()).hexdigest()[:32]
+    for folder in (KNOWN, _cache_folder()):
+        for path in folder.glob(f"*-{key}.json"):
+            content = json.loads(path.read_text())
+            return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
     program = _compile(lowered, tpu_slice, options)
+    path = _cache_folder() / f"{name}-{tpu_slice.name}-{key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(dataclasses.asdict(program)))
+    partial.write_text(json.dumps(dataclasses.asdict(program), indent=1) + "\n")
     partial.rename(path)  # whole or not at all
     return program
 
@@ -114,10 +119,6 @@ def _too_large(message: str, tpu_slice: Slice, seconds: float) -> Program:
         collective_bytes=0,
         compile_seconds=seconds,
     )
-
-
-def _from_json(content: dict) -> Program:
-    return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
 
 
 def _cache_folder() -> pathlib.Path:
