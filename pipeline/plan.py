@@ -5,8 +5,8 @@ python -m pipeline.plan --config configs/b7.py [--topology v4-128 --topology v5e
 For each slice (default: the one that the configuration names): whether train and evaluation step fit the memory, the
 compiler's cycles for an image by kind of work, images/s, hours, chip-hours and dollars for the whole run by launch/prices.txt,
 and the CPU cores that the input needs; several slices are set side by side at the end. With --best it searches batch, remat
-and BatchNorm grouping for the fastest that fits. Compiling takes minutes for a large network, once. Needs libtpu
-(requirements-plan.txt). Exits with 70 if a slice is too small.
+and BatchNorm grouping for the fastest that fits. Compiling takes up to half an hour for a large network, once, and what comes
+with the repository is known without. Needs libtpu (requirements-plan.txt). Exits with 70 if a slice is too small.
 """
 
 import functools

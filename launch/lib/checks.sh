@@ -46,7 +46,7 @@ check_memory() {
     note "no memory plan: that needs the TPU compiler; see docs/plan.md"
     return 0
   fi
-  say "planning the run with the TPU compiler: minutes, the first time (--no-plan leaves it out)"
+  say "planning the run with the TPU compiler: a step that is not known yet takes up to half an hour (--no-plan leaves it out)"
   (cd -- "$ROOT" && "$VENV_PYTHON" -m pipeline.plan "--config=$CONFIG" "--topology=$TYPE" "${OVERRIDES[@]}") \
     >"$STATE/plan" 2>"$STATE/error" || status=$?
   cat -- "$STATE/plan" >&2

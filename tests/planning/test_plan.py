@@ -14,6 +14,7 @@ from pipeline.planning import topology
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = ("--config", "tests/configs/tiny.py", "--sizes=10,1437,360")
+KNOWN = ROOT / "pipeline" / "planning" / "known"
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -r requirements-plan.txt"
 )
@@ -53,6 +54,29 @@ def test_a_plan_of_the_real_step(tmp_path):
 
     in_words = plan(tmp_path, *arguments[:-1]).stdout.splitlines()
     assert [line.split()[1] for line in in_words[-2:]] == ["v5e-8", "v5e-16"]  # side by side at the end
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["b0", "b7"])
+def test_a_configuration_as_it_comes_is_planned_without_compiling(tmp_path, config):
+    """Where this fails the steps have changed: delete what is in known/, and plan anew as docs/plan.md says."""
+    if not any(KNOWN.glob(f"{config}-train-*")):
+        pytest.skip(f"no plan of {config} comes with the repository")
+    source = (
+        "from pipeline import command, plan\n"
+        "plan.topology.prepare()\n"
+        "from pipeline.planning import program\n"
+        "def compiled(*_): raise SystemExit('this step is not in pipeline/planning/known')\n"
+        "program._compile = compiled\n"
+        "command.run(plan.main)\n"
+    )
+    arguments = [sys.executable, "-c", source, "--config", f"configs/{config}.py"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    result = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("fits") == 2
+    assert not any(tmp_path.iterdir())
 
 
 @needs_libtpu
