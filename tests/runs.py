@@ -71,7 +71,7 @@ def start_all(
       per_process: further arguments of each.
       log: what process 0 writes goes there, and what process i does to the same name with suffix `.i`.
     """
-    address = f"--coordinator_address=localhost:{_free_port()}"
+    address = f"--coordinator_address=localhost:{free_port()}"
     return [
         start(
             f"--workdir={workdir}",
@@ -136,7 +136,7 @@ def reported(workdir: pathlib.Path, event: str, key: str) -> dict:
     return dict(values)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]

@@ -76,6 +76,23 @@ def test_a_finished_run_is_not_trained_again(finished):
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.seed=7"], "config.seed: 0 became 7"),
+        (
+            ["--config.duration=8 steps", "--config.resume_changed=True"],
+            "a checkpoint of step 12, but config.duration='8 steps'",
+        ),
+    ],
+)
+def test_a_finished_run_of_another_configuration_is_refused(finished, data_dir, arguments, message):
+    workdir, _ = finished
+    status, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}", *arguments)
+    assert status == 78, output
+    assert message in output.splitlines()[-1]
+
+
 def test_a_killed_and_an_interrupted_run_end_with_the_bits_of_an_undisturbed_one(finished, tmp_path, data_dir):
     arguments = (f"--config={TINY}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}")
     process = start(*arguments)

@@ -72,6 +72,13 @@ def check_shared(workdir: str) -> None:
         )
 
 
+def processes_where(value: bool) -> list[int]:
+    """Returns the numbers of the processes that passed True, the same on every process."""
+    if jax.process_count() == 1:
+        return [0] if value else []
+    return [int(process) for process in np.flatnonzero(multihost_utils.process_allgather(np.bool_(value)))]
+
+
 def code_version() -> str:
     """Returns a hash of this package's source files, the same wherever the same code lies."""
     package = pathlib.Path(__file__).resolve().parent.parent

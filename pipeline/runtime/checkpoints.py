@@ -16,7 +16,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
+from pipeline.runtime import agreement
 from pipeline.runtime.checkpoint_reading import newest_readable
 from pipeline.training.durations import crossed
 
@@ -77,8 +78,8 @@ class Checkpoints:
     ) -> tuple[Any, dict] | None:
         """Returns the state and the notes of the newest checkpoint that can be read; None when there is no checkpoint.
 
-        A checkpoint that cannot be read is named, with the reason, and the one before it is taken; the unreadable one is
-        renamed to `<step>.damaged`, so that its step can be saved anew.
+        A checkpoint that one of the processes cannot read is named, with the reason, and all of them take the one before it;
+        the unreadable one is renamed to `<step>.damaged`, so that its step can be saved anew.
 
         Args:
           abstract_state: the structure, shapes, dtypes and shardings to restore to; the devices may be others than those
@@ -90,15 +91,29 @@ class Checkpoints:
           DataError: there are checkpoints and none of them can be read.
         """
 
+        # Read by the handlers: the manager ends with a barrier, which a process that cannot read would never reach.
         def read(step: int) -> tuple[Any, dict]:
-            notes = self._manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore())).notes
+            path = self._directory / str(step)
+            notes = ocp.JsonCheckpointHandler().restore(path / "notes", args=ocp.args.JsonRestore())
             check_notes(notes)
             self._check_structure(step, abstract_state)
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-            return self._manager.restore(step, args=arguments).state, notes
+            arguments = ocp.args.StandardRestore(abstract_state)
+            return ocp.StandardCheckpointHandler().restore(path / "state", args=arguments), notes
+
+        def read_everywhere(step: int) -> tuple[Any, dict]:
+            found = failure = None
+            try:
+                found = read(step)
+            except ConfigError:
+                raise  # the notes are the same everywhere, and so is the refusal
+            except Exception as error:  # whatever it is: the others must hear of it before it goes on
+                failure = error
+            if unable := agreement.processes_where(failure is not None):
+                raise failure or DataError(f"process(es) {unable} cannot read it; their logs have the reason")
+            return found
 
         steps = self.steps()
-        found = newest_readable(self._directory, steps, read)
+        found = newest_readable(self._directory, steps, read_everywhere)
         if found is None:
             return None
         step, restored = found

@@ -62,7 +62,7 @@ def initialize(
         heartbeat_timeout_seconds=peer_seconds,
         shutdown_timeout_seconds=peer_seconds,
     )
-    stopping.listen()
+    stopping.listen(peer_seconds)
 
 
 def split_cpu(devices: int | None) -> None:

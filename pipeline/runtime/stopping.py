@@ -23,16 +23,23 @@ Result = TypeVar("Result")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _PAUSE_SECONDS = 0.2
+_PATIENCE = 0.8  # as a part of the time that JAX waits
+_peer_seconds = 100.0  # JAX's own, until `listen` is told another
 _NUMBERS_WHILE_WAITING = 20_000  # with the pause more than an hour
 
 
-def listen() -> None:
+def listen(peer_seconds: float) -> None:
     """Makes the first SIGTERM or Ctrl-C a request to stop, and the second the end of this process.
 
     To be called in the main thread after `jax.distributed.initialize`, which puts a handler of SIGTERM in place that tells the
     preemption service. A thread obeys the signals, because the main thread may be inside a collective that never returns; the
     interpreter's own handler wakes it.
+
+    Args:
+      peer_seconds: how long JAX was told to wait for the other processes at the end.
     """
+    global _peer_seconds
+    _peer_seconds = peer_seconds
     tell_jax = _take_over_handler(signal.SIGTERM)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -45,9 +52,17 @@ def listen() -> None:
 def leave(exit_code: int) -> NoReturn:
     """Ends this process in peace with the others, but without waiting for threads that nothing can interrupt.
 
-    Such as one that compiles: the interpreter would wait for it, or end under its feet.
+    Such as one that compiles: the interpreter would wait for it, or end under its feet. Others that do not leave, because the
+    error is this process's alone, are waited for almost as long as JAX does, which would then end this process by SIGABRT and
+    not with the error's code.
     """
-    jax.distributed.shutdown()
+    shutdown = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    shutdown.start()
+    shutdown.join(_PATIENCE * _peer_seconds)
+    if shutdown.is_alive():
+        logging.error(
+            "leaving alone: the other processes did not come to the end within %.0f s", _PATIENCE * _peer_seconds
+        )
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

@@ -8,6 +8,7 @@ for an evaluation, and an evaluation that was cut off is made up for after a res
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import NoReturn
 import jax
 from ml_collections import ConfigDict
 
-from pipeline.errors import Preempted, TrainingError
+from pipeline.errors import ConfigError, Preempted, TrainingError
 from pipeline.runtime import agreement, distributed, pictures
 from pipeline.runtime.checkpoints import Checkpoints
 from pipeline.runtime.compilation import CompilationCache
@@ -62,9 +63,11 @@ def train(config: ConfigDict, workdir: str) -> Results:
     )
     agreement.check_shared(workdir)
     if finished := read_results(workdir, numbers.total_steps):
-        say_results(say, finished, workdir)
+        results, notes = finished
+        _check_same_run(experiment, notes, workdir)
+        say_results(say, results, workdir)
         say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
-        return finished
+        return results
     with (
         Checkpoints(
             f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
@@ -83,7 +86,8 @@ def train(config: ConfigDict, workdir: str) -> Results:
             run = _Run(experiment, checkpoints, best, reporter, goodput, cache, stop_requests, workdir)
             results = run.to_the_end(state)
             reporter.record("summary", numbers.total_steps, {"seconds": goodput.by_phase()})
-            write_results(workdir, numbers.total_steps, results, reporter.events)
+            reporter.wait()
+            write_results(workdir, numbers.total_steps, results, reporter.events, experiment.notes)
             say_results(reporter.say, results, workdir)
             reporter.say(f"Time over all starts, {goodput.describe()}")
             return results
@@ -94,16 +98,25 @@ def _initial_state(
 ) -> tuple[TrainState, int]:
     """Returns the state of the newest checkpoint, or a new one, and its step."""
 
-    def check(notes: dict) -> None:
-        if not experiment.config.resume_changed:
-            check_unchanged(notes["config"], experiment.notes["config"], workdir)
-            check_same_data(notes["data"], experiment.notes["data"], workdir)
-
+    check = functools.partial(_check_same_run, experiment, workdir=workdir)
     restored = checkpoints.restore_newest(experiment.abstract_state(), check)
     if restored is None:
         return stop_requests.unless_asked(experiment.create_state), 0
     state, _ = restored
-    return state, int(state.step)
+    step, total_steps = int(state.step), experiment.hyperparameters.total_steps
+    if step > total_steps:
+        raise ConfigError(
+            f"{workdir} has a checkpoint of step {step:,}, but config.duration={experiment.config.duration!r} ends after "
+            f"{total_steps:,}: give a longer duration, or another --workdir"
+        )
+    return state, step
+
+
+def _check_same_run(experiment: Experiment, notes: dict, workdir: str) -> None:
+    """Raises when what the directory holds, by its notes, is another run than this start's."""
+    if not experiment.config.resume_changed:
+        check_unchanged(notes["config"], experiment.notes["config"], workdir)
+        check_same_data(notes["data"], experiment.notes["data"], workdir)
 
 
 class _Run:
@@ -161,6 +174,7 @@ class _Run:
                     results = self._evaluate_if_due(state, step)
         with self._goodput.phase("checkpoint"):
             self._checkpoints.wait()
+            self._best.wait()
         return results
 
     def _start(self, start_step: int, host_batches: Iterator[dict]):

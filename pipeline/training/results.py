@@ -1,6 +1,6 @@
 """What a finished run leaves for people and for the next start: `results.json`, curves, and the last words on the console.
 
-`results.json` is written last and as a whole, so that it marks a run as finished.
+`results.json` is written last and as a whole, so that it marks a run as finished; it holds what that run was.
 """
 
 import json
@@ -16,20 +16,23 @@ from pipeline.runtime.reporting import write_whole
 Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
 
 
-def read_results(workdir: str, total_steps: int) -> Results | None:
-    """Returns the final evaluation of a run that has finished after so many steps, else None."""
+def read_results(workdir: str, total_steps: int) -> tuple[Results, dict] | None:
+    """Returns the final evaluation of a run that has finished after so many steps, else None.
+
+    Beside it is what identifies the run: "config", and "data", the fingerprint of what it was trained on.
+    """
     path = epath.Path(workdir) / "results.json"
     if not path.exists():
         return None
     content = json.loads(path.read_text())
-    return content["evaluation"] if content["step"] == total_steps else None
+    return (content["evaluation"], content) if content["step"] == total_steps else None
 
 
-def write_results(workdir: str, total_steps: int, results: Results, events: list[dict]) -> None:
-    """Writes the curves of the run's events and its final evaluation."""
+def write_results(workdir: str, total_steps: int, results: Results, events: list[dict], notes: dict) -> None:
+    """Writes the curves of the run's events and its final evaluation, with "config" and "data" of its notes."""
     if jax.process_index() == 0:
         pictures.write_curves(f"{workdir}/curves.png", events)
-        content = {"step": total_steps, "evaluation": results}
+        content = {"step": total_steps, "evaluation": results, "config": notes["config"], "data": notes["data"]}
         write_whole(epath.Path(workdir) / "results.json", json.dumps(content, indent=1) + "\n")
 
 
