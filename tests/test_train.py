@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path, da
         (["--config=" + TINY, "--workdir={tmp}", "--config.duration=0 epochs"], 78, "config.duration='0 epochs'"),
         (["--config=" + TINY, "--workdir={tmp}", "--config.data.name=nothing"], 65, "pipeline.prepare"),
         (["--config=" + TINY, "--workdir=/proc/nothing"], 78, "--workdir=/proc/nothing"),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.platform=tpu"], 78, "config.platform='tpu'"),
+        (["--config=" + TINY, "--workdir={tmp}", "--config.platform=tpu"], 71, "config.platform='tpu'"),
         (["--config=" + TINY, "--workdir={tmp}", "and", "more"], 78, "unexpected argument 'and'"),
     ],
 )

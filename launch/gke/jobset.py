@@ -128,7 +128,11 @@ def _pod(options: argparse.Namespace) -> dict:
             {
                 "name": "train",
                 "image": options.image,
-                "args": [f"--config={options.config}", f"--workdir={options.workdir}", *options.overrides],
+                # The platform, because JAX takes the CPU where a machine shows no TPU.
+                "args": [
+                    *(f"--config={options.config}", f"--workdir={options.workdir}", "--config.platform=tpu"),
+                    *options.overrides,
+                ],
                 "ports": [{"containerPort": JAX_COORDINATOR_PORT}, {"containerPort": TPU_RUNTIME_PORT}],
                 "resources": {"requests": chips, "limits": chips},
             }

@@ -130,7 +130,8 @@ complete_run() {
   [[ $relative != /* ]] || die "--config=$CONFIG: the workers get this checkout's tracked files, so it must be one of them"
   git -C "$ROOT" ls-files --error-unmatch -- "${relative%%:*}" >/dev/null 2>&1 ||
     die "--config=$relative is not tracked by git, and only tracked files reach the workers: git add it"
-  TRAIN_ARGUMENTS=("--config=$relative" "--workdir=$WORKDIR")
+  # The platform, because JAX on a worker that shows no TPU takes its CPU, and trains alone in the folder of the others.
+  TRAIN_ARGUMENTS=("--config=$relative" "--workdir=$WORKDIR" --config.platform=tpu)
   if [[ -n $MOUNT ]]; then
     [[ $DATA == gs://?* ]] || die "--mount needs --data gs://…"
     MOUNT_BUCKET=${DATA#gs://}

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, MachineError
 from pipeline.runtime import stopping
 
 INITIALIZATION_TIMEOUT_SECONDS = 1800  # machines of one slice can come up many minutes apart after a preemption
@@ -74,11 +74,15 @@ def split_cpu(devices: int | None) -> None:
 def check_platform(expected: str | None) -> None:
     """Refuses to run on another kind of device than the configuration names.
 
-    JAX falls back to the CPU when it finds no accelerator; a run of days must not.
+    JAX falls back to the CPU when it finds no accelerator; a run of days must not. And a host of a pod that shows no TPU would
+    train by itself, as the only process of a run, in the directory of the others.
+
+    Raises:
+      MachineError: it found another.
     """
     found = jax.default_backend()
     if expected is not None and found != expected:
-        raise ConfigError(
+        raise MachineError(
             f"config.platform={expected!r}, but JAX found {jax.device_count()} device(s) of platform {found!r}: "
             "is another process holding the accelerator, or is jax installed without it?"
         )

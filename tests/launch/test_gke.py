@@ -92,7 +92,9 @@ def test_the_manifest_has_the_form_of_the_api():
     content = json.loads(result.stdout)
     check(content, JOBSET)
     pod = content["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
-    assert pod["containers"][0]["args"] == ["--config=configs/b7.py", "--workdir=gs://bucket/b7", "--config.seed=1 2"]
+    assert pod["containers"][0]["args"] == [
+        *("--config=configs/b7.py", "--workdir=gs://bucket/b7", "--config.platform=tpu", "--config.seed=1 2")
+    ]
     assert content["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "users"}
 
 

@@ -10,7 +10,9 @@ def test_trains_to_the_end_and_leaves_nothing_behind(cloud):
     status, output = cloud.run(*RUN)
     assert status == 0, output
     assert started(cloud) == [1, 1, 1, 1]
-    assert cloud.starts()[0]["argv"] == ["--config=configs/quickstart.py", "--workdir=gs://bucket/runs/t"]
+    assert cloud.starts()[0]["argv"] == [
+        *("--config=configs/quickstart.py", "--workdir=gs://bucket/runs/t", "--config.platform=tpu")
+    ]
     assert "worker 0, start 1\ndone\n" in output
     assert nothing_left(cloud)
 

@@ -14,7 +14,7 @@ STEPS = 8
 OVERRIDES = (
     *("--", "--config.batch_size=32", f"--config.duration={STEPS} steps", f"--config.evaluation.every={STEPS} steps"),
     *("--config.log.every=1 steps", "--config.checkpoint.every=1 steps", "--config.schedule.warmup=1 steps"),
-    "--config.log.tensorboard=False",
+    *("--config.log.tensorboard=False", "--config.platform=cpu"),
 )
 XLA_FLAGS = (
     "--xla_force_host_platform_device_count=1",
