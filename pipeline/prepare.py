@@ -1,4 +1,4 @@
-"""Prepares a dataset for training, once; training itself never downloads or prepares anything.
+"""Prepares a dataset for training, once; training itself never downloads anything, and prepares none but the digits.
 
 python -m pipeline.prepare --dataset digits
 python -m pipeline.prepare --dataset imagenet2012 --manual_dir FOLDER     (ILSVRC2012_img_train.tar and _val.tar)

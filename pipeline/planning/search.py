@@ -2,7 +2,8 @@
 
 Candidates differ in the global batch, in whether activations are recomputed, and in the images that share batch statistics;
 everything else is the configuration's. A smaller batch is another recipe: the learning rate follows it (`lr_per_256`), but
-accuracy was published for the configuration's own batch, so it comes first and wins where it fits and nothing is faster by 2 %.
+accuracy was published for the configuration's own batch, so smaller ones are tried only where it does not fit; of two with the
+same batch the first wins unless the other is faster by 2 %.
 """
 
 import copy

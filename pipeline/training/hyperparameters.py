@@ -6,15 +6,15 @@ turns epochs into steps or scales a learning rate.
 
 import dataclasses
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError
 from pipeline.model.scaling import architecture
 from pipeline.training.durations import in_minutes, in_steps
 
-RMSPROP_LARGEST_BATCH = (
-    16_384  # holds its accuracy up to here, and loses half of it at 32,768: arXiv 2011.00071, tpu#571
-)
+# RMSProp holds its accuracy up to this batch, and loses half of it at 32,768: arXiv 2011.00071, tpu#571.
+RMSPROP_LARGEST_BATCH = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +75,12 @@ def resolve(
     image_size = config.image_size or architecture(config.model.variant).resolution
     _require(image_size >= 8, f"config.image_size={image_size}: pictures of at least 8 pixels are needed")
 
+    if config.optimizer.name == "rmsprop" and config.batch_size > RMSPROP_LARGEST_BATCH:
+        logging.warning(
+            "config.batch_size=%d: with RMSProp accuracy is known to fall beyond %d; try config.optimizer.name='lars'",
+            config.batch_size,
+            RMSPROP_LARGEST_BATCH,
+        )
     steps_per_epoch = num_train_examples / config.batch_size
     total_steps = round(in_steps(config.duration, steps_per_epoch, "duration"))
     _require(

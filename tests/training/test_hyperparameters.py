@@ -35,6 +35,16 @@ def test_an_evaluation_batch_is_rounded_up_to_the_devices():
     assert resolve(config, **DATA).eval_batch_size == 16
 
 
+@pytest.mark.parametrize(
+    ("change", "warns"), [({}, True), ({"optimizer.name": "lars"}, False), ({"batch_size": 16384}, False)]
+)
+def test_a_batch_that_costs_rmsprop_its_accuracy_is_named(change, warns, caplog):
+    config = recipe.get_config()
+    config.update_from_flattened_dict({"batch_size": 32768, **change})
+    resolve(config, **DATA)
+    assert ("with RMSProp accuracy is known to fall beyond 16384" in caplog.text) == warns
+
+
 def test_durations_in_steps_and_epochs_give_the_same_run():
     config = recipe.get_config()
     by_epochs = resolve(config, **DATA)

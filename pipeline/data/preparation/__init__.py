@@ -1,1 +1,1 @@
-"""Makes datasets that `pipeline.data.sources` can open; used by `python -m pipeline.prepare` and never by a running job."""
+"""Makes datasets that `pipeline.data.sources` can open, for `python -m pipeline.prepare`; a run makes the digits alone."""

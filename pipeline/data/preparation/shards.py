@@ -139,5 +139,8 @@ def write_shard(path: epath.Path, records) -> None:
         if local:
             os.replace(file, path)
         else:
-            with open(file, "rb") as source, path.open("wb") as target:
+            # Under another name: an object is there once it is closed, which an error does too.
+            partial = path.with_name(f"incomplete.{path.name}")
+            with open(file, "rb") as source, partial.open("wb") as target:
                 shutil.copyfileobj(source, target, length=16 * 1024**2)
+            partial.replace(path)
