@@ -104,7 +104,7 @@ def _row(plan: Plan) -> tuple[str, ...]:
 
 
 def _of_limit(program: Program) -> str:
-    words = f"{program.memory / GIB:.1f} of {program.memory_limit / GIB:.1f} GiB"
+    words = f"{program.memory / GIB:.2f} of {program.memory_limit / GIB:.4g} GiB"
     return words if program.fits else f"{words}: does not fit"
 
 

@@ -41,7 +41,7 @@ def test_slices_are_rows_and_what_does_not_fit_has_no_speed():
     head, _, *rows = report.comparison([fits, train_too_large, evaluation_too_large]).splitlines()
     assert head.startswith("| slice | images on each device | train step | evaluation | million cycles")
     assert rows == [
-        "| v3-32 | 32 | 4.0 of 16.0 GiB | 1.0 of 16.0 GiB | 2.000 | 10,240 | 12.3 | 197 | 1,234 |",
-        "| v3-8 | 128 | 20.0 of 16.0 GiB: does not fit | 4.0 of 16.0 GiB | - | - | - | - | - |",
-        "| v5e-8 | 128 | 4.0 of 16.0 GiB | 20.0 of 16.0 GiB: does not fit | 0.500 | - | - | - | - |",
+        "| v3-32 | 32 | 4.00 of 16 GiB | 1.00 of 16 GiB | 2.000 | 10,240 | 12.3 | 197 | 1,234 |",
+        "| v3-8 | 128 | 20.00 of 16 GiB: does not fit | 4.00 of 16 GiB | - | - | - | - | - |",
+        "| v5e-8 | 128 | 4.00 of 16 GiB | 20.00 of 16 GiB: does not fit | 0.500 | - | - | - | - |",
     ]
