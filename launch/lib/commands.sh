@@ -28,17 +28,19 @@ up() {
   trap unlock_workdir EXIT
   trap leave INT TERM
   supervise || status=$?
-  # An end is an end: nobody pays for a slice that has nothing to do, unless asked to.
-  if [[ -n $KEEP ]] || [[ -n $STOPPED && $status == "$PREEMPTED" ]]; then
+  # An end is an end: nobody pays for a slice that has nothing to do, unless asked to. A request that waits, or a slice that
+  # failed, is no use to anybody, and a request left alone becomes a slice that nobody watches.
+  if [[ -n $STOPPED && $status == "$PREEMPTED" ]] || [[ -n $KEEP && $SLICE == @(ready|unknown) ]]; then
     say "the slice is still there, and billed: $(slice_dollars 1) dollars an hour until: $0 down --name $NAME"
   else
-    say "deleting the slice (--keep leaves it)"
+    say "deleting the slice (--keep leaves one that is ready)"
     delete_slice || outcome=$?
     if ((outcome != 0)); then
-      say "cannot delete it: $(error_line). It is still billed: $0 down --name $NAME"
+      say "cannot delete it: $(error_line). It may still be billed: $0 down --name $NAME"
     fi
-    rm -f -- "$STATE/first-start"
   fi
+  # A run that was stopped goes on with the time it has left; any other start is a new one, with a deadline of its own.
+  [[ -n $STOPPED && $status == "$PREEMPTED" ]] || rm -f -- "$STATE/first-start"
   exit "$status"
 }
 

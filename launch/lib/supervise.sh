@@ -13,10 +13,10 @@ pause() {
   wait $! || true
 }
 
-# Usage: supervise. Returns the exit status of the whole run.
+# Usage: supervise. Returns the exit status of the whole run. SLICE is then as it was last seen.
 supervise() {
-  local said="" failures=0 waiting_since=$EPOCHSECONDS
-  PREPARED="" LOG_OFFSET=0 LOG_CHANGED=$EPOCHSECONDS WATCHED=0 HANDLED=0 RESTARTS=0 FIRST_FINISH=""
+  local said="" failures=0 outcome waiting_since=$EPOCHSECONDS
+  STOPPED="" PREPARED="" LOG_OFFSET=0 LOG_CHANGED=$EPOCHSECONDS WATCHED=0 HANDLED=0 RESTARTS=0 FIRST_FINISH=""
   while true; do
     keep_lock
     if past_deadline; then
@@ -32,15 +32,26 @@ supervise() {
     case $SLICE in
       absent)
         PREPARED="" WATCHED=0
-        request_slice || failures=$((failures + 1))
-        ((failures < MAX_REQUESTS)) || give_up "the slice was refused $failures times: $(error_line)"
+        outcome=0
+        request_slice || outcome=$?
+        ((outcome == 0)) || failures=$((failures + 1))
+        if ((outcome == DENIED)); then
+          say "giving up: not allowed to create the slice: $(error_line)"
+          return 1
+        elif ((failures >= MAX_REQUESTS)); then
+          say "giving up: the slice was refused $failures times: $(error_line)"
+          return 1
+        fi
         ((failures == 0)) || pause "$failures"
         continue
         ;;
       dead)
         PREPARED="" WATCHED=0
         replace_slice || failures=$((failures + 1))
-        ((failures < MAX_REQUESTS)) || give_up "the slice failed $failures times: $SLICE_WORDS"
+        if ((failures >= MAX_REQUESTS)); then
+          say "giving up: the slice failed $failures times: $SLICE_WORDS"
+          return 1
+        fi
         ;;
       waiting)
         if [[ $SLICE_WORDS != WAITING_FOR_RESOURCES ]] && ((EPOCHSECONDS - waiting_since > PROVISION_SECONDS)); then
@@ -65,17 +76,13 @@ supervise() {
 
 readonly GO_ON=255
 
-# Asks for the slice. What cannot get better by asking again ends the run.
+# Asks for the slice. Returns 0 or the outcome of the request.
 request_slice() {
   local outcome=0
   say "asking for $TYPE in $ZONE ($PROVISIONING)"
   create_slice || outcome=$?
-  case $outcome in
-    0) return 0 ;;
-    "$DENIED") give_up "not allowed to create the slice: $(error_line)" ;;
-  esac
-  say "the request was refused: $(error_line)"
-  return 1
+  ((outcome == 0 || outcome == DENIED)) || say "the request was refused: $(error_line)"
+  return "$outcome"
 }
 
 # Deletes what is left of a slice; the next look finds it absent and asks for another. Fails when it had never been ready.
@@ -225,16 +232,23 @@ explain() {
   esac
 }
 
-# Ends the run for a reason that only the user can remove.
-give_up() {
-  say "giving up: $*"
-  exit 1
-}
-
 past_deadline() { ((DEADLINE_SECONDS > 0 && EPOCHSECONDS - $(cat "$STATE/first-start") > DEADLINE_SECONDS)); }
 
+# Has the job save before its slice is deleted. A service that does not answer is asked again: a checkpoint hangs on it.
 end_at_deadline() {
-  say "the deadline of $((DEADLINE_SECONDS / 3600)) hours is reached: asking for a checkpoint and ending"
-  observe_slice || true
-  [[ $SLICE != ready ]] || stop_job "$STOP_SECONDS" mark || say "cannot reach all workers: $(error_line)"
+  local try
+  say "the deadline of $DEADLINE_HOURS hours is reached: asking for a checkpoint and ending"
+  STOPPED="" # by the deadline, not by a user who wants to keep the slice
+  for ((try = 1; try <= 5; try++)); do
+    observe_slice || true
+    case $SLICE in
+      ready)
+        stop_job "$STOP_SECONDS" mark && return
+        say "cannot reach all workers: $(error_line)"
+        ;;
+      unknown) say "no answer about the slice: $(error_line)" ;;
+      *) return 0 ;; # nothing runs there
+    esac
+    pause "$try"
+  done
 }

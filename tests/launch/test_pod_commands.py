@@ -75,6 +75,40 @@ def test_the_deadline_ends_job_and_slice(cloud):
     assert nothing_left(cloud)
 
 
+@pytest.mark.parametrize("options", [[], ["--keep"]])
+def test_the_deadline_ends_a_request_that_still_waits(cloud, options):
+    cloud.set_scenario(lifecycles=[["WAITING_FOR_RESOURCES"]])
+    status, output = cloud.run(*RUN, "--deadline", "0.0003", *options)
+    assert status == 75, output
+    assert cloud.created() == 1
+    assert nothing_left(cloud)
+
+
+def test_resume_after_the_deadline_ends_what_is_left(cloud):
+    cloud.set_scenario(lifecycles=[["WAITING_FOR_RESOURCES"]])
+    with running(cloud.start(*RUN, "--deadline", "1")) as process:
+        wait_until(lambda: cloud.created() == 1, process)
+        process.send_signal(signal.SIGINT)
+        process.wait(LIMIT_SECONDS)
+    (cloud.folder / "records" / "t" / "first-start").write_text("1")
+    status, output = cloud.run("resume", "--name", "t", "--yes")
+    assert status == 75, output
+    assert nothing_left(cloud)
+    assert not (cloud.folder / "records" / "t" / "first-start").exists()  # the next start has all its time
+
+
+def test_a_job_is_asked_for_a_checkpoint_at_the_deadline_though_the_service_fails_for_a_moment(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN, "--deadline", "1")) as process:
+        wait_until(lambda: "is running" in cloud.output() or all(started(cloud)), process)
+        down = fault("queued-resources describe", "fail", text="UNAVAILABLE: 503", times=3)
+        cloud.set_scenario(faults=[down, fault("worker.sh t stop", "fail", text="UNAVAILABLE: 503")])
+        (cloud.folder / "records" / "t" / "first-start").write_text("1")
+        assert process.wait(LIMIT_SECONDS) == 75, cloud.output()
+    assert sum("worker.sh t stop" in " ".join(call) for call in cloud.calls()) == 2
+    assert nothing_left(cloud)
+
+
 def test_keep_leaves_the_slice_and_says_what_it_costs(cloud):
     status, output = cloud.run(*RUN, "--keep")
     assert status == 0, output

@@ -54,6 +54,18 @@ def test_requests_that_always_fail_end_the_run(cloud):
     assert status == 1
     assert "giving up: the slice failed 4 times" in output
     assert cloud.created() == 4
+    assert nothing_left(cloud)
+
+
+def test_what_is_left_of_a_failed_slice_is_deleted_at_the_end(cloud):
+    """It could not be deleted while the run still tried; what is billed must not outlive the run."""
+    faults = [fault("queued-resources delete", "fail", text="UNAVAILABLE: 503", times=4)]
+    cloud.set_scenario(lifecycles=[["FAILED"]], faults=faults)
+    status, output = cloud.run(*RUN, "--deadline", "9")
+    assert status == 1
+    assert "giving up: the slice failed 4 times" in output
+    assert nothing_left(cloud)
+    assert not (cloud.folder / "records" / "t" / "first-start").exists()
 
 
 def test_a_slice_that_stays_half_made_is_made_again(cloud):
