@@ -167,6 +167,7 @@ wait_for_end() {
 }
 
 # Usage: stop SECONDS [mark]. Asks the job to save and end, and ends it after SECONDS. With "mark" it counts as the user's wish.
+# However often it is called an attempt is asked once: the trainer takes a second SIGTERM for "at once, without saving".
 stop() {
   local number folder pid
   number=$(newest_attempt)
@@ -174,7 +175,9 @@ stop() {
   if [[ -n $number ]] && is_running "$folder"; then
     [[ ${2:-} != mark ]] || : >"$folder/stop"
     read -r pid _ <"$folder/pid"
-    kill -TERM "$pid" 2>/dev/null || true
+    if (set -o noclobber && : >"$folder/asked") 2>/dev/null; then
+      kill -TERM "$pid" 2>/dev/null || true
+    fi
     wait_for_end "$folder" "$1" || kill -KILL "$pid" 2>/dev/null || true
     wait_for_end "$folder" 10 || answer "failed process $pid does not end"
   fi
