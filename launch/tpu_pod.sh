@@ -62,5 +62,6 @@ case $SUBCOMMAND in
   status) show_status ;;
   logs) show_logs ;;
   ssh) open_shell ;;
+  resume) resume "${@:2}" ;;
   *) "$SUBCOMMAND" ;;
 esac

@@ -51,15 +51,23 @@ leave() {
   exit 130
 }
 
-# Usage: resume. Runs the last `up` of this name again.
+# Usage: resume argument … Runs the last `up` of this name again, with the few options that may have changed since.
 resume() {
-  local command=()
+  local command=() changes=()
+  while (($#)); do
+    case $1 in
+      --name | --config) shift ;; # which run; see NAME
+      --name=* | --config=*) ;;
+      --yes | --force | --keep | --no-plan) changes+=("$1") ;;
+      *) die "resume is the last \`up\` again: it takes --name, --yes, --force, --keep and --no-plan, not $1" ;;
+    esac
+    shift
+  done
   open_record
   [[ -s "$STATE/command" ]] || die "nothing is known of a run named $NAME on this machine; give the whole command again"
   mapfile -d '' command <"$STATE/command"
-  [[ -z $ASSUME_YES ]] || command=(--yes "${command[@]}")
   cd -- "$(<"$STATE/folder")" || die "the folder $(<"$STATE/folder") is gone; give the whole command again"
-  exec "$0" up "${command[@]}"
+  exec "$ROOT/launch/tpu_pod.sh" up "${changes[@]}" "${command[@]}"
 }
 
 # Usage: know_run. For the commands that follow a run: what `up` wrote down of it.

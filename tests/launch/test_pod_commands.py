@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 
 import pytest
 from cloud import LIMIT_SECONDS, RUN, STAGES, fault, nothing_left, running, started, wait_until
@@ -20,6 +21,27 @@ def test_stop_and_resume(cloud):
     assert status == 0, output
     assert started(cloud) == [2, 2, 2, 2]
     assert nothing_left(cloud)
+
+
+def test_resume_from_another_folder_by_a_relative_path(cloud):
+    """As from a shell in the home folder; the run was started in the checkout."""
+    assert cloud.run(*RUN, "--keep")[0] == 0
+    command = ["a checkout/launch/tpu_pod.sh", "resume", "--name", "t", "--yes"]
+    result = subprocess.run(command, cwd=cloud.folder, env=cloud.environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert started(cloud) == [1, 1, 1, 1]  # it had finished
+
+
+def test_resume_takes_what_may_change_and_refuses_the_rest(cloud):
+    assert cloud.run(*RUN)[0] == 0
+    status, output = cloud.run("resume", "--name", "t", "--yes", "--keep")
+    assert status == 0, output
+    assert cloud.requests() != {}
+    for arguments in (["--type", "v3-8"], ["--max-restarts=1"], ["--dry-run"], ["--", "--config.seed=1"]):
+        status, output = cloud.run("resume", "--name", "t", "--yes", *arguments)
+        assert status == 1
+        assert f"it takes --name, --yes, --force, --keep and --no-plan, not {arguments[0]}" in output
+        assert len(output.splitlines()) == 1
 
 
 @pytest.mark.parametrize("stage", STAGES)
