@@ -60,10 +60,13 @@ observe_job() {
   STILL_RUNNING=$running FINISHED_WORKERS=$finished
 }
 
-# Usage: start_job NUMBER. Starts attempt NUMBER on the workers that have not started it.
+# Usage: start_job NUMBER. Starts attempt NUMBER on the workers that have not started it. Returns 0 or an outcome.
 start_job() {
   on_workers "$CALL_SECONDS" all "$(worker_command start "$1" "$KEY" "${TRAIN_ARGUMENTS[@]}")" || return
-  ! grep -q '^pod: busy' "$STATE/workers/"*.log || ERROR_TEXT="another attempt is running"
+  if grep -q '^pod: busy' "$STATE/workers/"*.log; then
+    ERROR_TEXT="another attempt is running"
+    return "$TRANSIENT"
+  fi
 }
 
 # Usage: show_log. Prints what worker 0 has logged since the last time.

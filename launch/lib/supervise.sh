@@ -109,7 +109,7 @@ advance_job() {
         WATCHED=$ATTEMPT
       fi
       if [[ $JOB == partial ]]; then
-        start_job "$ATTEMPT" || say "cannot reach all workers to start the job: $(error_line)"
+        start_job "$ATTEMPT" || say "cannot start the job on all workers yet: $(error_line)"
       fi
       show_log
       end_stalled_job
@@ -153,7 +153,7 @@ launch_job() {
   next=$(counter attempts)
   LOG_OFFSET=0 LOG_CHANGED=$EPOCHSECONDS FIRST_FINISH=""
   say "starting attempt $next"
-  start_job "$next" || { say "not all workers answered: $(error_line)" && return 0; }
+  start_job "$next" || { say "it has not started on all workers: $(error_line)" && return 0; }
   WATCHED=$next
 }
 

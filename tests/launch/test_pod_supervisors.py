@@ -1,5 +1,6 @@
 """Supervisors of `launch/tpu_pod.sh` that end, and more than one of them."""
 
+import shutil
 import signal
 
 import pytest
@@ -34,6 +35,25 @@ def test_the_same_command_joins_the_running_job(cloud):
         assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert started(cloud) == [1, 1, 1, 1]
     assert sum("scp" in call for call in cloud.calls()) == 1
+
+
+def test_a_worker_that_is_busy_with_an_older_attempt_is_waited_for(cloud):
+    """Attempt 2 never reached worker 2, on which attempt 1 is still ending when attempt 3 is started."""
+    cloud.plan({"hold": True}, {})
+    with running(cloud.start(*RUN)) as first:
+        wait_until(lambda: all(started(cloud)), first)
+        first.send_signal(signal.SIGINT)
+        first.wait(LIMIT_SECONDS)
+    for worker in (0, 1, 3):
+        attempts = cloud.service.folder / "machines" / "t" / str(worker) / ".pods" / "t" / "attempts"
+        shutil.copytree(attempts / "1", attempts / "2")
+        (attempts / "2" / "status").write_text("75 1.0\n")
+    (cloud.folder / "records" / "t" / "attempts").write_text("2")
+    with running(cloud.start(*RUN)) as second:
+        wait_until(lambda: "it has not started on all workers: another attempt is running" in cloud.output(), second)
+        cloud.release()
+        assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert started(cloud) == [2, 2, 2, 2]
 
 
 def test_a_job_with_other_arguments_is_not_joined(cloud):
