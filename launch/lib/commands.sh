@@ -25,7 +25,7 @@ up() {
     confirm_cost
   fi
   lock_workdir
-  trap unlock_workdir EXIT
+  trap close_run EXIT
   trap leave INT TERM
   supervise || status=$?
   # An end is an end: nobody pays for a slice that has nothing to do, unless asked to. A request that waits, or a slice that
@@ -42,6 +42,12 @@ up() {
   # A run that was stopped goes on with the time it has left; any other start is a new one, with a deadline of its own.
   [[ -n $STOPPED && $status == "$PREEMPTED" ]] || rm -f -- "$STATE/first-start"
   exit "$status"
+}
+
+# What is undone however `up` ends; a dry run's record goes too.
+close_run() {
+  unlock_workdir
+  [[ -z $DRY_RUN ]] || rm -rf -- "$STATE"
 }
 
 # The supervisor may go at any time; the job does not notice.
