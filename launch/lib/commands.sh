@@ -44,7 +44,7 @@ up() {
   exit "$status"
 }
 
-# What is undone however `up` ends; a dry run's record goes too.
+# What is undone however `up` or `down` ends; a dry run's record goes too.
 close_run() {
   unlock_workdir
   [[ -z $DRY_RUN ]] || rm -rf -- "$STATE"
@@ -156,7 +156,8 @@ stop() {
   say "ended. The slice is still billed, $(slice_dollars 1) dollars an hour: $0 resume, or $0 down, with --name $NAME"
 }
 
-# Usage: down. Ends the supervisor on this machine, deletes the slice, and says what is left.
+# Usage: down. Ends the supervisor on this machine, deletes the slice, and says what is left. A supervisor on another machine
+# would ask for the slice anew: it is named, and with --force it lets go.
 down() {
   local holder outcome=0
   open_record
@@ -173,15 +174,22 @@ down() {
     read_run
   else
     CHIPS=0
+    [[ -n $WORKDIR || -z $BUCKET ]] || WORKDIR="gs://${BUCKET#gs://}/runs/$NAME"
   fi
   need_place
+  if [[ -z $WORKDIR ]]; then
+    say "a supervisor on another machine would ask for the slice anew; name the run's folder with --workdir to end that one too"
+  elif take_lock; then
+    trap close_run EXIT
+  else
+    say "cannot take the lock in $WORKDIR, so a supervisor on another machine would ask for the slice anew: $(error_line)"
+  fi
   say "deleting $NAME in $ZONE"
   delete_slice || outcome=$?
   if ((outcome != 0)); then
     die "cannot delete $NAME: $(error_line). It may still be billed; try again, or see:" \
       "gcloud compute tpus queued-resources list --zone=$ZONE --project=$PROJECT"
   fi
-  [[ -z ${WORKDIR:-} ]] || unlock_workdir
   rm -f -- "$STATE/first-start"
   say "nothing of $NAME is running or billed any more; still billed: what is stored${WORKDIR:+ in $WORKDIR}"
 }

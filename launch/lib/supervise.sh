@@ -15,9 +15,10 @@ pause() {
 
 # Usage: supervise. Returns the exit status of the whole run. SLICE is then as it was last seen.
 supervise() {
-  local said="" failures=0 outcome waiting_since=$EPOCHSECONDS
+  local said="" failures=0 looks=0 outcome waiting_since=$EPOCHSECONDS
   STOPPED="" PREPARED="" SETUP_FAILURES=0 LOG_OFFSET=0 LOG_CHANGED=$EPOCHSECONDS WATCHED=0 HANDLED=0 RESTARTS=0 FIRST_FINISH=""
   while true; do
+    ((looks += 1))
     keep_lock
     if past_deadline; then
       end_at_deadline
@@ -32,6 +33,9 @@ supervise() {
     case $SLICE in
       absent)
         PREPARED="" SETUP_FAILURES=0 WATCHED=0
+        # What is not there any more may have been deleted by whoever has taken over, and must not come back. At the first look
+        # the lock was only just taken.
+        ((looks == 1)) || keep_lock now
         outcome=0
         request_slice || outcome=$?
         ((outcome == 0)) || failures=$((failures + 1))

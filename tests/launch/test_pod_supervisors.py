@@ -126,6 +126,60 @@ def test_a_supervisor_on_another_machine_takes_over_when_told_to(cloud):
     assert nothing_left(cloud)
 
 
+def test_down_names_a_supervisor_on_another_machine_and_leaves_its_slice(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        status, output = cloud.run("down", "--name", "t", POD_RECORDS=str(cloud.folder / "another machine"))
+        assert status == 1
+        assert "gs://bucket/runs/t is supervised from" in output
+        assert len(cloud.requests()) == 1
+        cloud.release()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
+
+
+def test_down_by_force_ends_the_run_of_a_supervisor_on_another_machine(cloud):
+    """That one finds its slice gone long before it would renew its lock; it must not ask for another."""
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        status, output = cloud.run("down", "--name", "t", "--force", POD_RECORDS=str(cloud.folder / "another machine"))
+        assert status == 0, output
+        assert process.wait(LIMIT_SECONDS) == 1
+    assert "the lock in gs://bucket/runs/t is gone" in cloud.output()
+    assert cloud.created() == 1
+    assert nothing_left(cloud)
+
+
+def test_a_lock_that_cannot_be_read_for_a_moment_ends_nothing(cloud):
+    cloud.write_settings(LOCK_SECONDS="0")
+    text = "UNAVAILABLE: 503"
+    faults = [
+        fault("objects describe supervisor.lock", "fail", text=text),
+        fault("cat supervisor.lock", "fail", text=text),
+    ]
+    cloud.set_scenario(faults=faults)
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)) and not any(item["times"] for item in met_faults(cloud)), process)
+        cloud.release()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert started(cloud) == [1, 1, 1, 1]
+
+
+def test_down_deletes_the_slice_though_the_bucket_does_not_answer(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        process.kill()
+        process.wait()
+    cloud.set_scenario(faults=[fault("storage cp supervisor.lock", "fail", text="UNAVAILABLE: 503", times=9)])
+    status, output = cloud.run("down", "--name", "t")
+    assert status == 0, output
+    assert "cannot take the lock in gs://bucket/runs/t" in output
+    assert cloud.requests() == {}
+
+
 def test_a_renewal_between_look_and_takeover_does_not_stop_it(cloud):
     """The other supervisor writes the lock before the first attempt, and renews it before the second."""
     cloud.set_scenario(faults=[fault("storage cp supervisor.lock", "take over", times=2)])
