@@ -146,9 +146,22 @@ def test_down_by_force_ends_the_run_of_a_supervisor_on_another_machine(cloud):
         status, output = cloud.run("down", "--name", "t", "--force", POD_RECORDS=str(cloud.folder / "another machine"))
         assert status == 0, output
         assert process.wait(LIMIT_SECONDS) == 1
-    assert "the lock in gs://bucket/runs/t is gone" in cloud.output()
+    assert "has taken over" in cloud.output()  # it looks while `down` holds the lock, or later
     assert cloud.created() == 1
     assert nothing_left(cloud)
+
+
+def test_a_lock_that_is_gone_means_that_another_has_ended_the_run(cloud):
+    cloud.write_settings(LOCK_SECONDS="0")
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        with cloud.service.changing():
+            for lock in (cloud.service.folder / "buckets").rglob("*.lock"):
+                lock.unlink()
+        assert process.wait(LIMIT_SECONDS) == 1
+    assert "the lock in gs://bucket/runs/t is gone" in cloud.output()
+    assert len(cloud.requests()) == 1
 
 
 def test_a_lock_that_cannot_be_read_for_a_moment_ends_nothing(cloud):
