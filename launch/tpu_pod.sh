@@ -24,7 +24,7 @@ launch/tpu_pod.sh status | logs | ssh | stop | resume | down | simulate  [--name
   --keep                leave the slice there when the run has ended
   --yes                 do not ask before the slice is requested
   --no-plan             do not compile the step for the slice first to see whether it fits and what the run costs
-  --force               take over from a supervisor on another machine
+  --force               take over from a supervisor on another machine; with down: end the run although it has one
   --dry-run             print the gcloud commands of a run on which all goes well; needs no gcloud
 
 status: step, top-1, time left, restarts, goodput, chip-hours      stop: save a checkpoint and end the job, keep the slice
@@ -62,5 +62,6 @@ case $SUBCOMMAND in
   status) show_status ;;
   logs) show_logs ;;
   ssh) open_shell ;;
+  resume) resume "${@:2}" ;;
   *) "$SUBCOMMAND" ;;
 esac

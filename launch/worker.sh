@@ -137,12 +137,14 @@ run() {
 
 # Usage: read_log NUMBER OFFSET LIMIT. Prints what is in the log after OFFSET bytes, LIMIT at most, then where it ended.
 read_log() {
-  local log="$attempts/$1/log" size
+  local log="$attempts/$1/log" size last=""
   [[ -e $log ]] || { answer "offset $2" && return; }
   size=$(stat -c %s "$log")
   ((size <= $2 + $3)) || size=$(($2 + $3))
-  tail -c "+$(($2 + 1))" "$log" | head -c "$((size > $2 ? size - $2 : 0))"
-  [[ -z "$(head -c "$size" "$log" | tail -c 1)" ]] || printf '\n'
+  # Not a pipe: whoever closes it early ends the writer with SIGPIPE, and with it this script, before it has said how far it is.
+  ((size <= $2)) || dd if="$log" iflag=skip_bytes,count_bytes bs=64K skip="$2" count="$((size - $2))" status=none
+  ((size == 0)) || last=$(dd if="$log" iflag=skip_bytes,count_bytes skip="$((size - 1))" count=1 status=none)
+  [[ -z $last ]] || printf '\n'
   answer "offset $size"
 }
 
@@ -165,6 +167,7 @@ wait_for_end() {
 }
 
 # Usage: stop SECONDS [mark]. Asks the job to save and end, and ends it after SECONDS. With "mark" it counts as the user's wish.
+# However often it is called an attempt is asked once: the trainer takes a second SIGTERM for "at once, without saving".
 stop() {
   local number folder pid
   number=$(newest_attempt)
@@ -172,7 +175,9 @@ stop() {
   if [[ -n $number ]] && is_running "$folder"; then
     [[ ${2:-} != mark ]] || : >"$folder/stop"
     read -r pid _ <"$folder/pid"
-    kill -TERM "$pid" 2>/dev/null || true
+    if (set -o noclobber && : >"$folder/asked") 2>/dev/null; then
+      kill -TERM "$pid" 2>/dev/null || true
+    fi
     wait_for_end "$folder" "$1" || kill -KILL "$pid" 2>/dev/null || true
     wait_for_end "$folder" 10 || answer "failed process $pid does not end"
   fi

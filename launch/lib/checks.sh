@@ -40,22 +40,30 @@ check_config() {
 
 # Usage: check_memory. Asks the planner, where it can run, whether the step fits the slice and how long the run takes.
 check_memory() {
-  local status=0
+  local status=0 planner=("$VENV_PYTHON" -m pipeline.plan "--config=$CONFIG" "--topology=$TYPE")
   [[ -z $DRY_RUN && $PLAN == yes ]] || return 0
   if ! "$VENV_PYTHON" -c 'import jax, libtpu' >/dev/null 2>&1; then
     note "no memory plan: that needs the TPU compiler; see docs/plan.md"
     return 0
   fi
   say "planning the run with the TPU compiler: a step that is not known yet takes up to half an hour (--no-plan leaves it out)"
-  (cd -- "$ROOT" && "$VENV_PYTHON" -m pipeline.plan "--config=$CONFIG" "--topology=$TYPE" "${OVERRIDES[@]}") \
-    >"$STATE/plan" 2>"$STATE/error" || status=$?
+  run_planner "${planner[@]}" ${DATA:+"--config.data.data_dir=$DATA"} "${OVERRIDES[@]}" || status=$?
+  # What the workers can read may be closed to this machine, and the planner knows the sizes of ImageNet without it.
+  if [[ -n $DATA && $status != 0 && $status != "$TRAINING_ERROR" ]]; then
+    status=0
+    run_planner "${planner[@]}" "${OVERRIDES[@]}" || status=$?
+  fi
   cat -- "$STATE/plan" >&2
   case $status in
     0) ;;
-    70 | 78) die "the plan says no: $(tail -n 1 "$STATE/error")" ;;
+    "$TRAINING_ERROR") die "the plan says no: $(tail -n 1 "$STATE/error")" ;;
+    # Any other says that there is no plan, such as for a dataset or a size of slice that the planner does not know.
     *) note "no memory plan: $(tail -n 1 "$STATE/error")" ;;
   esac
 }
+
+# Usage: run_planner COMMAND …
+run_planner() { (cd -- "$ROOT" && "$@") >"$STATE/plan" 2>"$STATE/error"; }
 
 # Usage: check_account. gcloud is there and logged in.
 check_account() {

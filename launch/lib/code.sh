@@ -52,12 +52,13 @@ set_up_workers() {
 
 # Usage: everyone_ready SECONDS COMMAND
 everyone_ready() {
-  local outcome=0 worker
+  local outcome=0 worker said=""
   on_workers "$1" all "$2" || outcome=$?
+  ((outcome == 0)) || said=": $(error_line)"
   for ((worker = 0; worker < WORKERS; worker++)); do
     grep -q '^pod: ready' "$STATE/workers/$worker.log" 2>/dev/null && continue
     ERROR_TEXT="worker $worker: $(worker_line "$worker" failed)"
-    [[ $ERROR_TEXT != *": " ]] || ERROR_TEXT="worker $worker gave no answer"
+    [[ $ERROR_TEXT != *": " ]] || ERROR_TEXT="worker $worker gave no answer$said"
     return "$TRANSIENT"
   done
   return "$outcome"

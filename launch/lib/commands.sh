@@ -25,21 +25,29 @@ up() {
     confirm_cost
   fi
   lock_workdir
-  trap unlock_workdir EXIT
+  trap close_run EXIT
   trap leave INT TERM
   supervise || status=$?
-  # An end is an end: nobody pays for a slice that has nothing to do, unless asked to.
-  if [[ -n $KEEP ]] || [[ -n $STOPPED && $status == "$PREEMPTED" ]]; then
+  # An end is an end: nobody pays for a slice that has nothing to do, unless asked to. A request that waits, or a slice that
+  # failed, is no use to anybody, and a request left alone becomes a slice that nobody watches.
+  if [[ -n $STOPPED && $status == "$PREEMPTED" ]] || [[ -n $KEEP && $SLICE == @(ready|unknown) ]]; then
     say "the slice is still there, and billed: $(slice_dollars 1) dollars an hour until: $0 down --name $NAME"
   else
-    say "deleting the slice (--keep leaves it)"
+    say "deleting the slice (--keep leaves one that is ready)"
     delete_slice || outcome=$?
     if ((outcome != 0)); then
-      say "cannot delete it: $(error_line). It is still billed: $0 down --name $NAME"
+      say "cannot delete it: $(error_line). It may still be billed: $0 down --name $NAME"
     fi
-    rm -f -- "$STATE/first-start"
   fi
+  # A run that was stopped goes on with the time it has left; any other start is a new one, with a deadline of its own.
+  [[ -n $STOPPED && $status == "$PREEMPTED" ]] || rm -f -- "$STATE/first-start"
   exit "$status"
+}
+
+# What is undone however `up` or `down` ends; a dry run's record goes too.
+close_run() {
+  unlock_workdir
+  [[ -z $DRY_RUN ]] || rm -rf -- "$STATE"
 }
 
 # The supervisor may go at any time; the job does not notice.
@@ -49,15 +57,23 @@ leave() {
   exit 130
 }
 
-# Usage: resume. Runs the last `up` of this name again.
+# Usage: resume argument … Runs the last `up` of this name again, with the few options that may have changed since.
 resume() {
-  local command=()
+  local command=() changes=()
+  while (($#)); do
+    case $1 in
+      --name | --config) shift ;; # which run; see NAME
+      --name=* | --config=*) ;;
+      --yes | --force | --keep | --no-plan) changes+=("$1") ;;
+      *) die "resume is the last \`up\` again: it takes --name, --yes, --force, --keep and --no-plan, not $1" ;;
+    esac
+    shift
+  done
   open_record
   [[ -s "$STATE/command" ]] || die "nothing is known of a run named $NAME on this machine; give the whole command again"
   mapfile -d '' command <"$STATE/command"
-  [[ -z $ASSUME_YES ]] || command=(--yes "${command[@]}")
   cd -- "$(<"$STATE/folder")" || die "the folder $(<"$STATE/folder") is gone; give the whole command again"
-  exec "$0" up "${command[@]}"
+  exec "$ROOT/launch/tpu_pod.sh" up "${changes[@]}" "${command[@]}"
 }
 
 # Usage: know_run. For the commands that follow a run: what `up` wrote down of it.
@@ -140,7 +156,8 @@ stop() {
   say "ended. The slice is still billed, $(slice_dollars 1) dollars an hour: $0 resume, or $0 down, with --name $NAME"
 }
 
-# Usage: down. Ends the supervisor on this machine, deletes the slice, and says what is left.
+# Usage: down. Ends the supervisor on this machine, deletes the slice, and says what is left. A supervisor on another machine
+# would ask for the slice anew: it is named, and with --force it lets go.
 down() {
   local holder outcome=0
   open_record
@@ -157,15 +174,22 @@ down() {
     read_run
   else
     CHIPS=0
+    [[ -n $WORKDIR || -z $BUCKET ]] || WORKDIR="gs://${BUCKET#gs://}/runs/$NAME"
   fi
   need_place
+  if [[ -z $WORKDIR ]]; then
+    say "a supervisor on another machine would ask for the slice anew; name the run's folder with --workdir to end that one too"
+  elif take_lock; then
+    trap close_run EXIT
+  else
+    say "cannot take the lock in $WORKDIR, so a supervisor on another machine would ask for the slice anew: $(error_line)"
+  fi
   say "deleting $NAME in $ZONE"
   delete_slice || outcome=$?
   if ((outcome != 0)); then
     die "cannot delete $NAME: $(error_line). It may still be billed; try again, or see:" \
       "gcloud compute tpus queued-resources list --zone=$ZONE --project=$PROJECT"
   fi
-  [[ -z ${WORKDIR:-} ]] || unlock_workdir
   rm -f -- "$STATE/first-start"
   say "nothing of $NAME is running or billed any more; still billed: what is stored${WORKDIR:+ in $WORKDIR}"
 }

@@ -60,10 +60,22 @@ observe_job() {
   STILL_RUNNING=$running FINISHED_WORKERS=$finished
 }
 
-# Usage: start_job NUMBER. Starts attempt NUMBER on the workers that have not started it.
+# Usage: start_job NUMBER. Starts attempt NUMBER on the workers that have not started it. Returns 0 or an outcome: NOT_FOUND
+# when a worker has lost its files, as one does that was put up anew.
 start_job() {
-  on_workers "$CALL_SECONDS" all "$(worker_command start "$1" "$KEY" "${TRAIN_ARGUMENTS[@]}")" || return
-  ! grep -q '^pod: busy' "$STATE/workers/"*.log || ERROR_TEXT="another attempt is running"
+  local command outcome=0
+  command="[ -e $REMOTE_FOLDER/$NAME/code/launch/worker.sh ] || { echo pod: missing; exit 1; }; "
+  command+=$(worker_command start "$1" "$KEY" "${TRAIN_ARGUMENTS[@]}")
+  on_workers "$CALL_SECONDS" all "$command" || outcome=$?
+  if grep -q '^pod: missing' "$STATE/workers/"*.log 2>/dev/null; then
+    ERROR_TEXT="a worker has lost its files"
+    return "$NOT_FOUND"
+  fi
+  ((outcome == 0)) || return "$outcome"
+  if grep -q '^pod: busy' "$STATE/workers/"*.log; then
+    ERROR_TEXT="another attempt is running"
+    return "$TRANSIENT"
+  fi
 }
 
 # Usage: show_log. Prints what worker 0 has logged since the last time.

@@ -2,8 +2,8 @@
 # One supervisor for a run: on this machine by a file lock, between machines by an object in the run's folder.
 #
 # Owns both locks. A lock that was not renewed for six times LOCK_SECONDS belongs to nobody. Never waits for another
-# supervisor, only for the last command of one that was killed. The invariant: whoever finds a foreign name in the object
-# lets go of everything and changes nothing.
+# supervisor, only for the last command of one that was killed. The invariant: whoever finds a foreign name in the object,
+# or no object any more, lets go of everything and changes nothing.
 
 # Usage: lock_here. Takes the lock of this machine; it ends with this process and the commands it started.
 lock_here() {
@@ -26,7 +26,10 @@ lock_object() { printf '%s/supervisor.lock' "$WORKDIR"; }
 write_lock_file() { printf '%s %s %s\n' "$LOCK_OWNER" "$$" "$EPOCHSECONDS" >"$STATE/lock-object"; }
 
 # Usage: lock_workdir. Takes the lock in the run's folder; that it can be written is checked by this.
-lock_workdir() {
+lock_workdir() { take_lock || die "cannot write to --workdir=$WORKDIR: $(error_line)"; }
+
+# Usage: take_lock. Takes the lock in the run's folder and returns 0, or an outcome. Ends the script when another has it.
+take_lock() {
   local outcome=0
   LOCK_OWNER=$(hostname):$STATE
   LOCK_OWNER=${LOCK_OWNER// /_}
@@ -36,18 +39,18 @@ lock_workdir() {
     outcome=0
     take_lock_over || outcome=$?
   fi
-  ((outcome == 0)) || die "cannot write to --workdir=$WORKDIR: $(error_line)"
   LOCK_REFRESHED=$EPOCHSECONDS
+  return "$outcome"
 }
 
-# Usage: take_lock_over. Returns what writing the object returned. Its holder may renew it between look and writing: then it is
-# looked at again, unless that was another supervisor.
+# Usage: take_lock_over. Returns what reading or writing the object returned. Its holder may renew it between look and writing:
+# then it is looked at again, unless that was another supervisor.
 take_lock_over() {
   local owner first_owner="" seen generation outcome
   while true; do
-    object_generation "$(lock_object)" || die "cannot read $(lock_object): $(error_line)"
+    object_generation "$(lock_object)" || return
     generation=$REPLY_TEXT
-    read_object "$(lock_object)" || die "cannot read $(lock_object): $(error_line)"
+    read_object "$(lock_object)" || return
     read -r owner _ seen <<<"$REPLY_TEXT" || true
     if [[ $owner != "$LOCK_OWNER" && -z ${FORCE:-} ]] && ((EPOCHSECONDS - ${seen:-0} < 6 * LOCK_SECONDS)); then
       die "$WORKDIR is supervised from ${owner%%:*} (seen $((EPOCHSECONDS - seen)) s ago):" \
@@ -61,13 +64,23 @@ take_lock_over() {
   done
 }
 
-# Usage: keep_lock. Renews the object now and then; ends this supervisor when another has taken over.
+# Usage: keep_lock [now]. Renews the object now and then, or now; ends this supervisor when another has taken over.
 keep_lock() {
-  local owner generation
-  ((EPOCHSECONDS - LOCK_REFRESHED < LOCK_SECONDS)) && return 0
-  object_generation "$(lock_object)" || return 0
+  local owner generation outcome=0
+  [[ ${1:-} == now ]] || ((EPOCHSECONDS - LOCK_REFRESHED >= LOCK_SECONDS)) || return 0
+  object_generation "$(lock_object)" || outcome=$?
   generation=$REPLY_TEXT
-  read_object "$(lock_object)" || return 0 # the service does not answer: others see the same, and wait
+  ((outcome != 0)) || read_object "$(lock_object)" || outcome=$?
+  case $outcome in
+    0) ;;
+    "$NOT_FOUND") # only who has taken over takes it away, as \`down\` on another machine does at its end
+      trap - EXIT
+      say "another supervisor, or \`down\` on another machine, has taken over and ended: the lock in $WORKDIR is gone." \
+        "Leaving what may be there of $NAME; end it: $0 down --name $NAME"
+      exit 1
+      ;;
+    *) return 0 ;; # the service does not answer: others see the same, and wait
+  esac
   read -r owner _ <<<"$REPLY_TEXT" || true
   if [[ $owner != "$LOCK_OWNER" ]]; then
     trap - EXIT # the lock is the other's: it stays

@@ -5,7 +5,7 @@
 # (CLOUDSDK_…), pod.env, the configuration's own config.launch.
 
 readonly SETTINGS=(PROJECT ZONE BUCKET NETWORK SERVICE_ACCOUNT POLL_SECONDS GRACE_SECONDS STOP_SECONDS PROVISION_SECONDS
-  STALL_SECONDS CALL_SECONDS LONG_CALL_SECONDS LOCK_SECONDS MAX_REQUESTS PLAN)
+  STALL_SECONDS CALL_SECONDS LONG_CALL_SECONDS LOCK_SECONDS MAX_REQUESTS MAX_SETUPS PLAN)
 
 # Sets every setting to its default.
 reset_options() {
@@ -22,6 +22,7 @@ reset_options() {
   LOCK_SECONDS=300     # between two renewals of the lock in the run's folder
   PLAN=yes             # whether to compile the step for the slice before asking for it
   MAX_REQUESTS=6       # refusals or failures of the slice in a row
+  MAX_SETUPS=10        # failures in a row to bring code and packages to a slice, which is billed meanwhile
 }
 
 # Usage: read_settings FILE. Takes over the lines NAME=value of a settings file that are not set yet.

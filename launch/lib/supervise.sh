@@ -13,11 +13,12 @@ pause() {
   wait $! || true
 }
 
-# Usage: supervise. Returns the exit status of the whole run.
+# Usage: supervise. Returns the exit status of the whole run. SLICE is then as it was last seen.
 supervise() {
-  local said="" failures=0 waiting_since=$EPOCHSECONDS
-  PREPARED="" LOG_OFFSET=0 LOG_CHANGED=$EPOCHSECONDS WATCHED=0 HANDLED=0 RESTARTS=0 FIRST_FINISH=""
+  local said="" failures=0 looks=0 outcome waiting_since=$EPOCHSECONDS
+  STOPPED="" PREPARED="" SETUP_FAILURES=0 LOG_OFFSET=0 LOG_CHANGED=$EPOCHSECONDS WATCHED=0 HANDLED=0 RESTARTS=0 FIRST_FINISH=""
   while true; do
+    ((looks += 1))
     keep_lock
     if past_deadline; then
       end_at_deadline
@@ -31,18 +32,33 @@ supervise() {
     fi
     case $SLICE in
       absent)
-        PREPARED="" WATCHED=0
-        request_slice || failures=$((failures + 1))
-        ((failures < MAX_REQUESTS)) || give_up "the slice was refused $failures times: $(error_line)"
+        PREPARED="" SETUP_FAILURES=0 WATCHED=0
+        # What is not there any more may have been deleted by whoever has taken over, and must not come back. At the first look
+        # the lock was only just taken.
+        ((looks == 1)) || keep_lock now
+        outcome=0
+        request_slice || outcome=$?
+        ((outcome == 0)) || failures=$((failures + 1))
+        if ((outcome == DENIED)); then
+          say "giving up: not allowed to create the slice: $(error_line)"
+          return 1
+        elif ((failures >= MAX_REQUESTS)); then
+          say "giving up: the slice was refused $failures times: $(error_line)"
+          return 1
+        fi
         ((failures == 0)) || pause "$failures"
         continue
         ;;
       dead)
-        PREPARED="" WATCHED=0
+        PREPARED="" SETUP_FAILURES=0 WATCHED=0
         replace_slice || failures=$((failures + 1))
-        ((failures < MAX_REQUESTS)) || give_up "the slice failed $failures times: $SLICE_WORDS"
+        if ((failures >= MAX_REQUESTS)); then
+          say "giving up: the slice failed $failures times: $SLICE_WORDS"
+          return 1
+        fi
         ;;
       waiting)
+        PREPARED="" # a machine under repair may come back without its files, or without what was mounted
         if [[ $SLICE_WORDS != WAITING_FOR_RESOURCES ]] && ((EPOCHSECONDS - waiting_since > PROVISION_SECONDS)); then
           say "it has been $SLICE_WORDS for $((PROVISION_SECONDS / 60)) minutes: asking anew"
           replace_slice || failures=$((failures + 1))
@@ -59,23 +75,19 @@ supervise() {
         ;;
       unknown) ;; # the service did not answer; the job does not need it
     esac
-    pause "$failures"
+    pause "$((failures > SETUP_FAILURES ? failures : SETUP_FAILURES))"
   done
 }
 
 readonly GO_ON=255
 
-# Asks for the slice. What cannot get better by asking again ends the run.
+# Asks for the slice. Returns 0 or the outcome of the request.
 request_slice() {
   local outcome=0
   say "asking for $TYPE in $ZONE ($PROVISIONING)"
   create_slice || outcome=$?
-  case $outcome in
-    0) return 0 ;;
-    "$DENIED") give_up "not allowed to create the slice: $(error_line)" ;;
-  esac
-  say "the request was refused: $(error_line)"
-  return 1
+  ((outcome == 0 || outcome == DENIED)) || say "the request was refused: $(error_line)"
+  return "$outcome"
 }
 
 # Deletes what is left of a slice; the next look finds it absent and asks for another. Fails when it had never been ready.
@@ -93,7 +105,10 @@ advance_job() {
   observe_job
   case $JOB in
     unknown) say "no answer from all workers ($(error_line)); the job does not depend on it" ;;
-    absent) launch_job ;;
+    absent)
+      launch_job
+      return
+      ;;
     running | partial)
       [[ $JOB_KEY == "$KEY" ]] ||
         die "another job runs on $NAME, started with other arguments: end it first with $0 stop --name $NAME"
@@ -102,7 +117,7 @@ advance_job() {
         WATCHED=$ATTEMPT
       fi
       if [[ $JOB == partial ]]; then
-        start_job "$ATTEMPT" || say "cannot reach all workers to start the job: $(error_line)"
+        complete_job || return
       fi
       show_log
       end_stalled_job
@@ -110,7 +125,7 @@ advance_job() {
     finished)
       if [[ $JOB_KEY != "$KEY" ]]; then
         launch_job
-        return "$GO_ON"
+        return
       fi
       show_log
       say "finished: the results are in $WORKDIR"
@@ -124,30 +139,62 @@ advance_job() {
         launch_job
       else
         answer_failure
-        return
       fi
+      return
       ;;
   esac
   return "$GO_ON"
 }
 
-# Brings code and packages, then starts the next attempt. Whatever fails is tried again at the next look.
+# Starts a job on the workers that have not started it. One that has lost its files cannot: the others wait for it in vain, so
+# they are asked to save and ended, and the next attempt begins with the files. Returns 0, or as launch_job when it was called.
+complete_job() {
+  local outcome=0
+  start_job "$ATTEMPT" || outcome=$?
+  ((outcome != 0)) || return 0
+  say "cannot start the job on all workers yet: $(error_line)"
+  ((outcome == NOT_FOUND)) || return 0
+  PREPARED=""
+  if ((STILL_RUNNING > 0)); then
+    stop_job "$GRACE_SECONDS" || true # the worker without files cannot answer
+    return 0
+  fi
+  launch_job
+}
+
+# Brings code and packages, then starts the next attempt. Whatever fails is tried again at the next look. Returns GO_ON, or the
+# exit status of the run when the workers cannot be set up.
 launch_job() {
-  local next
+  local next outcome=0
   if [[ -z $PREPARED ]]; then
     say "bringing the code to $WORKERS workers"
-    upload_code || { say "that failed: $(error_line)" && return 0; }
+    upload_code || { set_up_failed; return; }
     say "setting up Python and the packages on $WORKERS workers"
-    set_up_workers || { say "that failed: $(error_line)" && return 0; }
-    PREPARED=yes
+    set_up_workers || { set_up_failed; return; }
+    PREPARED=yes SETUP_FAILURES=0
   fi
   next=$(($(counter attempts) > ATTEMPT ? $(counter attempts) : ATTEMPT))
   printf '%s' "$next" >"$STATE/attempts" && count attempts
   next=$(counter attempts)
   LOG_OFFSET=0 LOG_CHANGED=$EPOCHSECONDS FIRST_FINISH=""
   say "starting attempt $next"
-  start_job "$next" || { say "not all workers answered: $(error_line)" && return 0; }
-  WATCHED=$next
+  start_job "$next" || outcome=$?
+  if ((outcome == 0)); then
+    WATCHED=$next
+  else
+    say "it has not started on all workers: $(error_line)"
+    ((outcome != NOT_FOUND)) || PREPARED=""
+  fi
+  return "$GO_ON"
+}
+
+# Says why the workers are not set up. Returns GO_ON, or 1 when it has failed too often: the slice is billed all the while.
+set_up_failed() {
+  SETUP_FAILURES=$((SETUP_FAILURES + 1))
+  say "that failed: $(error_line)"
+  ((SETUP_FAILURES >= MAX_SETUPS)) || return "$GO_ON"
+  say "giving up: the workers could not be set up $SETUP_FAILURES times in a row: $(error_line)"
+  return 1
 }
 
 # Waits until every worker has ended, ends those that hang on a lost one, then decides. Returns the run's status or GO_ON.
@@ -197,7 +244,6 @@ answer_failure() {
       ;;
   esac
   launch_job
-  return "$GO_ON"
 }
 
 # Ends a job that makes no more progress, so that it is started again: a silent log, or workers that outlive the others' end.
@@ -225,16 +271,23 @@ explain() {
   esac
 }
 
-# Ends the run for a reason that only the user can remove.
-give_up() {
-  say "giving up: $*"
-  exit 1
-}
-
 past_deadline() { ((DEADLINE_SECONDS > 0 && EPOCHSECONDS - $(cat "$STATE/first-start") > DEADLINE_SECONDS)); }
 
+# Has the job save before its slice is deleted. A service that does not answer is asked again: a checkpoint hangs on it.
 end_at_deadline() {
-  say "the deadline of $((DEADLINE_SECONDS / 3600)) hours is reached: asking for a checkpoint and ending"
-  observe_slice || true
-  [[ $SLICE != ready ]] || stop_job "$STOP_SECONDS" mark || say "cannot reach all workers: $(error_line)"
+  local try
+  say "the deadline of $DEADLINE_HOURS hours is reached: asking for a checkpoint and ending"
+  STOPPED="" # by the deadline, not by a user who wants to keep the slice
+  for ((try = 1; try <= 5; try++)); do
+    observe_slice || true
+    case $SLICE in
+      ready)
+        stop_job "$STOP_SECONDS" mark && return
+        say "cannot reach all workers: $(error_line)"
+        ;;
+      unknown) say "no answer about the slice: $(error_line)" ;;
+      *) return 0 ;; # nothing runs there
+    esac
+    pause "$try"
+  done
 }

@@ -157,20 +157,39 @@ def plan_with(cloud, status: int) -> None:
     (cloud.checkout / "pipeline" / "plan.py").write_text(code)
 
 
-@pytest.mark.parametrize("status", [70, 78])
-def test_a_plan_that_says_no_ends_it_before_anything_is_asked_for(cloud, status):
-    plan_with(cloud, status)
+def test_a_plan_that_says_no_ends_it_before_anything_is_asked_for(cloud):
+    plan_with(cloud, 70)
     assert "the plan says no: the reason" in refused(cloud, *RUN)
     assert not any("create" in call for call in cloud.calls())
 
 
-@pytest.mark.parametrize("status", [0, 71])
+@pytest.mark.parametrize("status", [0, 71, 78])
 def test_a_plan_is_shown_and_one_that_cannot_be_made_is_no_obstacle(cloud, status):
     plan_with(cloud, status)
     result, output = cloud.run(*RUN, "--", "--config.seed=3")
     assert result == 0, output
     assert "'--topology=v3-32', '--config.seed=3'" in output
-    assert ("no memory plan: the reason" in output) == (status == 71)
+    assert ("no memory plan: the reason" in output) == (status != 0)
+
+
+@pytest.mark.parametrize("mount", [[], ["--mount"]])
+def test_the_plan_is_made_for_the_data_of_the_run(cloud, mount):
+    plan_with(cloud, 0)
+    result, output = cloud.run(*RUN, "--data", "gs://bucket/data", *mount, "--", "--config.seed=3")
+    assert result == 0, output
+    assert "'--config.data.data_dir=gs://bucket/data', '--config.seed=3']" in output
+
+
+def test_data_that_this_machine_cannot_read_is_planned_without(cloud):
+    plan_with(cloud, 0)
+    planner = cloud.checkout / "pipeline" / "plan.py"
+    planner.write_text(
+        "import sys\nif 'gs://' in str(sys.argv):\n    sys.exit('no credentials')\n" + planner.read_text()
+    )
+    result, output = cloud.run(*RUN, "--data", "gs://bucket/data")
+    assert result == 0, output
+    assert "v3-32: [" in output
+    assert "no memory plan" not in output
 
 
 def test_no_plan_leaves_the_plan_out(cloud):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 
 import pytest
 from cloud import LIMIT_SECONDS, RUN, STAGES, fault, nothing_left, running, started, wait_until
@@ -20,6 +21,27 @@ def test_stop_and_resume(cloud):
     assert status == 0, output
     assert started(cloud) == [2, 2, 2, 2]
     assert nothing_left(cloud)
+
+
+def test_resume_from_another_folder_by_a_relative_path(cloud):
+    """As from a shell in the home folder; the run was started in the checkout."""
+    assert cloud.run(*RUN, "--keep")[0] == 0
+    command = ["a checkout/launch/tpu_pod.sh", "resume", "--name", "t", "--yes"]
+    result = subprocess.run(command, cwd=cloud.folder, env=cloud.environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert started(cloud) == [1, 1, 1, 1]  # it had finished
+
+
+def test_resume_takes_what_may_change_and_refuses_the_rest(cloud):
+    assert cloud.run(*RUN)[0] == 0
+    status, output = cloud.run("resume", "--name", "t", "--yes", "--keep")
+    assert status == 0, output
+    assert cloud.requests() != {}
+    for arguments in (["--type", "v3-8"], ["--max-restarts=1"], ["--dry-run"], ["--", "--config.seed=1"]):
+        status, output = cloud.run("resume", "--name", "t", "--yes", *arguments)
+        assert status == 1
+        assert f"it takes --name, --yes, --force, --keep and --no-plan, not {arguments[0]}" in output
+        assert len(output.splitlines()) == 1
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -72,6 +94,40 @@ def test_the_deadline_ends_job_and_slice(cloud):
     status, output = cloud.run(*RUN, "--deadline", "0.001")
     assert status == 75, output
     assert "deadline" in output
+    assert nothing_left(cloud)
+
+
+@pytest.mark.parametrize("options", [[], ["--keep"]])
+def test_the_deadline_ends_a_request_that_still_waits(cloud, options):
+    cloud.set_scenario(lifecycles=[["WAITING_FOR_RESOURCES"]])
+    status, output = cloud.run(*RUN, "--deadline", "0.0003", *options)
+    assert status == 75, output
+    assert cloud.created() == 1
+    assert nothing_left(cloud)
+
+
+def test_resume_after_the_deadline_ends_what_is_left(cloud):
+    cloud.set_scenario(lifecycles=[["WAITING_FOR_RESOURCES"]])
+    with running(cloud.start(*RUN, "--deadline", "1")) as process:
+        wait_until(lambda: cloud.created() == 1, process)
+        process.send_signal(signal.SIGINT)
+        process.wait(LIMIT_SECONDS)
+    (cloud.folder / "records" / "t" / "first-start").write_text("1")
+    status, output = cloud.run("resume", "--name", "t", "--yes")
+    assert status == 75, output
+    assert nothing_left(cloud)
+    assert not (cloud.folder / "records" / "t" / "first-start").exists()  # the next start has all its time
+
+
+def test_a_job_is_asked_for_a_checkpoint_at_the_deadline_though_the_service_fails_for_a_moment(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN, "--deadline", "1")) as process:
+        wait_until(lambda: "is running" in cloud.output() or all(started(cloud)), process)
+        down = fault("queued-resources describe", "fail", text="UNAVAILABLE: 503", times=3)
+        cloud.set_scenario(faults=[down, fault("worker.sh t stop", "fail", text="UNAVAILABLE: 503")])
+        (cloud.folder / "records" / "t" / "first-start").write_text("1")
+        assert process.wait(LIMIT_SECONDS) == 75, cloud.output()
+    assert sum("worker.sh t stop" in " ".join(call) for call in cloud.calls()) == 2
     assert nothing_left(cloud)
 
 

@@ -1,7 +1,22 @@
 """Machines that vanish under `launch/tpu_pod.sh`, and requests that come to nothing."""
 
+import os
+import shutil
+import signal
+
 import pytest
-from cloud import LIMIT_SECONDS, RUN, STAGES, fault, met_faults, nothing_left, running, started, wait_until
+from cloud import (
+    LIMIT_SECONDS,
+    RUN,
+    STAGES,
+    WORKERS,
+    fault,
+    met_faults,
+    nothing_left,
+    running,
+    started,
+    wait_until,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +69,18 @@ def test_requests_that_always_fail_end_the_run(cloud):
     assert status == 1
     assert "giving up: the slice failed 4 times" in output
     assert cloud.created() == 4
+    assert nothing_left(cloud)
+
+
+def test_what_is_left_of_a_failed_slice_is_deleted_at_the_end(cloud):
+    """It could not be deleted while the run still tried; what is billed must not outlive the run."""
+    faults = [fault("queued-resources delete", "fail", text="UNAVAILABLE: 503", times=4)]
+    cloud.set_scenario(lifecycles=[["FAILED"]], faults=faults)
+    status, output = cloud.run(*RUN, "--deadline", "9")
+    assert status == 1
+    assert "giving up: the slice failed 4 times" in output
+    assert nothing_left(cloud)
+    assert not (cloud.folder / "records" / "t" / "first-start").exists()
 
 
 def test_a_slice_that_stays_half_made_is_made_again(cloud):
@@ -91,6 +118,54 @@ def test_a_slice_that_may_not_be_created_ends_the_run_at_once(cloud):
     assert "not allowed to create the slice" in output
     assert "tpu.nodes.create" in output
     assert sum("create" in call for call in cloud.calls()) == 1
+
+
+def test_a_set_up_that_always_fails_ends_the_run(cloud):
+    """The slice is billed while it is tried."""
+    cloud.write_settings(MAX_SETUPS="3")
+    cloud.set_scenario(faults=[fault("worker.sh t setup", "fail", text="UNAVAILABLE: 503", times=99)])
+    status, output = cloud.run(*RUN)
+    assert status == 1
+    line = next(line for line in output.splitlines() if "giving up" in line)
+    assert "the workers could not be set up 3 times in a row: worker 0 gave no answer: " in line
+    assert "UNAVAILABLE: 503" in line
+    assert sum("worker.sh t setup" in " ".join(call) for call in cloud.calls()) == 3
+    assert started(cloud) == [0, 0, 0, 0]
+    assert nothing_left(cloud)
+
+
+@pytest.mark.parametrize("end", ["saved", "finished"])
+def test_a_worker_that_lost_its_files_gets_them_again(cloud, end):
+    """The job goes on without it, or waits for it in vain."""
+    cloud.plan({"hold": True}, {})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        home = cloud.service.folder / "machines" / "t" / "2"
+        os.kill(cloud.starts(2)[0]["pid"], signal.SIGKILL)
+        shutil.rmtree(home / ".pods", ignore_errors=True)
+        shutil.rmtree(home / ".pods", ignore_errors=True)  # the wrapper may have written the status meanwhile
+        if end == "finished":
+            cloud.release()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert "a worker has lost its files" in cloud.output()
+    assert started(cloud) == [2, 2, 2, 2]
+    assert cloud.created() == 1
+
+
+def test_machines_that_come_back_from_repair_are_set_up_again(cloud):
+    """What was mounted is not mounted any more; the packages and the files are still there."""
+    cloud.plan({"hold": True}, {})
+    with running(cloud.start(*RUN, "--data", "gs://bucket/data", "--mount")) as process:
+        wait_until(lambda: "is running" in cloud.output() or all(started(cloud)), process)
+        with cloud.service.changing():
+            cloud.service.state["requests"]["t"]["node_coming"] = ["REPAIRING", "READY"]
+        wait_until(lambda: "REPAIRING" in cloud.output(), process)
+        for worker in WORKERS:
+            os.kill(cloud.starts(worker)[0]["pid"], signal.SIGKILL)
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert started(cloud) == [2, 2, 2, 2]
+    assert cloud.created() == 1
+    assert sum("worker.sh t mount" in " ".join(call) for call in cloud.calls()) == 2
 
 
 def test_calls_that_fail_for_a_moment_change_nothing(cloud):

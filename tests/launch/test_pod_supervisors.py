@@ -1,5 +1,6 @@
 """Supervisors of `launch/tpu_pod.sh` that end, and more than one of them."""
 
+import shutil
 import signal
 
 import pytest
@@ -34,6 +35,25 @@ def test_the_same_command_joins_the_running_job(cloud):
         assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert started(cloud) == [1, 1, 1, 1]
     assert sum("scp" in call for call in cloud.calls()) == 1
+
+
+def test_a_worker_that_is_busy_with_an_older_attempt_is_waited_for(cloud):
+    """Attempt 2 never reached worker 2, on which attempt 1 is still ending when attempt 3 is started."""
+    cloud.plan({"hold": True}, {})
+    with running(cloud.start(*RUN)) as first:
+        wait_until(lambda: all(started(cloud)), first)
+        first.send_signal(signal.SIGINT)
+        first.wait(LIMIT_SECONDS)
+    for worker in (0, 1, 3):
+        attempts = cloud.service.folder / "machines" / "t" / str(worker) / ".pods" / "t" / "attempts"
+        shutil.copytree(attempts / "1", attempts / "2")
+        (attempts / "2" / "status").write_text("75 1.0\n")
+    (cloud.folder / "records" / "t" / "attempts").write_text("2")
+    with running(cloud.start(*RUN)) as second:
+        wait_until(lambda: "it has not started on all workers: another attempt is running" in cloud.output(), second)
+        cloud.release()
+        assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert started(cloud) == [2, 2, 2, 2]
 
 
 def test_a_job_with_other_arguments_is_not_joined(cloud):
@@ -104,6 +124,73 @@ def test_a_supervisor_on_another_machine_takes_over_when_told_to(cloud):
             assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
     assert started(cloud) == [1, 1, 1, 1]
     assert nothing_left(cloud)
+
+
+def test_down_names_a_supervisor_on_another_machine_and_leaves_its_slice(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        status, output = cloud.run("down", "--name", "t", POD_RECORDS=str(cloud.folder / "another machine"))
+        assert status == 1
+        assert "gs://bucket/runs/t is supervised from" in output
+        assert len(cloud.requests()) == 1
+        cloud.release()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
+
+
+def test_down_by_force_ends_the_run_of_a_supervisor_on_another_machine(cloud):
+    """That one finds its slice gone long before it would renew its lock; it must not ask for another."""
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        status, output = cloud.run("down", "--name", "t", "--force", POD_RECORDS=str(cloud.folder / "another machine"))
+        assert status == 0, output
+        assert process.wait(LIMIT_SECONDS) == 1
+    assert "has taken over" in cloud.output()  # it looks while `down` holds the lock, or later
+    assert cloud.created() == 1
+    assert nothing_left(cloud)
+
+
+def test_a_lock_that_is_gone_means_that_another_has_ended_the_run(cloud):
+    cloud.write_settings(LOCK_SECONDS="0")
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        with cloud.service.changing():
+            for lock in (cloud.service.folder / "buckets").rglob("*.lock"):
+                lock.unlink()
+        assert process.wait(LIMIT_SECONDS) == 1
+    assert "the lock in gs://bucket/runs/t is gone" in cloud.output()
+    assert len(cloud.requests()) == 1
+
+
+def test_a_lock_that_cannot_be_read_for_a_moment_ends_nothing(cloud):
+    cloud.write_settings(LOCK_SECONDS="0")
+    text = "UNAVAILABLE: 503"
+    faults = [
+        fault("objects describe supervisor.lock", "fail", text=text),
+        fault("cat supervisor.lock", "fail", text=text),
+    ]
+    cloud.set_scenario(faults=faults)
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)) and not any(item["times"] for item in met_faults(cloud)), process)
+        cloud.release()
+        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert started(cloud) == [1, 1, 1, 1]
+
+
+def test_down_deletes_the_slice_though_the_bucket_does_not_answer(cloud):
+    cloud.plan({"hold": True})
+    with running(cloud.start(*RUN)) as process:
+        wait_until(lambda: all(started(cloud)), process)
+        process.kill()
+        process.wait()
+    cloud.set_scenario(faults=[fault("storage cp supervisor.lock", "fail", text="UNAVAILABLE: 503", times=9)])
+    status, output = cloud.run("down", "--name", "t")
+    assert status == 0, output
+    assert "cannot take the lock in gs://bucket/runs/t" in output
+    assert cloud.requests() == {}
 
 
 def test_a_renewal_between_look_and_takeover_does_not_stop_it(cloud):

@@ -43,6 +43,14 @@ def test_a_dry_run_needs_no_gcloud(cloud):
     assert not (cloud.folder / "records").exists()
 
 
+def test_a_dry_run_leaves_nothing_on_this_machine(cloud):
+    temporary = cloud.folder / "temporary"
+    temporary.mkdir()
+    status, output = cloud.run(*RUN, "--dry-run", TMPDIR=str(temporary))
+    assert status == 0, output
+    assert list(temporary.iterdir()) == []
+
+
 def test_the_slice_is_what_was_asked_for(cloud):
     cloud.set_scenario(types={"v5litepod-16": 4})
     arguments = ("--config=configs/quickstart.py", "--name=t", "--type=v5litepod-16", "--spot", "--yes")
