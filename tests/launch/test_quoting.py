@@ -31,7 +31,7 @@ def test_every_metacharacter_and_random_mixtures_arrive_unchanged(cloud):
     status, output = cloud.run(*RUN, "--", *overrides)
     assert status == 0, output
     for worker in range(4):
-        assert cloud.starts(worker)[0]["argv"][2:] == overrides
+        assert cloud.starts(worker)[0]["argv"][3:] == overrides
 
 
 def test_a_restart_and_resume_pass_them_on(cloud):
@@ -39,4 +39,4 @@ def test_a_restart_and_resume_pass_them_on(cloud):
     cloud.plan({"status": 75}, {"status": 78}, {})
     assert cloud.run(*RUN, "--", override)[0] == 78
     assert cloud.run("resume", "--name", "t", "--yes")[0] == 0
-    assert [start["argv"][2:] for start in cloud.starts(3)] == [[override]] * 3
+    assert [start["argv"][3:] for start in cloud.starts(3)] == [[override]] * 3
