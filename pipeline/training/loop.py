@@ -64,7 +64,8 @@ def train(config: ConfigDict, workdir: str) -> Results:
     agreement.check_shared(workdir)
     if finished := read_results(workdir, numbers.total_steps):
         results, notes = finished
-        _check_same_run(experiment, notes, workdir)
+        if "config" in notes:  # not in what earlier versions wrote
+            _check_same_run(experiment, notes, workdir)
         say_results(say, results, workdir)
         say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
         return results
