@@ -20,10 +20,7 @@ def get_config() -> ConfigDict:
     config.duration = "350 epochs"  # [main.py] 218,949 steps of 2,048 images
     config.image_size = placeholder(int)  # pixels; unset: the size that belongs to the model
     config.platform = placeholder(str)  # "tpu", "gpu" or "cpu": refuse to start on another; unset: take what is there
-
-    config.virtual_devices = placeholder(
-        int
-    )  # into which JAX splits a CPU it runs on, to rehearse; unset: 1, or XLA_FLAGS
+    config.virtual_devices = placeholder(int)  # into which JAX splits a CPU, to rehearse; unset: 1, or XLA_FLAGS
 
     config.data = ConfigDict(
         {
@@ -107,8 +104,10 @@ def get_config() -> ConfigDict:
     )
 
     config.ema = ConfigDict(
-        {"decay": 0.9999}
-    )  # of parameters and BN statistics; capped at (1+t)/(10+t); 0: none [main.py]
+        {
+            "decay": 0.9999,  # of parameters and BN statistics; capped at (1 + t) / (10 + t); 0: no averages [main.py]
+        }
+    )
 
     config.evaluation = ConfigDict(
         {

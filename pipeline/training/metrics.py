@@ -92,13 +92,9 @@ class TrainMetrics(metrics.Collection):
     """Sums over the steps since the last report."""
 
     loss: metrics.Average.from_fun(lambda loss, **_: {"values": loss, "mask": None})  # with label smoothing and L2
-    accuracy: metrics.Average.from_output(
-        "correct"
-    )  # top-1 on the augmented pictures, of the weights before the update
+    accuracy: metrics.Average.from_output("correct")  # top-1, augmented pictures, of the weights before the update
     gradient_norm: metrics.Average.from_fun(lambda gradient_norm, **_: {"values": gradient_norm, "mask": None})
-    bad_images: Count.from_fun(
-        lambda mask, **_: {"happened": ~mask, "mask": None}
-    )  # damaged pictures, left out of the loss
+    bad_images: Count.from_fun(lambda mask, **_: {"happened": ~mask, "mask": None})  # damaged, not in the loss
     records: RecordSum.from_fun(lambda records, step, **_: {"records": records, "step": step, "mask": None})
     nonfinite: FirstStep.from_fun(lambda nonfinite, step, **_: {"happened": nonfinite, "step": step, "mask": None})
 

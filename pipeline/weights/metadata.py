@@ -21,11 +21,8 @@ from pipeline.weights.names import Tensor, tensor_table
 IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)  # [efficientnet_builder.py]
 IMAGENET_STDDEV_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)  # [efficientnet_builder.py]
 
-EMA, RAW, UNSTATED = (
-    "ema",
-    "raw",
-    "unstated",
-)  # whether weights *and* BN statistics are averages; a foreign file may not say
+# Whether weights *and* BN statistics are averages; a foreign file may not say.
+EMA, RAW, UNSTATED = "ema", "raw", "unstated"
 
 
 @dataclasses.dataclass(frozen=True)
