@@ -73,7 +73,7 @@ keep_lock() {
   ((outcome != 0)) || read_object "$(lock_object)" || outcome=$?
   case $outcome in
     0) ;;
-    "$NOT_FOUND") # only who has taken over takes it away, as \`down\` on another machine does at its end
+    "$NOT_FOUND") # only who has taken over takes it away, as `down` on another machine does at its end
       trap - EXIT
       say "another supervisor, or \`down\` on another machine, has taken over and ended: the lock in $WORKDIR is gone." \
         "Leaving what may be there of $NAME; end it: $0 down --name $NAME"
