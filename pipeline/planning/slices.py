@@ -31,9 +31,7 @@ class Generation:
     peak_flops: float  # of a device, in bfloat16
     link_bytes: float  # a second, out of a device over all its links
     host_cpus: int  # virtual CPUs of a machine of four chips
-    chip_config: str | None = (
-        None  # the compiler's name for this use of the cores, where it is not its own first choice
-    )
+    chip_config: str | None = None  # the compiler's name for this use of the cores; None: its own first choice
 
 
 GENERATIONS = {
