@@ -16,6 +16,7 @@ from tqdm import tqdm
 from pipeline.runtime.goodput import Goodput
 from pipeline.runtime.tensorboard import TensorBoard
 from pipeline.training.hyperparameters import Hyperparameters
+from pipeline.whole_files import write_whole
 
 
 class Reporter:
@@ -145,13 +146,6 @@ def read_events(workdir: str) -> list[dict]:
         return []
     lines = path.read_text().split("\n")
     return [json.loads(line) for line in lines[:-1]]
-
-
-def write_whole(path: epath.Path, text: str) -> None:
-    """Writes a file so that a process that is killed meanwhile leaves the earlier one and never a part."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _clock(seconds: float) -> str:

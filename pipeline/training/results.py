@@ -11,7 +11,7 @@ import jax
 from etils import epath
 
 from pipeline.runtime import pictures
-from pipeline.runtime.reporting import write_whole
+from pipeline.whole_files import write_whole
 
 Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
 

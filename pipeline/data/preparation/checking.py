@@ -13,6 +13,7 @@ from etils import epath
 
 from pipeline.data.sources import CONTENTS_FILE, Source
 from pipeline.errors import DataError
+from pipeline.whole_files import write_whole
 
 _UNKNOWN_LABEL = -1  # tfds' label of examples whose class is not published, such as ImageNet's test split
 
@@ -28,7 +29,7 @@ def check_dataset(directory: epath.Path) -> None:
     contents = {}
     for split in tfds.builder_from_directory(directory).info.splits:
         contents[split] = _check_split(Source(str(directory), split))
-    (directory / CONTENTS_FILE).write_text(json.dumps(contents))
+    write_whole(directory / CONTENTS_FILE, json.dumps(contents))
 
 
 def _check_split(source: Source) -> dict:

@@ -13,6 +13,7 @@ from etils import epath
 from pipeline.data.preparation.shards import write_shard
 from pipeline.data.sources import INFO_FILE
 from pipeline.errors import DataError
+from pipeline.whole_files import write_whole
 
 
 def convert_tfrecords(source: epath.Path, target: epath.Path) -> None:
@@ -32,7 +33,7 @@ def convert_tfrecords(source: epath.Path, target: epath.Path) -> None:
             path.copy(target / path.name, overwrite=True)
     content = json.loads((source / INFO_FILE).read_text())
     content["fileFormat"] = "array_record"
-    (target / INFO_FILE).write_text(json.dumps(content, indent=2))
+    write_whole(target / INFO_FILE, json.dumps(content, indent=2))
 
 
 def _convert_split(split: tfds.core.SplitInfo, target: epath.Path) -> None:

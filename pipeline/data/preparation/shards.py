@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from pipeline.errors import DataError
+from pipeline.whole_files import PARTIAL, write_whole
 
 VERSION = "1.0.0"
 _SHARD_BYTES = 200 * 1024**2  # of pictures; tfds uses shards of about this size too
@@ -96,10 +97,10 @@ def _check_plan(directory: epath.Path, splits: Sequence[Split], class_names: Seq
                 f"{directory} holds the beginning of a dataset that was made from other pictures than those given now. "
                 "Delete that folder to begin again."
             )
-    elif any(directory.iterdir()):
+    elif any(other.suffix != PARTIAL for other in directory.iterdir()):
         raise DataError(f"{directory} is neither empty nor a dataset. Delete that folder or give another name.")
     else:
-        path.write_text(json.dumps(plan))
+        write_whole(path, json.dumps(plan))
 
 
 def _write_split(split: Split, template, features) -> list[int]:

@@ -1,0 +1,34 @@
+"""A disk that is full while a dataset is prepared: the next start goes on, once there is room.
+
+A limit of the size of files stands for the disk: the kernel refuses to write in the same place, with another number.
+"""
+
+import subprocess
+import sys
+
+import pytest
+from making import picture_folder
+
+from pipeline.data.preparation import datasets
+from pipeline.data.sources import open_source
+
+_PREPARE = """
+import resource, signal, sys
+from pipeline.data.preparation import datasets
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # otherwise it ends the process
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+datasets.prepare_image_folder(*sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(("unwritten", "room"), [("preparation.json", 64), ("contents.json", 128)])
+def test_a_preparation_goes_on_after_the_disk_was_full(tmp_path, unwritten, room):
+    picture_folder(tmp_path / "pets")
+    arguments = [str(tmp_path / "pets"), "pets", str(tmp_path / "data")]
+    if unwritten == "contents.json":
+        (datasets.prepare_image_folder(*arguments) / unwritten).unlink()  # only the check is left
+    failed = subprocess.run([sys.executable, "-c", _PREPARE, str(room), *arguments], capture_output=True, text=True)
+    assert "File too large" in failed.stderr
+    assert not (tmp_path / "data/pets/1.0.0" / unwritten).exists()
+    datasets.prepare_image_folder(*arguments)
+    assert len(open_source("pets", "train", str(tmp_path / "data"))) > 0
