@@ -38,7 +38,7 @@ def ensure_digits(data_dir: str | None = None) -> None:
         prepare_digits(data_dir)
         return
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix="incomplete.") as copy:
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=shards.INCOMPLETE) as copy:
         try:
             os.rename(prepare_digits(copy), directory)
         except OSError:

@@ -21,7 +21,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from pipeline.data import images, libjpeg_turbo
 from pipeline.data.headers import RESTART_INDEX, DamagedPicture, read_header
-from pipeline.data.preparation.shards import write_shard
+from pipeline.data.preparation.shards import INCOMPLETE, write_shard
 from pipeline.data.workers import usable_cpus
 
 _MOST_PIECES = 4096  # the library's time grows with their square; 32,000 would fit into the index
@@ -35,7 +35,11 @@ def index_dataset(directory: epath.Path, image_key: str) -> None:
         return
     done_file = directory / _DONE_FILE
     done = set(done_file.read_text().split()) if done_file.exists() else set()
-    shards = sorted(path for path in directory.glob("*.array_record*") if path.name not in done)
+    shards = sorted(
+        path
+        for path in directory.glob("*.array_record*")
+        if path.name not in done and not path.name.startswith(INCOMPLETE)  # left on gs:// by an error
+    )
     workers = min(usable_cpus(), len(shards) // 2)  # a process takes seconds to start
     index = functools.partial(_index_shard, image_key=image_key)
     with concurrent.futures.ProcessPoolExecutor(max(workers, 1), multiprocessing.get_context("spawn")) as pool:

@@ -21,6 +21,7 @@ from pipeline.errors import DataError
 from pipeline.whole_files import PARTIAL, write_whole
 
 VERSION = "1.0.0"
+INCOMPLETE = "incomplete."  # what the names of files and folders begin with that are not finished
 _SHARD_BYTES = 200 * 1024**2  # of pictures; tfds uses shards of about this size too
 _PLAN_FILE = "preparation.json"
 
@@ -130,7 +131,7 @@ def write_shard(path: epath.Path, records) -> None:
     from array_record.python import array_record_module
 
     local = "://" not in os.fspath(path)
-    with tempfile.TemporaryDirectory(dir=path.parent if local else None, prefix="incomplete.") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent if local else None, prefix=INCOMPLETE) as folder:
         file = os.path.join(folder, path.name)
         # One record in a group, to be read alone; pictures are compressed already.
         writer = array_record_module.ArrayRecordWriter(file, "group_size:1,uncompressed")
@@ -141,7 +142,7 @@ def write_shard(path: epath.Path, records) -> None:
             os.replace(file, path)
         else:
             # Under another name: an object is there once it is closed, which an error does too.
-            partial = path.with_name(f"incomplete.{path.name}")
+            partial = path.with_name(INCOMPLETE + path.name)
             with open(file, "rb") as source, partial.open("wb") as target:
                 shutil.copyfileobj(source, target, length=16 * 1024**2)
             partial.replace(path)

@@ -28,6 +28,18 @@ def test_nothing_is_overwritten(tmp_path):
     assert after == before
 
 
+def test_what_an_error_left_of_a_shard_is_no_shard(tmp_path):
+    picture_folder(tmp_path / "pets")
+    prepare = lambda: datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))
+    directory = prepare()
+    (directory / "contents.json").unlink()
+    shard = next(directory.glob("*train.array_record*"))
+    # As an upload to gs:// leaves it that failed.
+    shard.with_name(f"incomplete.{shard.name}").write_bytes(shard.read_bytes()[:1000])
+    prepare()
+    assert (directory / "contents.json").exists()
+
+
 @pytest.mark.parametrize("name", ["Pets", "my-pets", "1pets", "", "pets/1"])
 def test_a_name_that_tfds_could_not_read_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match="--name"):
