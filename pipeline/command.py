@@ -4,6 +4,7 @@ A command defines its flags, and calls `run` with the function to run. Configura
 so that the rest of the project reads attributes and never asks whether they exist.
 """
 
+import errno
 import logging as python_logging
 import os
 import sys
@@ -19,6 +20,8 @@ from pipeline.errors import ConfigError, DataError, MachineError, Preempted, Tra
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 EXPECTED = (ConfigError, DataError, MachineError, Preempted, TrainingError)
+# Libraries that write raise errors of their own, with the system's words in them.
+_NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def define_config() -> flags.FlagHolder[ConfigDict]:
@@ -64,6 +67,16 @@ def run(
     except EXPECTED as error:
         print(f"{'Stopped' if isinstance(error, Preempted) else 'Error'}: {error}", file=sys.stderr, flush=True)
         leave(error.exit_code)
+    except Exception as error:
+        if not any(words in str(error) for words in _NO_ROOM):
+            raise
+        reason = " ".join(str(error).split())
+        print(
+            f"Error: no room to write: {reason}. Make room, then give the same command again",
+            file=sys.stderr,
+            flush=True,
+        )
+        leave(MachineError.exit_code)
     leave(0)
 
 

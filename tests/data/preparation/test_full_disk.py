@@ -11,24 +11,32 @@ from making import picture_folder
 
 from pipeline.data.preparation import datasets
 from pipeline.data.sources import open_source
+from tests.runs import ROOT
 
 _PREPARE = """
 import resource, signal, sys
-from pipeline.data.preparation import datasets
+from pipeline import command, prepare
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # otherwise it ends the process
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-datasets.prepare_image_folder(*sys.argv[2:])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+command.run(prepare.main)
 """
 
 
-@pytest.mark.parametrize(("unwritten", "room"), [("preparation.json", 64), ("contents.json", 128)])
+@pytest.mark.parametrize(
+    ("unwritten", "room"),
+    [("preparation.json", 64), ("pets-test.array_record-00000-of-00001", 70_000), ("contents.json", 128)],
+)
 def test_a_preparation_goes_on_after_the_disk_was_full(tmp_path, unwritten, room):
     picture_folder(tmp_path / "pets")
     arguments = [str(tmp_path / "pets"), "pets", str(tmp_path / "data")]
     if unwritten == "contents.json":
         (datasets.prepare_image_folder(*arguments) / unwritten).unlink()  # only the check is left
-    failed = subprocess.run([sys.executable, "-c", _PREPARE, str(room), *arguments], capture_output=True, text=True)
-    assert "File too large" in failed.stderr
+    flags = ("--image_folder", "--name", "--data_dir")
+    command = [sys.executable, "-c", _PREPARE, str(room), *map("=".join, zip(flags, arguments))]
+    failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert failed.returncode == 71, failed.stderr
+    assert failed.stderr.splitlines()[-1].startswith("Error: no room to write: ")
+    assert "Traceback" not in failed.stderr
     assert not (tmp_path / "data/pets/1.0.0" / unwritten).exists()
     datasets.prepare_image_folder(*arguments)
     assert len(open_source("pets", "train", str(tmp_path / "data"))) > 0
