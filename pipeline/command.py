@@ -4,9 +4,11 @@ A command defines its flags, and calls `run` with the function to run. Configura
 so that the rest of the project reads attributes and never asks whether they exist.
 """
 
+import difflib
 import errno
 import logging as python_logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -147,9 +149,20 @@ def _parse(arguments: list[str]) -> list[str]:
         return flags.FLAGS(arguments)[1:]
     except flags.Error as error:
         raise ConfigError(f"{error}. `--help` lists the flags") from error
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
+        _check_keys(arguments)
         # ml_collections runs the user's file while it parses: whatever that raises is about the configuration.
         raise ConfigError(f"--config: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _check_keys(arguments: list[str]) -> None:
+    """Raises `ConfigError` for the first `--config.key` whose key the recipe does not have."""
+    known = _leaf_types(recipe.get_config())
+    for key in re.findall(r"^--?config\.([\w.]+)", "\n".join(arguments), re.MULTILINE):
+        if key not in known:
+            similar = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+            hint = f"did you mean --config.{similar[0]}? " if similar else ""
+            raise ConfigError(f"--config.{key}: there is no such key; {hint}configs/recipe.py has them all")
 
 
 def _leaf_types(config: ConfigDict, prefix: str = "") -> dict[str, type]:
