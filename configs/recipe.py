@@ -54,9 +54,12 @@ def get_config() -> ConfigDict:
         {
             "variant": "b0",  # a row of `python -m pipeline.model`
             "dropout_rate": placeholder(float),  # unset: the variant's own, 0.2 (B0) to 0.5 (B7) [paper]
-            "survival_probability": 0.8,  # of the last block; falls linearly from 1 [paper]; 0.8 for all sizes (tpu#381)
-            "bn_momentum": 0.99,  # [paper]
-            "bn_epsilon": 1e-3,  # [efficientnet_builder.py]
+            # These three belong to the variant's family; unset: its own, for B0 to B8 the values that stand here.
+            "survival_probability": placeholder(
+                float
+            ),  # 0.8, of the last block; falls linearly from 1 [paper] (tpu#381)
+            "bn_momentum": placeholder(float),  # 0.99 [paper]
+            "bn_epsilon": placeholder(float),  # 1e-3 [efficientnet_builder.py]
             "bn_batch": 512,  # images that share batch statistics: the authors' slices made it 512 [utils.py]
             "dtype": "bfloat16",  # of activations; parameters, statistics, logits and loss are float32 [main.py]
             "remat": False,  # recompute each block's activations in the backward pass: less memory, more time

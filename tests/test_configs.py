@@ -11,7 +11,7 @@ import pytest
 from configs import recipe
 from pipeline import command
 from pipeline.errors import ConfigError
-from pipeline.model.efficientnet import build_model
+from pipeline.model.network import build_model
 from pipeline.planning.slices import parse_slice
 from pipeline.runtime.lowering import LANES
 from pipeline.training.hyperparameters import resolve

@@ -8,13 +8,13 @@ import sys
 
 from pipeline.errors import ConfigError
 from pipeline.model import tables
-from pipeline.model.scaling import VARIANTS
+from pipeline.model.families import VARIANTS
 from pipeline.model.scaling_search import search_coefficients
 
 
 def main() -> None:
     """Parses the flags and prints one table."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.model", description="Prints the EfficientNet family.")
+    parser = argparse.ArgumentParser(prog="python -m pipeline.model", description="Prints the networks.")
     parser.add_argument("--variant", help="print this network block by block, for example b3")
     parser.add_argument("--search", metavar="VARIANT", help="compare ways to scale up the baseline of this variant")
     parser.add_argument("--budget", type=float, help="with --search: multiply-adds; default twice the baseline's")

@@ -1,4 +1,4 @@
-"""The nonlinearities of the family, written so that XLA:CPU computes each once.
+"""The nonlinearities of the networks, written so that XLA:CPU computes each once.
 
 XLA:CPU copies cheap operations into every consumer and keeps what ends in an expensive one, such as a division.
 `nn.swish` ends in a product, so that its input is read again, and everything cheap before it repeated, by each
@@ -34,4 +34,4 @@ def _swish_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
 
 swish.defvjp(_swish_forward, _swish_backward)
 
-ACTIVATIONS: dict[str, Activation] = {"swish": swish, "relu6": nn.relu6}
+ACTIVATIONS: dict[str, Activation] = {"swish": swish, "relu": nn.relu, "relu6": nn.relu6}

@@ -1,51 +1,28 @@
-"""The layers of an EfficientNet: convolutions, squeeze-and-excitation, and the mobile inverted bottleneck block.
+"""The layers of a network: convolutions, squeeze-and-excitation, and the block that a `BlockSpec` describes.
 
 Kernels are laid out [height, width, in, out] and depthwise kernels [height, width, 1, channels]; parameters are float32
-and are cast to the compute dtype where they are used. Padding is TensorFlow's SAME. The initialisers are the published
-ones: normal, not truncated, with the fan-out of TensorFlow's depthwise layout; Flax's own `variance_scaling` would
-divide it by the channels.
-
-Source: [code] tensorflow/tpu, models/official/efficientnet/efficientnet_model.py.
+and are cast to the compute dtype where they are used. One module builds every kind of block, from its list of convolutions.
 """
 
-import math
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.typing import Initializer
 from jax import lax
 
 from pipeline.model.activations import Activation
 from pipeline.model.depthwise import depthwise_conv
+from pipeline.model.initializers import INITIALIZERS, Initializers
 from pipeline.model.normalization import GroupedBatchNorm
 from pipeline.model.pointwise import pointwise_conv
-from pipeline.model.specs import BlockSpec
-
-
-def conv_kernel_init(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Normal with standard deviation sqrt(2 / (height * width * out)) [code]."""
-    height, width, _, outputs = shape
-    return math.sqrt(2 / (height * width * outputs)) * jax.random.normal(rng, shape, dtype)
-
-
-def depthwise_kernel_init(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Normal with standard deviation sqrt(2 / (height * width)): 0.471 for 3x3, 0.283 for 5x5 [code].
-
-    TensorFlow's kernel is [height, width, channels, 1], so that the fan-out has a factor of 1 and not of `channels`.
-    """
-    height, width = shape[:2]
-    return math.sqrt(2 / (height * width)) * jax.random.normal(rng, shape, dtype)
-
-
-def dense_kernel_init(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Uniform within +-1 / sqrt(outputs) [code]."""
-    limit = 1 / math.sqrt(shape[1])
-    return jax.random.uniform(rng, shape, dtype, -limit, limit)
+from pipeline.model.specs import BlockSpec, ConvSpec
 
 
 class Conv(nn.Module):
-    """A dense convolution with SAME padding.
+    """A dense convolution.
 
     Attributes:
       filters: Output channels.
@@ -53,6 +30,8 @@ class Conv(nn.Module):
       strides: Of both spatial axes.
       use_bias: Whether to add one; it starts at zero.
       dtype: Of the computation and the output.
+      padding: "same" (TensorFlow's) or "symmetric" ((kernel_size - 1) / 2 zeros on each side).
+      kernel_init: How the kernel starts.
     """
 
     filters: int
@@ -60,12 +39,14 @@ class Conv(nn.Module):
     strides: int = 1
     use_bias: bool = False
     dtype: jnp.dtype = jnp.float32
+    padding: str = "same"
+    kernel_init: Initializer = INITIALIZERS["efficientnet"].conv
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps [batch, height, width, in] to [batch, ceil(height / strides), ceil(width / strides), filters]."""
         shape = (self.kernel_size, self.kernel_size, images.shape[-1], self.filters)
-        kernel = self.param("kernel", conv_kernel_init, shape).astype(self.dtype)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         images = images.astype(self.dtype)
         if self.kernel_size == 1 and self.strides == 1:
             outputs = pointwise_conv(images, kernel[0, 0])
@@ -74,12 +55,17 @@ class Conv(nn.Module):
                 images,
                 kernel,
                 window_strides=(self.strides, self.strides),
-                padding="SAME",
+                padding=spatial_padding(self.padding, self.kernel_size),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
             )
         if self.use_bias:
             outputs += self.param("bias", nn.initializers.zeros, (self.filters,)).astype(self.dtype)
         return outputs
+
+
+def spatial_padding(padding: str, kernel_size: int) -> str | list[tuple[int, int]]:
+    """Returns "same" or "symmetric" padding as `lax` and `nn.max_pool` take it."""
+    return "SAME" if padding == "same" else [((kernel_size - 1) // 2,) * 2] * 2
 
 
 class DepthwiseConv(nn.Module):
@@ -89,12 +75,13 @@ class DepthwiseConv(nn.Module):
     strides: int
     block: int = 1
     dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = INITIALIZERS["efficientnet"].depthwise
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps [batch, height, width, channels] to [batch, ceil(height / strides), ceil(width / strides), channels]."""
         shape = (self.kernel_size, self.kernel_size, 1, images.shape[-1])
-        kernel = self.param("kernel", depthwise_kernel_init, shape)
+        kernel = self.param("kernel", self.kernel_init, shape)
         return depthwise_conv(images.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.block)
 
 
@@ -105,17 +92,20 @@ class SqueezeExcite(nn.Module):
       filters: Channels of the bottleneck.
       activation: Inside the bottleneck; the gate is a sigmoid.
       dtype: Of the computation and the gate.
+      kernel_init: How both kernels start.
     """
 
     filters: int
     activation: Activation
     dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = INITIALIZERS["efficientnet"].conv
 
     @nn.compact
     def __call__(self, means: jax.Array) -> jax.Array:
         """Maps the means over the pixels of each image, [batch, 1, 1, channels], to factors of that shape in (0, 1)."""
-        squeezed = Conv(self.filters, use_bias=True, dtype=self.dtype, name="reduce")(means)
-        gate = Conv(means.shape[-1], use_bias=True, dtype=self.dtype, name="expand")(self.activation(squeezed))
+        options = {"use_bias": True, "dtype": self.dtype, "kernel_init": self.kernel_init}
+        squeezed = Conv(self.filters, **options, name="reduce")(means)
+        gate = Conv(means.shape[-1], **options, name="expand")(self.activation(squeezed))
         return nn.sigmoid(gate)
 
 
@@ -134,42 +124,74 @@ def drop_connect(images: jax.Array, survival_probability: float, rng: jax.Array)
     return jnp.where(survives, images / survival_probability, 0).astype(images.dtype)
 
 
-class MBConvBlock(nn.Module):
-    """Expand, convolve each channel, squeeze and excite, project; add the input where the shapes allow it.
+@dataclasses.dataclass(frozen=True)
+class LayerOptions:
+    """What all layers of a network share.
 
     Attributes:
-      spec: The block.
-      survival_probability: Of the branch, in training, where there is a skip connection.
-      activation: After the expansion and after the depthwise convolution.
-      norm: Makes a BatchNorm layer from its name and its activation.
+      activation: After a BatchNorm, where a `ConvSpec` says so.
+      padding: See `Conv`.
+      initializers: Of the family.
       depthwise_block: See `depthwise_conv`.
       dtype: Of the computation.
     """
 
-    spec: BlockSpec
-    survival_probability: float
     activation: Activation
-    norm: Callable[..., GroupedBatchNorm]
+    padding: str = "same"
+    initializers: Initializers = INITIALIZERS["efficientnet"]
     depthwise_block: int = 1
     dtype: jnp.dtype = jnp.float32
+
+
+class Block(nn.Module):
+    """The convolutions of a block, one after the other; the input, or a projection of it, is added where the block says so.
+
+    Attributes:
+      spec: The block.
+      survival_probability: Of the branch, in training, where there is a skip connection.
+      norm: Makes a BatchNorm layer from its name, its activation and its initialiser.
+      options: Of the layers.
+    """
+
+    spec: BlockSpec
+    survival_probability: float
+    norm: Callable[..., GroupedBatchNorm]
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
         """Maps [batch, height, width, spec.input_filters] to [batch, ., ., spec.output_filters]."""
-        spec = self.spec
-        x = inputs
-        if spec.expand_ratio != 1:
-            x = Conv(spec.expanded_filters, dtype=self.dtype, name="expand_conv")(x)
-            x = self.norm(activation=self.activation, name="expand_bn")(x, train)
-        x = DepthwiseConv(
-            spec.kernel_size, spec.strides, self.depthwise_block, dtype=self.dtype, name="depthwise_conv"
-        )(x)
-        gate = SqueezeExcite(spec.se_filters, self.activation, dtype=self.dtype, name="se") if spec.se_filters else None
-        x = self.norm(activation=self.activation, name="depthwise_bn")(x, train, gate)
-        x = Conv(spec.output_filters, dtype=self.dtype, name="project_conv")(x)
-        x = self.norm(name="project_bn")(x, train)
+        spec, x = self.spec, inputs
+        for conv in spec.convs:
+            last = conv is spec.convs[-1]
+            x = self._conv_bn(x, conv, train, last_before_sum=last and spec.activates_sum)
         if not spec.skip:
             return x
         if train and self.survival_probability < 1:
             x = drop_connect(x, self.survival_probability, self.make_rng("dropout"))
-        return x + inputs
+        x = x + (inputs if spec.shortcut is None else self._conv_bn(inputs, spec.shortcut, train))
+        return self.options.activation(x) if spec.activates_sum else x
+
+    def _conv_bn(self, x: jax.Array, conv: ConvSpec, train: bool, last_before_sum: bool = False) -> jax.Array:
+        """Convolves, normalises, activates and gates."""
+        options, initializers, name = self.options, self.options.initializers, f"{conv.name}_conv"
+        if conv.depthwise:
+            layer = DepthwiseConv(
+                *(conv.kernel_size, conv.strides, options.depthwise_block, options.dtype, initializers.depthwise),
+                name=name,
+            )
+        else:
+            layer = Conv(
+                *(conv.output_filters, conv.kernel_size, conv.strides, False, options.dtype),
+                *(options.padding, initializers.conv),
+                name=name,
+            )
+        x = layer(x)
+        gate = None
+        if conv.se_filters:
+            gate = SqueezeExcite(conv.se_filters, options.activation, options.dtype, initializers.conv, name="se")
+        scale_init = initializers.last_scale if last_before_sum else nn.initializers.ones
+        norm = self.norm(
+            activation=options.activation if conv.activated else None, scale_init=scale_init, name=f"{conv.name}_bn"
+        )
+        return norm(x, train, gate)

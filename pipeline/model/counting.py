@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from pipeline.model.specs import Architecture, BlockSpec
+from pipeline.model.specs import Architecture, BlockSpec, ConvSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Count:
 
 
 def output_size(size: int, strides: int) -> int:
-    """The side of the output of a SAME-padded convolution."""
+    """The side of the output of a convolution, padded "same" or "symmetric"."""
     return math.ceil(size / strides)
 
 
@@ -45,10 +45,10 @@ def count_blocks(architecture: Architecture, resolution: int) -> Iterator[tuple[
     Yields:
       For each block: its specification, the side of its output in pixels, its count.
     """
-    size = output_size(resolution, architecture.stem_strides)
+    size = _stem_output_size(architecture, resolution)
     for block in architecture.blocks:
         output = output_size(size, block.strides)
-        yield block, output, _count_block(block, size, output)
+        yield block, output, _count_block(block, size)
         size = output
 
 
@@ -64,31 +64,40 @@ def count_architecture(architecture: Architecture, num_classes: int, resolution:
       The sum over stem, blocks, head and classifier.
     """
     resolution = resolution or architecture.resolution
-    size = output_size(resolution, architecture.stem_strides)
-    total = _conv_bn(3, 3, architecture.stem_filters, size)
+    total = _conv_bn(architecture.stem, output_size(resolution, architecture.stem_strides))
+    size = _stem_output_size(architecture, resolution)
     for _, size, count in count_blocks(architecture, resolution):  # noqa: B007 - the last size is the head's
         total += count
-    head_filters = architecture.head_filters
-    total += _conv_bn(1, architecture.blocks[-1].output_filters, head_filters, size)
-    return total + Count(params=(head_filters + 1) * num_classes, macs=head_filters * num_classes)
+    if architecture.head is not None:
+        total += _conv_bn(architecture.head, size)
+    features = architecture.num_features
+    return total + Count(params=(features + 1) * num_classes, macs=features * num_classes)
 
 
 def count_batch_norms(architecture: Architecture) -> int:
-    """The number of BatchNorm layers: stem, head, and two or three for each block."""
-    return 2 + sum(2 if block.expand_ratio == 1 else 3 for block in architecture.blocks)
+    """The number of BatchNorm layers, one for each convolution but those of squeeze-and-excitation."""
+    ends = 1 if architecture.head is None else 2
+    return ends + sum(len(block.convs) + (block.shortcut is not None) for block in architecture.blocks)
 
 
-def _conv_bn(kernel_size: int, inputs: int, outputs: int, size: int) -> Count:
-    """A convolution without bias that puts out `size` x `size` pixels, and its BatchNorm."""
-    weights = kernel_size**2 * inputs * outputs
-    return Count(params=weights + 2 * outputs, batch_stats=2 * outputs, macs=weights * size**2)
+def _stem_output_size(architecture: Architecture, resolution: int) -> int:
+    size = output_size(resolution, architecture.stem_strides)
+    return output_size(size, 2) if architecture.stem_pool else size
 
 
-def _count_block(block: BlockSpec, size: int, output: int) -> Count:
-    expanded = block.expanded_filters
-    total = Count() if block.expand_ratio == 1 else _conv_bn(1, block.input_filters, expanded, size)
-    total += _conv_bn(block.kernel_size, 1, expanded, output)
-    if block.se_filters:
-        weights = 2 * expanded * block.se_filters
-        total += Count(params=weights + block.se_filters + expanded, macs=weights)
-    return total + _conv_bn(1, expanded, block.output_filters, output)
+def _conv_bn(conv: ConvSpec, size: int) -> Count:
+    """A convolution that puts out `size` x `size` pixels, its BatchNorm, and its squeeze-and-excitation."""
+    weights, outputs = math.prod(conv.kernel_shape), conv.output_filters
+    count = Count(params=weights + 2 * outputs, batch_stats=2 * outputs, macs=weights * size**2)
+    if conv.se_filters:
+        weights = 2 * outputs * conv.se_filters
+        count += Count(params=weights + conv.se_filters + outputs, macs=weights)
+    return count
+
+
+def _count_block(block: BlockSpec, size: int) -> Count:
+    total = Count() if block.shortcut is None else _conv_bn(block.shortcut, output_size(size, block.strides))
+    for conv in block.convs:
+        size = output_size(size, conv.strides)
+        total += _conv_bn(conv, size)
+    return total

@@ -9,6 +9,7 @@ what a gate has to do with them that of `gating.py`.
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.typing import Initializer
 from jax import lax
 
 from pipeline.model.activations import Activation
@@ -26,6 +27,7 @@ class GroupedBatchNorm(nn.Module):
       dtype: Of the output; statistics, running statistics and parameters are float32.
       activation: Applied to the normalised values, in float32; None for none.
       frozen: Whether training normalises with the running statistics too, and leaves them alone.
+      scale_init: How the scale starts.
     """
 
     bn_batch: int
@@ -34,6 +36,7 @@ class GroupedBatchNorm(nn.Module):
     dtype: jnp.dtype = jnp.float32
     activation: Activation | None = None
     frozen: bool = False
+    scale_init: Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, gate: nn.Module | None = None) -> jax.Array:
@@ -49,7 +52,7 @@ class GroupedBatchNorm(nn.Module):
           ValueError: In training, if the groups do not divide the batch.
         """
         channels = images.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)

@@ -1,13 +1,11 @@
-"""From (width, depth, resolution) to a plain list of blocks: every rule of the family lives here and nowhere else.
+"""From (width, depth, resolution) to a plain list of blocks: the scaling rules live here and nowhere else.
 
-A `Baseline` is a small network written as a table of stages; `scale_baseline` applies the rounding rules of its family
-and returns an `Architecture`, in which each block is spelled out. The published sizes are rows of `VARIANTS`; to try
-another network for small pictures, edit `MINI` and its rows. Nothing else in the project computes a width, a repeat
-count or a survival rate.
+A `Baseline` is a small network written as a table of stages (`families/`); `scale_baseline` applies the rounding rule of its
+family and returns an `Architecture`, in which each block is spelled out. Nothing else in the project computes a width, a
+repeat count or a survival rate.
 
 Sources. [paper] Tan and Le, arXiv 1905.11946. [code] tensorflow/tpu, models/official/efficientnet:
-efficientnet_builder.py, efficientnet_model.py, lite/efficientnet_lite_builder.py. The mini family is this project's
-own.
+efficientnet_builder.py, efficientnet_model.py, lite/efficientnet_lite_builder.py.
 """
 
 import functools
@@ -15,86 +13,8 @@ import math
 from typing import NamedTuple
 
 from pipeline.errors import ConfigError
-from pipeline.model.specs import Architecture, Baseline, BlockSpec, StageSpec
-
-B0 = Baseline(
-    family="efficientnet",
-    stages=(
-        # repeats, kernel, strides, expand ratio, output filters
-        StageSpec(1, 3, 1, 1, 16),
-        StageSpec(2, 3, 2, 6, 24),
-        StageSpec(2, 5, 2, 6, 40),
-        StageSpec(3, 3, 2, 6, 80),
-        StageSpec(3, 5, 1, 6, 112),
-        StageSpec(4, 5, 2, 6, 192),
-        StageSpec(1, 3, 1, 6, 320),
-    ),
-    stem_filters=32,
-    stem_strides=2,
-    head_filters=1280,
-    resolution=224,
-    dropout_rate=0.2,
-)
-
-LITE0 = Baseline(
-    family="efficientnet-lite",
-    stages=B0.stages,
-    stem_filters=32,
-    stem_strides=2,
-    head_filters=1280,
-    resolution=224,
-    dropout_rate=0.2,
-    activation="relu6",
-    se_ratio=0.0,
-    fixed_head_stem=True,
-)
-
-MINI = Baseline(
-    family="mini",
-    stages=(
-        StageSpec(1, 3, 2, 1, 16),
-        StageSpec(2, 3, 1, 4, 24),
-        StageSpec(2, 3, 2, 4, 48),
-        StageSpec(2, 3, 2, 4, 96),
-    ),
-    stem_filters=16,
-    stem_strides=1,
-    head_filters=256,
-    resolution=16,
-    dropout_rate=0.2,
-)
-
-
-class Multipliers(NamedTuple):
-    """How a variant differs from its baseline."""
-
-    baseline: Baseline
-    width: float
-    depth: float
-    resolution: int
-    dropout_rate: float
-
-
-VARIANTS = {
-    "b0": Multipliers(B0, 1.0, 1.0, 224, 0.2),
-    "b1": Multipliers(B0, 1.0, 1.1, 240, 0.2),
-    "b2": Multipliers(B0, 1.1, 1.2, 260, 0.3),
-    "b3": Multipliers(B0, 1.2, 1.4, 300, 0.3),
-    "b4": Multipliers(B0, 1.4, 1.8, 380, 0.4),
-    "b5": Multipliers(B0, 1.6, 2.2, 456, 0.4),
-    "b6": Multipliers(B0, 1.8, 2.6, 528, 0.5),
-    "b7": Multipliers(B0, 2.0, 3.1, 600, 0.5),
-    "b8": Multipliers(B0, 2.2, 3.6, 672, 0.5),
-    "l2": Multipliers(B0, 4.3, 5.3, 800, 0.5),
-    "lite0": Multipliers(LITE0, 1.0, 1.0, 224, 0.2),
-    "lite1": Multipliers(LITE0, 1.0, 1.1, 240, 0.2),
-    "lite2": Multipliers(LITE0, 1.1, 1.2, 260, 0.3),
-    "lite3": Multipliers(LITE0, 1.2, 1.4, 280, 0.3),
-    "lite4": Multipliers(LITE0, 1.4, 1.8, 300, 0.3),
-    "mini0": Multipliers(MINI, 1.0, 1.0, 16, 0.2),
-    "mini1": Multipliers(MINI, 1.5, 1.5, 28, 0.2),
-    "mini2": Multipliers(MINI, 2.0, 2.0, 64, 0.3),
-}
+from pipeline.model.families import VARIANTS
+from pipeline.model.specs import Architecture, Baseline, BlockSpec
 
 
 def round_filters(filters: int, width: float, *, limit_rounding_loss: bool = True, divisor: int = 8) -> int:
@@ -144,20 +64,23 @@ def scale_baseline(
       The architecture, with one `BlockSpec` per block.
     """
 
+    family = baseline.family
+
     def filters_of(filters: int) -> int:
-        return round_filters(filters, width, limit_rounding_loss=baseline.limit_rounding_loss)
+        return round_filters(filters, width, limit_rounding_loss=family.limit_rounding_loss)
 
     def head_or_stem(filters: int) -> int:
-        return filters if baseline.fixed_head_stem else filters_of(filters)
+        return filters if family.fixed_ends or not filters else filters_of(filters)
 
     blocks = []
     input_filters = head_or_stem(baseline.stem_filters)
     for stage, spec in enumerate(baseline.stages):
-        keep_repeats = baseline.fixed_head_stem and stage in (0, len(baseline.stages) - 1)
+        keep_repeats = family.fixed_ends and stage in (0, len(baseline.stages) - 1)
         output_filters = filters_of(spec.output_filters)
         for repeat in range(spec.repeats if keep_repeats else round_repeats(spec.repeats, depth)):
             blocks.append(
                 BlockSpec(
+                    kind=spec.block,
                     stage=stage,
                     repeat=repeat,
                     kernel_size=spec.kernel_size,
@@ -165,13 +88,13 @@ def scale_baseline(
                     expand_ratio=spec.expand_ratio,
                     input_filters=input_filters,
                     output_filters=output_filters,
-                    se_ratio=baseline.se_ratio,
+                    se_ratio=spec.se_ratio,
                 )
             )
             input_filters = output_filters
     return Architecture(
-        name=name or f"{baseline.family}-w{width:g}-d{depth:g}-r{resolution}",
-        family=baseline.family,
+        name=name or f"{family.name}-w{width:g}-d{depth:g}-r{resolution}",
+        family=family,
         width=width,
         depth=depth,
         blocks=tuple(blocks),
@@ -180,7 +103,8 @@ def scale_baseline(
         head_filters=head_or_stem(baseline.head_filters),
         resolution=resolution,
         dropout_rate=baseline.dropout_rate if dropout_rate is None else dropout_rate,
-        activation=baseline.activation,
+        stem_kernel_size=baseline.stem_kernel_size,
+        stem_pool=baseline.stem_pool,
     )
 
 
@@ -219,7 +143,7 @@ def compound_scale(baseline: Baseline, phi: float, coefficients: Coefficients = 
         width=coefficients.beta**phi,
         depth=coefficients.alpha**phi,
         resolution=round(baseline.resolution * coefficients.gamma**phi),
-        name=f"{baseline.family}-phi{phi:g}",
+        name=f"{baseline.family.name}-phi{phi:g}",
     )
 
 

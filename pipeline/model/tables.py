@@ -6,7 +6,8 @@ Formats what `scaling.py`, `counting.py` and `scaling_search.py` compute; adds n
 from collections.abc import Sequence
 
 from pipeline.model.counting import count_architecture, count_batch_norms, count_blocks
-from pipeline.model.scaling import VARIANTS, architecture, survival_probabilities
+from pipeline.model.families import VARIANTS
+from pipeline.model.scaling import architecture, survival_probabilities
 from pipeline.model.scaling_search import Candidate
 
 _FAMILY_COLUMNS = (
@@ -72,7 +73,7 @@ def family_table(num_classes: int) -> str:
                 f"{count_batch_norms(arch)}",
                 f"{len(arch.blocks)}",
                 f"{arch.stem_filters}",
-                f"{arch.head_filters}",
+                f"{arch.head_filters or '-'}",
                 "-".join(map(str, repeats)),
                 "-".join(str(first.output_filters) for first in firsts),
             ]

@@ -24,7 +24,7 @@ from pipeline.data import batches
 from pipeline.data.preparation.datasets import ensure_digits
 from pipeline.data.preprocessing import eval_transform, train_transform
 from pipeline.data.sources import Source, open_source
-from pipeline.model.efficientnet import build_model
+from pipeline.model.network import build_model, with_family_defaults
 from pipeline.runtime.lowering import compiler_options, depthwise_block
 from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_devices
 from pipeline.training import finetuning
@@ -76,6 +76,8 @@ class Experiment:
     @classmethod
     def planned(cls, config: ConfigDict, hyperparameters: Hyperparameters, mesh: Mesh) -> "Experiment":
         """Builds the parts that need no data, for the devices of `mesh`, which need not exist: enough to compile."""
+        config = config.copy_and_resolve_references()
+        config.model = with_family_defaults(config.model)
         schedule = make_schedule(config, hyperparameters)
         block = depthwise_block(mesh, hyperparameters.batch_size // mesh.size)
         model = build_model(config.model, hyperparameters.num_classes, block)

@@ -11,7 +11,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError
-from pipeline.model.efficientnet import EfficientNet
+from pipeline.model.network import Network
 from pipeline.model.scaling import architecture
 from pipeline.training.state import TrainState
 from pipeline.weights.container import Weights
@@ -53,7 +53,7 @@ def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding
     return state.replace(**put(), ema=None if state.ema is None else put())
 
 
-def freeze_statistics(model: EfficientNet, config: ConfigDict) -> EfficientNet:
+def freeze_statistics(model: Network, config: ConfigDict) -> Network:
     """Returns the model with the BatchNorm statistics of frozen parts, or of all, left alone in training.
 
     Raises:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from pipeline.model.efficientnet import EfficientNet
 from pipeline.model.inputs import normalize
+from pipeline.model.network import Network
 from pipeline.training.metrics import TrainMetrics
 from pipeline.training.mixing import mix
 from pipeline.training.state import TrainState
@@ -22,7 +22,7 @@ Batch = dict[str, jax.Array]
 
 
 def make_train_step(
-    config: ConfigDict, model: EfficientNet, tx: optax.GradientTransformation
+    config: ConfigDict, model: Network, tx: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
     """Returns the function that takes one step; beside the new state it returns the batch's loss, float32 [].
 

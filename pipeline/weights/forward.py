@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.model.efficientnet import EfficientNet
 from pipeline.model.inputs import normalize
+from pipeline.model.network import Network
 from pipeline.model.scaling import architecture
 from pipeline.weights.container import Weights
 from pipeline.weights.metadata import Metadata
@@ -15,9 +15,9 @@ from pipeline.weights.metadata import Metadata
 Forward = Callable[[np.ndarray], np.ndarray]  # uint8 [batch, height, width, 3] to float32 logits [batch, num_classes]
 
 
-def build_network(metadata: Metadata) -> EfficientNet:
+def build_network(metadata: Metadata) -> Network:
     """Builds the network of weights, to compute in float32."""
-    return EfficientNet(architecture(metadata.variant), metadata.num_classes, bn_epsilon=metadata.bn_epsilon)
+    return Network(architecture(metadata.variant), metadata.num_classes, bn_epsilon=metadata.bn_epsilon)
 
 
 def logits_function(weights: Weights) -> Callable[[jax.Array], jax.Array]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.model.scaling import VARIANTS, architecture
+from pipeline.model.families import VARIANTS
+from pipeline.model.scaling import architecture
 from pipeline.weights.container import Weights, check_arrays
 from pipeline.weights.metadata import UNSTATED, Metadata, Preprocessing
 from pipeline.weights.names import Tensor, tensor_table
@@ -55,7 +56,7 @@ class ForeignWeights:
           DataError: the tensors are not those of a network of the family, or not of the one that the file names.
         """
         variant, num_classes = identify(self.arrays, self.dialect, self.source, self.variant)
-        family = architecture(variant).family
+        family = architecture(variant).family.name
         metadata = Metadata(
             variant=variant,
             num_classes=num_classes,

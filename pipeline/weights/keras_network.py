@@ -35,7 +35,7 @@ def build_keras(weights: Weights, image_size: int | None = None):
     keras.backend.clear_session()  # so that layers without a name of their own are numbered from the start
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
     network = architecture(weights.metadata.variant)
-    logits = assemble(network, _KerasLayers(keras, weights, network.activation), pixels)
+    logits = assemble(network, _KerasLayers(keras, weights, network.family.activation), pixels)
     model = keras.Model(pixels, logits, name=f"efficientnet_{network.name}")
     arrays = weights.in_dialect("keras")
     for variable in model.weights:
@@ -54,7 +54,7 @@ class _KerasLayers:
         self._layers = keras.layers
         self._metadata = weights.metadata
         self._tensors = {tensor.path: tensor for tensor in weights.metadata.table}
-        self._activation = {"swish": keras.activations.swish, "relu6": keras.activations.relu6}[activation]
+        self._activation = getattr(keras.activations, activation)
 
     def normalize(self, pixels):
         scaled = self._layers.Rescaling(1 / 255, name="rescaling")(pixels)

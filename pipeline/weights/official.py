@@ -92,7 +92,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
     import tensorflow as tf
 
     network = architecture(weights.metadata.variant)
-    if not network.family.startswith("efficientnet"):
+    if not network.family.name.startswith("efficientnet"):
         raise ConfigError(f"the authors' code has no network {network.name}: the official format is for B0 to Lite4")
     suffix = _AVERAGE if weights.metadata.kind == EMA else ""
     arrays = {

@@ -73,7 +73,7 @@ class _OnnxNodes:
         self._onnx = onnx
         self._weights = weights
         self._tensors = {tensor.path: tensor for tensor in weights.metadata.table}
-        self._activation = architecture(weights.metadata.variant).activation
+        self._activation = architecture(weights.metadata.variant).family.activation
         self.nodes = []
         self.initializers = []
 

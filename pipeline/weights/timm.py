@@ -30,7 +30,7 @@ _INTERPOLATIONS = {
 
 def architecture_name(metadata: Metadata) -> str:
     """Returns timm's name of a network; raises `ConfigError` when timm does not have it."""
-    if not architecture(metadata.variant).family.startswith("efficientnet"):
+    if not architecture(metadata.variant).family.name.startswith("efficientnet"):
         raise ConfigError(f"timm has no network {metadata.variant}: its format is for B0 to B8, L2 and Lite0 to Lite4")
     return _PREFIX + metadata.variant
 

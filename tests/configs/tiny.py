@@ -3,11 +3,11 @@
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from pipeline.model import scaling
-from pipeline.model.specs import Baseline, StageSpec
+from pipeline.model.families import VARIANTS
+from pipeline.model.specs import Baseline, Family, StageSpec, Variant
 
 TINY = Baseline(
-    family="tiny",
+    family=Family("tiny", activation="swish", survival_probability=0.8),
     stages=(StageSpec(1, 3, 1, 1, 8), StageSpec(2, 3, 2, 2, 8)),
     stem_filters=8,
     stem_strides=2,
@@ -15,7 +15,7 @@ TINY = Baseline(
     resolution=8,
     dropout_rate=0.2,
 )
-scaling.VARIANTS["tiny"] = scaling.Multipliers(TINY, 1.0, 1.0, 8, 0.2)
+VARIANTS["tiny"] = Variant(TINY, 1.0, 1.0, 8, 0.2)
 
 
 def get_config() -> ConfigDict:

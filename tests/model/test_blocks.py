@@ -5,13 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipeline.model.blocks import (
-    SqueezeExcite,
-    conv_kernel_init,
-    dense_kernel_init,
-    depthwise_kernel_init,
-    drop_connect,
-)
+from pipeline.model.blocks import SqueezeExcite, drop_connect
+from pipeline.model.initializers import conv_kernel_init, dense_kernel_init, depthwise_kernel_init
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from pipeline.model.counting import count_architecture, count_batch_norms, count_blocks
-from pipeline.model.efficientnet import EfficientNet
+from pipeline.model.network import Network
 from pipeline.model.scaling import architecture
 
 # Parameters and BN statistics as counted in the published TensorFlow graphs, Keras and timm; multiply-adds of Keras' graphs
@@ -38,7 +38,7 @@ def test_specification_and_network_have_the_published_counts(variant):
     if macs is not None:
         assert count.macs == macs
 
-    model = EfficientNet(arch, num_classes=1000)
+    model = Network(arch, num_classes=1000)
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     variables = jax.eval_shape(lambda rng, x: model.init(rng, x, train=False), jax.random.key(0), images)
     sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in variables.items()}

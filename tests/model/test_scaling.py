@@ -6,9 +6,9 @@ import itertools
 import pytest
 
 from pipeline.model.counting import count_architecture
+from pipeline.model.families import VARIANTS
+from pipeline.model.families.efficientnet import B0
 from pipeline.model.scaling import (
-    B0,
-    VARIANTS,
     Coefficients,
     architecture,
     compound_scale,
@@ -45,7 +45,7 @@ def test_shape_is_the_published_one(variant):
     widths = " ".join(str(blocks[-1].output_filters) for blocks in stages)
     repeats = " ".join(str(len(blocks)) for blocks in stages)
     assert (arch.stem_filters, widths, repeats, arch.head_filters) == PUBLISHED_SHAPES[variant]
-    assert arch.activation == ("relu6" if variant.startswith("lite") else "swish")
+    assert arch.family.activation == ("relu6" if variant.startswith("lite") else "swish")
 
 
 def test_resolution_and_dropout_are_the_published_ones():
@@ -62,7 +62,8 @@ def test_rounding_may_not_take_a_tenth_except_in_later_families():
 
 
 def test_b3_without_the_rounding_limit_has_the_parameters_of_the_later_code():
-    later = scale_baseline(dataclasses.replace(B0, limit_rounding_loss=False), 1.2, 1.4, 300)
+    family = dataclasses.replace(B0.family, limit_rounding_loss=False)
+    later = scale_baseline(dataclasses.replace(B0, family=family), 1.2, 1.4, 300)
     assert count_architecture(later, 1000).params == 12_227_212
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.model.scaling import B0, Coefficients
+from pipeline.model.families.efficientnet import B0
+from pipeline.model.scaling import Coefficients
 from pipeline.model.scaling_search import search_coefficients
 
 PAPER = Coefficients(1.2, 1.1, 1.15)

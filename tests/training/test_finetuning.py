@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.model.efficientnet import build_model
+from pipeline.model.network import build_model
 from pipeline.training import finetuning
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.state import create_state

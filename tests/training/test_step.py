@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from pipeline.model.efficientnet import build_model
+from pipeline.model.network import build_model
 from pipeline.training.metrics import NO_STEP
 from pipeline.training.state import create_state
 from pipeline.training.step import l2, make_train_step, smoothed_targets

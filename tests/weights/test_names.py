@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import pytest
 from flax import traverse_util
 
-from pipeline.model.efficientnet import EfficientNet
-from pipeline.model.scaling import VARIANTS, architecture
+from pipeline.model.families import VARIANTS
+from pipeline.model.network import Network
+from pipeline.model.scaling import architecture
 from pipeline.weights.names import DIALECTS, official_scope, tensor_table
 
 
@@ -26,7 +27,7 @@ def test_each_dialect_is_a_bijection(variant):
 
 @pytest.mark.parametrize("variant", ["b1", "lite1", "mini0"])
 def test_our_paths_and_shapes_are_the_networks(variant):
-    network = EfficientNet(architecture(variant), 7)
+    network = Network(architecture(variant), 7)
     variables = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
     found = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
     assert {tensor.path: tensor.shape for tensor in tensor_table(architecture(variant), 7)} == found

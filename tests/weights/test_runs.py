@@ -8,7 +8,7 @@ import pytest
 
 from configs import quickstart
 from pipeline.errors import ConfigError, DataError
-from pipeline.model.efficientnet import build_model
+from pipeline.model.network import build_model
 from pipeline.runtime.checkpoints import Checkpoints
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.state import create_state

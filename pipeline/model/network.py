@@ -1,4 +1,4 @@
-"""The EfficientNet network: stem, blocks and head, put together from an `Architecture`.
+"""The network: stem, blocks and head, put together from an `Architecture` of any family.
 
 Owns the order of the layers, the names of the parameters and what the network puts out; the layers are in `blocks.py`
 and the shapes in `scaling.py`. Knows nothing of losses, optimizers or where images come from. Invariants: parameters
@@ -15,16 +15,17 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError
-from pipeline.model.activations import ACTIVATIONS, Activation
-from pipeline.model.blocks import Conv, MBConvBlock, dense_kernel_init
+from pipeline.model.activations import ACTIVATIONS
+from pipeline.model.blocks import Block, Conv, LayerOptions, spatial_padding
+from pipeline.model.initializers import INITIALIZERS
 from pipeline.model.normalization import GroupedBatchNorm
 from pipeline.model.scaling import architecture, survival_probabilities
-from pipeline.model.specs import Architecture
+from pipeline.model.specs import Architecture, ConvSpec
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-class EfficientNet(nn.Module):
+class Network(nn.Module):
     """An image classifier.
 
     Attributes:
@@ -90,70 +91,98 @@ class EfficientNet(nn.Module):
             epsilon=self.bn_epsilon,
             dtype=self.dtype,
         )
-        activation = ACTIVATIONS[arch.activation]
-        block_class = nn.remat(MBConvBlock, static_argnums=(2,)) if self.remat else MBConvBlock
+        family = arch.family
+        options = LayerOptions(
+            ACTIVATIONS[family.activation],
+            family.padding,
+            INITIALIZERS[family.initializers],
+            self.depthwise_block,
+            self.dtype,
+        )
+        block_class = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         survival = survival_probabilities(len(arch.blocks), self.survival_probability)
 
         def norm_of(part: int) -> Callable:
             return functools.partial(norm, frozen=part < self.frozen_norm_parts)
 
-        stem_norm, head_norm = norm_of(0), norm_of(arch.blocks[-1].stage + 2)
-        x = Stem(arch.stem_filters, arch.stem_strides, activation, stem_norm, self.dtype, name="stem")(images, train)
+        x = Stem(arch.stem, arch.stem_pool, norm_of(0), options, name="stem")(images, train)
         outputs = {}
         for i, spec in enumerate(arch.blocks):
-            block_norm = norm_of(spec.stage + 1)
-            block = block_class(
-                spec, survival[i], activation, block_norm, self.depthwise_block, self.dtype, name=spec.name
-            )
-            x = block(x, train)
+            x = block_class(spec, survival[i], norm_of(spec.stage + 1), options, name=spec.name)(x, train)
             if i + 1 == len(arch.blocks) or arch.blocks[i + 1].strides > 1:
                 outputs[f"reduction_{len(outputs) + 1}"] = x
         outputs["features"] = x
-        head = Head(
-            arch.head_filters, self.num_classes, self.dropout_rate, activation, head_norm, self.dtype, name="head"
-        )
+        head_norm = norm_of(arch.blocks[-1].stage + 2)
+        head = Head(arch.head, self.num_classes, self.dropout_rate, head_norm, options, name="head")
         outputs["pooled_features"], outputs["logits"] = head(x, train)
         return outputs
 
 
 class Stem(nn.Module):
-    """The first convolution, 3x3; attributes as in `MBConvBlock`."""
+    """The first convolution, and the pooling after it where there is one; attributes as in `Block`."""
 
-    filters: int
-    strides: int
-    activation: Activation
+    conv: ConvSpec
+    pool: bool
     norm: Callable[..., GroupedBatchNorm]
-    dtype: jnp.dtype
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Maps [batch, height, width, 3] to [batch, ceil(height / strides), ceil(width / strides), filters]."""
-        x = Conv(self.filters, kernel_size=3, strides=self.strides, dtype=self.dtype, name="conv")(images)
-        return self.norm(activation=self.activation, name="bn")(x, train)
+        """Maps [batch, height, width, 3] to [batch, ., ., conv.output_filters]."""
+        options = self.options
+        x = Conv(
+            self.conv.output_filters,
+            kernel_size=self.conv.kernel_size,
+            strides=self.conv.strides,
+            dtype=options.dtype,
+            padding=options.padding,
+            kernel_init=options.initializers.conv,
+            name="conv",
+        )(images)
+        x = self.norm(activation=options.activation, name="bn")(x, train)
+        if not self.pool:
+            return x
+        return nn.max_pool(x, (3, 3), strides=(2, 2), padding=spatial_padding(options.padding, 3))
 
 
 class Head(nn.Module):
-    """The last convolution, the mean over the picture, dropout and the classifier; the last three in float32."""
+    """The last convolution, if any, the mean over the image, dropout and the classifier; the last three in float32."""
 
-    filters: int
+    conv: ConvSpec | None
     num_classes: int
     dropout_rate: float
-    activation: Activation
     norm: Callable[..., GroupedBatchNorm]
-    dtype: jnp.dtype
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Maps [batch, height, width, channels] to pooled features [batch, filters] and logits [batch, num_classes]."""
-        x = Conv(self.filters, dtype=self.dtype, name="conv")(x)
-        x = self.norm(activation=self.activation, name="bn")(x, train)
+        options, initializers = self.options, self.options.initializers
+        if self.conv is not None:
+            x = Conv(self.conv.output_filters, dtype=options.dtype, kernel_init=initializers.conv, name="conv")(x)
+            x = self.norm(activation=options.activation, name="bn")(x, train)
         pooled = x.mean(axis=(1, 2), dtype=jnp.float32)
         dropped = nn.Dropout(self.dropout_rate, deterministic=not train)(pooled)
-        classifier = nn.Dense(self.num_classes, kernel_init=dense_kernel_init, dtype=jnp.float32, name="classifier")
+        classifier = nn.Dense(
+            self.num_classes, kernel_init=initializers.classifier, dtype=jnp.float32, name="classifier"
+        )
         return pooled, classifier(dropped)
 
 
-def build_model(model_config: ConfigDict, num_classes: int, depthwise_block: int = 1) -> EfficientNet:
+def with_family_defaults(model_config: ConfigDict) -> ConfigDict:
+    """Returns a copy of `config.model` in which what is unset has the value of the variant's family.
+
+    Raises:
+      ConfigError: If the variant is unknown.
+    """
+    family, completed = architecture(model_config.variant).family, model_config.copy_and_resolve_references()
+    for key in ("bn_momentum", "bn_epsilon", "survival_probability"):
+        if completed[key] is None:
+            completed[key] = getattr(family, key)
+    return completed
+
+
+def build_model(model_config: ConfigDict, num_classes: int, depthwise_block: int = 1) -> Network:
     """Builds the network that a configuration describes.
 
     Args:
@@ -176,9 +205,10 @@ def build_model(model_config: ConfigDict, num_classes: int, depthwise_block: int
     dropout_rate = arch.dropout_rate if model_config.dropout_rate is None else model_config.dropout_rate
     if not 0 <= dropout_rate < 1:
         raise ConfigError(f"model.dropout_rate={dropout_rate} is not in [0, 1)")
+    model_config = with_family_defaults(model_config)
     if not 0 < model_config.survival_probability <= 1:
         raise ConfigError(f"model.survival_probability={model_config.survival_probability} is not in (0, 1]")
-    return EfficientNet(
+    return Network(
         architecture=arch,
         num_classes=num_classes,
         dropout_rate=dropout_rate,

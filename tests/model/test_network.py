@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.recipe import get_config
-from pipeline.model.efficientnet import EfficientNet, build_model
+from pipeline.model.network import Network, build_model
 from pipeline.model.scaling import architecture
 from tests.model import keras_reference
 
@@ -21,7 +21,7 @@ COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive
 def _model(variant, **overrides):
     # No drop-connect and no dropout, so that training can be compared.
     defaults = {"survival_probability": 1.0, "dropout_rate": 0.0}
-    return EfficientNet(architecture(variant), num_classes=CLASSES, **{**defaults, **overrides})
+    return Network(architecture(variant), num_classes=CLASSES, **{**defaults, **overrides})
 
 
 def _images(batch, size):
@@ -127,9 +127,7 @@ def test_endpoints_of_b0_have_the_published_reductions():
     model = _model("b0")
     variables = _random_variables(model)
     images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
-    endpoints = jax.eval_shape(
-        functools.partial(model.apply, train=False, method=EfficientNet.endpoints), variables, images
-    )
+    endpoints = jax.eval_shape(functools.partial(model.apply, train=False, method=Network.endpoints), variables, images)
     shapes = {name: value.shape for name, value in endpoints.items()}
     assert shapes == {
         "reduction_1": (2, 112, 112, 16),
