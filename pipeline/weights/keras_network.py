@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.model.scaling import architecture
+from pipeline.model.specs import Family
 from pipeline.weights.assembly import assemble
 from pipeline.weights.container import Weights
 
@@ -35,7 +36,7 @@ def build_keras(weights: Weights, image_size: int | None = None):
     keras.backend.clear_session()  # so that layers without a name of their own are numbered from the start
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
     network = architecture(weights.metadata.variant)
-    logits = assemble(network, _KerasLayers(keras, weights, network.family.activation), pixels)
+    logits = assemble(network, _KerasLayers(keras, weights, network.family), pixels)
     model = keras.Model(pixels, logits, name=f"efficientnet_{network.name}")
     arrays = weights.in_dialect("keras")
     for variable in model.weights:
@@ -49,12 +50,13 @@ def build_keras(weights: Weights, image_size: int | None = None):
 class _KerasLayers:
     """Makes Keras layers; see `assembly.Builder`."""
 
-    def __init__(self, keras, weights: Weights, activation: str):
+    def __init__(self, keras, weights: Weights, family: Family):
         self._keras = keras
         self._layers = keras.layers
         self._metadata = weights.metadata
         self._tensors = {tensor.path: tensor for tensor in weights.metadata.table}
-        self._activation = getattr(keras.activations, activation)
+        self._activation = getattr(keras.activations, family.activation)
+        self._pads = family.padding == "symmetric"
 
     def normalize(self, pixels):
         scaled = self._layers.Rescaling(1 / 255, name="rescaling")(pixels)
@@ -68,7 +70,11 @@ class _KerasLayers:
 
     def conv(self, x, layer, strides=1, depthwise=False):
         kernel, bias = self._tensors[f"params/{layer}/kernel"], f"params/{layer}/bias" in self._tensors
-        options = {"strides": strides, "padding": "same", "use_bias": bias, "name": self._name(layer)}
+        size = kernel.shape[0]
+        if self._pads and size > 1:
+            x = self._layers.ZeroPadding2D((size - 1) // 2, name=f"{self._plain(layer)}_pad")(x)
+        padding = "valid" if self._pads else "same"
+        options = {"strides": strides, "padding": padding, "use_bias": bias, "name": self._name(layer)}
         if depthwise:
             return self._layers.DepthwiseConv2D(kernel.shape[0], **options)(x)
         return self._layers.Conv2D(kernel.shape[-1], kernel.shape[0], **options)(x)
@@ -80,6 +86,11 @@ class _KerasLayers:
 
     def activation(self, x, layer):
         return self._layers.Activation(self._activation, name=f"{self._plain(layer)}_activation")(x)
+
+    def max_pool(self, x, layer):
+        if self._pads:  # zeros do as well as nothing, because the pooling follows a ReLU
+            x = self._layers.ZeroPadding2D(1, name=f"{self._plain(layer)}_pad")(x)
+        return self._layers.MaxPooling2D(3, 2, "valid" if self._pads else "same", name=self._plain(layer))(x)
 
     def gate(self, x, gate, layer):
         gate = self._layers.Activation("sigmoid", name=f"{self._plain(layer)}_sigmoid")(gate)

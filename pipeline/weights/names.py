@@ -1,23 +1,19 @@
 """The table of tensor names: what each tensor of a network is called here, by the authors, in PyTorch and in Keras.
 
-Everything that reads or writes a weight format goes through `tensor_table`; no other module spells a foreign name or permutes
-axes. The table follows from an `Architecture` alone: no arrays, no JAX. Invariant: within each dialect the names are distinct,
-so the table is a bijection.
-
-Sources. "official": tensorflow/tpu, models/official/efficientnet/efficientnet_model.py (TF1 numbers layers within a scope).
-"timm": huggingface/pytorch-image-models, timm/models/_efficientnet_builder.py. "keras": keras/src/applications/efficientnet.py,
-and "keras_h5" what Keras 3 calls the same variables in `.weights.h5` files, where layers of one class are numbered.
-"lukemelas": lukemelas/EfficientNet-PyTorch, efficientnet_pytorch/model.py, and the packages that descend from it.
+Everything that reads or writes a weight format goes through `tensor_table`; no other module permutes axes, and only
+`conventions.py` spells foreign names. The table follows from an `Architecture` alone: no arrays, no JAX. Within each naming
+convention the names are distinct, so the table is a bijection. "keras_h5" is what Keras 3 calls the variables of "keras" in
+`.weights.h5` files, where the layers of a class are numbered.
 """
 
 import collections
 import dataclasses
-import string
 from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.model.specs import Architecture, BlockSpec
+from pipeline.model.specs import Architecture, BlockSpec, ConvSpec
+from pipeline.weights.conventions import Layer, conventions_of
 
 OURS = "ours"
 DIALECTS = ("official", "timm", "keras", "keras_h5", "lukemelas")  # the foreign ones
@@ -57,7 +53,7 @@ class Tensor:
       path: Ours, such as "params/blocks_1_0/expand_conv/kernel" or "batch_stats/stem/bn/mean".
       shape: Of our array.
       kind: "conv", "depthwise", "dense" or "vector"; decides which axes are permuted.
-      foreign: The name in each of `DIALECTS`; the official one without the model's own scope.
+      foreign: The name in each of `DIALECTS` that has the network; the official one without the model's own scope.
     """
 
     path: str
@@ -90,99 +86,76 @@ class Tensor:
         return _AXES[dialect].get(self.kind, tuple(range(len(self.shape))))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Layer:
-    """A layer with its names; `kind` is "conv", "depthwise", "dense" or "bn", `shape` that of the kernel or the channels."""
-
-    kind: str
-    shape: tuple[int, ...]
-    ours: str
-    official: str
-    timm: str
-    keras: str
-    lukemelas: str
-    bias: bool = False
-
-
 def tensor_table(architecture: Architecture, num_classes: int) -> tuple[Tensor, ...]:
-    """Returns all tensors of a network, parameters and BatchNorm statistics, from the picture to the logits."""
+    """Returns all tensors of a network, parameters and BatchNorm statistics, from the image to the logits."""
+    conventions = conventions_of(architecture.family.name)
     tensors, seen = [], collections.Counter()
     for layer in _layers(architecture, num_classes):
-        tensors += _tensors(layer, seen[layer.kind])
-        seen[layer.kind] += 1
+        names = {dialect: convention(layer) for dialect, convention in conventions.items()}
+        # Keras has one network whose classifier is a 1x1 convolution.
+        keras_class = _KERAS_CLASSES["conv" if names["keras"] == "conv_preds" else layer.kind]
+        tensors += _tensors(layer, names, f"{keras_class}_{seen[keras_class]}".removesuffix("_0"))
+        seen[keras_class] += 1
     return tuple(tensors)
 
 
 def official_scope(architecture: Architecture) -> str:
-    """Returns the scope that the authors' code puts before its names, such as "efficientnet-b0"."""
-    return f"efficientnet-{architecture.name}"
+    """Returns the scope that the authors' code puts before its names, such as "efficientnet-b0" or "efficientnetv2-s"."""
+    name = architecture.name
+    return f"efficientnetv2-{name.removeprefix('v2_')}" if name.startswith("v2_") else f"efficientnet-{name}"
 
 
-def _layers(architecture: Architecture, num_classes: int) -> Iterator[_Layer]:
-    stem, head = architecture.stem_filters, architecture.head_filters
-    yield _Layer("conv", (3, 3, 3, stem), "stem/conv", "stem/conv2d", "conv_stem", "stem_conv", "_conv_stem")
-    yield _Layer("bn", (stem,), "stem/bn", "stem/tpu_batch_normalization", "bn1", "stem_bn", "_bn0")
+def _layers(architecture: Architecture, num_classes: int) -> Iterator[Layer]:
+    yield from _conv_bn(architecture.stem, "stem/conv", "stem/bn")
     for index, block in enumerate(architecture.blocks):
         yield from _block_layers(block, index)
-    last = architecture.blocks[-1].output_filters
-    yield _Layer("conv", (1, 1, last, head), "head/conv", "head/conv2d", "conv_head", "top_conv", "_conv_head")
-    yield _Layer("bn", (head,), "head/bn", "head/tpu_batch_normalization", "bn2", "top_bn", "_bn1")
-    classifier = ("head/classifier", "head/dense", "classifier", "predictions", "_fc")
-    yield _Layer("dense", (head, num_classes), *classifier, bias=True)
+    if architecture.head is not None:
+        yield from _conv_bn(architecture.head, "head/conv", "head/bn")
+    yield Layer("classifier", "head/classifier", (architecture.num_features, num_classes), None)
 
 
-def _block_layers(block: BlockSpec, index: int) -> Iterator[_Layer]:
-    """Yields the layers of block number `index`; without an expansion TF1 and timm number the later ones differently."""
-    wide, squeezed, expands = block.expanded_filters, block.se_filters, block.expand_ratio != 1
-    prefixes = (
-        block.name,
-        f"blocks_{index}",
-        f"blocks.{block.stage}.{block.repeat}",
-        f"block{block.stage + 1}{string.ascii_lowercase[block.repeat]}",
-        f"_blocks.{index}",
-    )
-
-    def layer(kind, shape, ours, official, timm, keras, lukemelas, bias=False):
-        ours_prefix, official_prefix, timm_prefix, keras_prefix, lukemelas_prefix = prefixes
-        names = (f"{ours_prefix}/{ours}", f"{official_prefix}/{official}", f"{timm_prefix}.{timm}")
-        return _Layer(kind, shape, *names, f"{keras_prefix}_{keras}", f"{lukemelas_prefix}.{lukemelas}", bias)
-
-    bn = [f"tpu_batch_normalization{suffix}" for suffix in ("", "_1", "_2")]
-    if expands:
-        yield layer(
-            "conv", (1, 1, block.input_filters, wide), "expand_conv", "conv2d", "conv_pw", "expand_conv", "_expand_conv"
-        )
-        yield layer("bn", (wide,), "expand_bn", bn[0], "bn1", "expand_bn", "_bn0")
-    size = block.kernel_size
-    depthwise = ("depthwise_conv", "depthwise_conv2d", "conv_dw", "dwconv", "_depthwise_conv")
-    yield layer("depthwise", (size, size, 1, wide), *depthwise)
-    yield layer("bn", (wide,), "depthwise_bn", bn[expands], f"bn{1 + expands}", "bn", "_bn1")
-    if squeezed:
-        reduce = ("se/reduce", "se/conv2d", "se.conv_reduce", "se_reduce", "_se_reduce")
-        expand = ("se/expand", "se/conv2d_1", "se.conv_expand", "se_expand", "_se_expand")
-        yield layer("conv", (1, 1, wide, squeezed), *reduce, bias=True)
-        yield layer("conv", (1, 1, squeezed, wide), *expand, bias=True)
-    official_conv, timm_conv = ("conv2d_1", "conv_pwl") if expands else ("conv2d", "conv_pw")
-    project = ("project_conv", official_conv, timm_conv, "project_conv", "_project_conv")
-    yield layer("conv", (1, 1, wide, block.output_filters), *project)
-    yield layer("bn", (block.output_filters,), "project_bn", bn[1 + expands], f"bn{2 + expands}", "project_bn", "_bn2")
+def _block_layers(block: BlockSpec, index: int) -> Iterator[Layer]:
+    *convs, last = block.convs
+    # Keras numbers layers by their distance from the end, and so a shortcut's before the last of the branch.
+    convs = [*convs, *([] if block.shortcut is None else [block.shortcut]), last]
+    seen = collections.Counter()
+    for conv in convs:
+        path = f"{block.name}/{conv.name}"
+        yield from _conv_bn(conv, f"{path}_conv", f"{path}_bn", block, index, seen[conv.depthwise], seen.total())
+        seen[conv.depthwise] += 1
+        if conv.se_filters:
+            wide, squeezed = conv.output_filters, conv.se_filters
+            yield Layer("se_reduce", f"{block.name}/se/reduce", (1, 1, wide, squeezed), conv, block, index)
+            yield Layer("se_expand", f"{block.name}/se/expand", (1, 1, squeezed, wide), conv, block, index)
 
 
-def _tensors(layer: _Layer, number: int) -> Iterator[Tensor]:
-    """Yields the tensors of the layer that is number `number` of its kind."""
+def _conv_bn(
+    spec: ConvSpec,
+    conv: str,
+    bn: str,
+    block: BlockSpec | None = None,
+    index: int = 0,
+    conv_number: int = 0,
+    bn_number: int = 0,
+) -> Iterator[Layer]:
+    yield Layer("conv", conv, spec.kernel_shape, spec, block, index, conv_number)
+    yield Layer("bn", bn, (spec.output_filters,), spec, block, index, bn_number)
+
+
+def _tensors(layer: Layer, names: dict[str, str], keras_layer: str) -> Iterator[Tensor]:
+    """Yields the tensors of a layer that has these names, and this one in Keras's `.weights.h5` files."""
     leaves = _BN_LEAVES if layer.kind == "bn" else _KERNEL_LEAVES
-    keras_layer = _KERAS_CLASSES[layer.kind] + (f"_{number}" if number else "")
     for position, (path, (tensorflow_leaf, torch_leaf)) in enumerate(leaves.items()):
         collection, leaf = path.split("/")
         is_kernel = leaf == "kernel"
-        if layer.kind != "bn" and not is_kernel and not layer.bias:
+        if layer.kind != "bn" and not is_kernel and not layer.has_bias:
             continue
         official_leaf = "depthwise_kernel" if layer.kind == "depthwise" else tensorflow_leaf
-        names = {"official": official_leaf, "keras": tensorflow_leaf, "timm": torch_leaf, "lukemelas": torch_leaf}
-        foreign = {name: getattr(layer, name) + separator + names[name] for name, separator in _SEPARATORS.items()}
+        leaf_names = {"official": official_leaf, "keras": tensorflow_leaf, "timm": torch_leaf, "lukemelas": torch_leaf}
+        foreign = {dialect: name + _SEPARATORS[dialect] + leaf_names[dialect] for dialect, name in names.items()}
         foreign["keras_h5"] = f"layers/{keras_layer}/vars/{position}"
         yield Tensor(
-            path=f"{collection}/{layer.ours}/{leaf}",
+            path=f"{collection}/{layer.path}/{leaf}",
             shape=layer.shape if is_kernel else layer.shape[-1:],
             kind=layer.kind if is_kernel else "vector",
             foreign=foreign,

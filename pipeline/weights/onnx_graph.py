@@ -1,7 +1,7 @@
 """The ONNX format: the network's graph written node by node, and run by ONNX Runtime.
 
 Going through no converter keeps the graph small and readable (Conv, BatchNormalization, Sigmoid, Mul …), its weights under
-timm's names, and batch, height and width free. The input is float32 pixels 0 to 255, RGB, `[batch, 3, height, width]`.
+timm's names, or ours where timm has no such network, and batch, height and width free. The input is float32 pixels 0 to 255, RGB, `[batch, 3, height, width]`.
 """
 
 import pathlib
@@ -73,7 +73,7 @@ class _OnnxNodes:
         self._onnx = onnx
         self._weights = weights
         self._tensors = {tensor.path: tensor for tensor in weights.metadata.table}
-        self._activation = architecture(weights.metadata.variant).family.activation
+        self._family = architecture(weights.metadata.variant).family
         self.nodes = []
         self.initializers = []
 
@@ -90,7 +90,7 @@ class _OnnxNodes:
             "Conv",
             [x, self._tensor(kernel.path), *bias],
             layer,
-            auto_pad="SAME_UPPER",  # TensorFlow's SAME, for any size
+            **self._padding(kernel.shape[0]),
             group=kernel.shape[-1] if depthwise else 1,
             kernel_shape=kernel.shape[:2],
             strides=[strides, strides],
@@ -103,9 +103,14 @@ class _OnnxNodes:
 
     def activation(self, x, layer):
         name = f"{layer}/activation"
-        if self._activation == "relu6":
+        if self._family.activation == "relu":
+            return self._node("Relu", [x], name)
+        if self._family.activation == "relu6":
             return self._node("Clip", [x, self._constant("zero", 0.0), self._constant("six", 6.0)], name)
         return self._node("Mul", [x, self._node("Sigmoid", [x], f"{layer}/sigmoid")], name)
+
+    def max_pool(self, x, layer):
+        return self._node("MaxPool", [x], layer, kernel_shape=[3, 3], strides=[2, 2], **self._padding(3))
 
     def gate(self, x, gate, layer):
         return self._node("Mul", [x, self._node("Sigmoid", [gate], f"{layer}/sigmoid")], f"{layer}/gated")
@@ -121,15 +126,20 @@ class _OnnxNodes:
         inputs = [flat, self._tensor(f"params/{layer}/kernel"), self._tensor(f"params/{layer}/bias")]
         return self._node("Gemm", inputs, layer, transB=1)
 
+    def _padding(self, kernel_size: int) -> dict:
+        if self._family.padding == "same":
+            return {"auto_pad": "SAME_UPPER"}  # TensorFlow's SAME, for any size
+        return {"pads": [(kernel_size - 1) // 2] * 4}
+
     def _node(self, kind: str, inputs: list[str], output: str, **attributes) -> str:
         self.nodes.append(self._onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
     def _tensor(self, path: str) -> str:
         tensor = self._tensors[path]
-        array = tensor.to_dialect(self._weights.arrays[path], "timm")
-        self.initializers.append(self._onnx.numpy_helper.from_array(array, tensor.foreign["timm"]))
-        return tensor.foreign["timm"]
+        array, name = tensor.to_dialect(self._weights.arrays[path], "timm"), tensor.foreign.get("timm", tensor.path)
+        self.initializers.append(self._onnx.numpy_helper.from_array(array, name))
+        return name
 
     def _constant(self, name: str, value) -> str:
         if name not in {initializer.name for initializer in self.initializers}:

@@ -93,3 +93,20 @@ def lookup(tree: dict, path: tuple[str, ...]) -> dict:
     for key in path:
         tree = tree.get(key, {})
     return tree
+
+
+def leaf(variables: dict, path: str) -> np.ndarray:
+    """The array at one of our paths, such as "params/stem/conv/kernel"."""
+    for key in path.split("/"):
+        variables = variables[key]
+    return variables
+
+
+def unscaled(model, images: np.ndarray) -> np.ndarray:
+    """The pixels from which the model's own first layers make `images`."""
+    names = [type(layer).__name__ for layer in model.layers[1:3]]
+    if names == ["Rescaling", "Normalization"]:
+        # Without weights Keras's V1 and V2-B networks normalise with mean 0 and variance 1, or with ImageNet's.
+        layer = model.layers[2]
+        return (images * np.sqrt(layer.variance) + layer.mean) * 255
+    return (images + 1) * 128 if names[0] == "Rescaling" else images
