@@ -1,7 +1,8 @@
 """The ONNX format: the network's graph written node by node, and run by ONNX Runtime.
 
-Going through no converter keeps the graph small and readable (Conv, BatchNormalization, Sigmoid, Mul …), its weights under
-timm's names, or ours where timm has no such network, and batch, height and width free. The input is float32 pixels 0 to 255, RGB, `[batch, 3, height, width]`.
+Going through no converter keeps the graph small and readable (Conv, BatchNormalization, Sigmoid, Mul …). Its weights have
+timm's names, or ours where timm has no such network; batch, height and width are free. The input is float32 pixels 0 to 255,
+RGB, `[batch, 3, height, width]`.
 """
 
 import pathlib
