@@ -17,6 +17,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import recipe
+from pipeline import domains
 from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -83,11 +84,11 @@ def run(
 
 
 def checked(config: ConfigDict | None) -> ConfigDict:
-    """Returns a configuration that has the recipe's structure, all of it.
+    """Returns a configuration that has the recipe's structure, all of it, with values that can work.
 
     Raises:
-      ConfigError: no configuration, a file that cannot be read, or keys that are missing, unknown or of another type; it lists
-        them.
+      ConfigError: no configuration, a file that cannot be read, keys that are missing, unknown or of another type, or values
+        outside their domains; it lists them.
     """
     if config is None:
         raise ConfigError("--config is missing: name a configuration file, such as --config configs/b0.py")
@@ -108,6 +109,7 @@ def checked(config: ConfigDict | None) -> ConfigDict:
     ]
     if problems:
         raise ConfigError("--config does not fit configs/recipe.py: " + "; ".join(problems))
+    domains.check(config)
     return config
 
 
