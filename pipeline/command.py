@@ -4,6 +4,7 @@ A command defines its flags, and calls `run` with the function to run. Configura
 so that the rest of the project reads attributes and never asks whether they exist.
 """
 
+import contextlib
 import difflib
 import errno
 import logging as python_logging
@@ -114,7 +115,7 @@ def checked(config: ConfigDict | None) -> ConfigDict:
 
 
 def absolute_workdir(workdir: str | None) -> str:
-    """Returns the run's directory as an absolute path (or URL) that can be written to.
+    """Returns the run's directory as an absolute path (or URL) that can be written to; it need not exist, and is not made.
 
     Raises:
       ConfigError: none was given, or it cannot be created or written.
@@ -125,12 +126,29 @@ def absolute_workdir(workdir: str | None) -> str:
         return workdir.rstrip("/")
     workdir = os.path.abspath(os.path.expanduser(workdir))
     try:
-        os.makedirs(workdir, exist_ok=True)
+        _try_to_create(workdir)
     except OSError as error:
         raise ConfigError(f"--workdir={workdir}: {error.strerror}") from error
-    if not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
+    if os.path.isdir(workdir) and not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir={workdir}: no permission to read and write there")
     return workdir
+
+
+def _try_to_create(directory: str) -> None:
+    """Creates a directory where there is none, with all above it, and removes what it created."""
+    missing = []
+    while not os.path.isdir(directory) and directory != os.path.dirname(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory)
+    created = []
+    try:
+        for directory in reversed(missing):
+            os.mkdir(directory)
+            created.append(directory)
+    finally:
+        for directory in reversed(created):
+            with contextlib.suppress(OSError):  # another process of the run may be in it by now
+                os.rmdir(directory)
 
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
