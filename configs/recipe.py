@@ -126,7 +126,8 @@ def get_config() -> ConfigDict:
         }
     )
 
-    config.resume_changed = False  # continue a run although keys differ that steer its training
+    config.resume_changed = False  # continue a run although keys differ that steer its training; each is printed
+    config.resume_changed_data = False  # continue a run although its training data are others now
     config.log = ConfigDict(
         {
             "every": "64 steps",  # [main.py]

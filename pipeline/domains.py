@@ -214,6 +214,7 @@ DOMAINS: Mapping[str, Domain] = {
     "checkpoint.keep": Whole(1),
     "checkpoint.keep_every": Duration(_TRAINING),
     "resume_changed": Flag(),
+    "resume_changed_data": Flag(),
     "log.every": Duration(_TRAINING),
     "log.tensorboard": Flag(),
     "watchdog.warn_seconds": Whole(0),
