@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
             "mean_rgb": (0.485 * 255, 0.456 * 255, 0.406 * 255),  # [efficientnet_builder.py]
             "stddev_rgb": (0.229 * 255, 0.224 * 255, 0.225 * 255),  # [efficientnet_builder.py]
             "apply_exif_orientation": False,  # the published pipeline ignores it
-            "max_bad_images": 100,  # damaged pictures in a start of one process, before it stops with an error
+            "max_bad_images": 100,  # damaged images in a start of one process, before it stops with an error
             "workers": -1,  # processes that decode and augment on each host; -1: from the number of CPUs, 0: none
         }
     )
@@ -129,7 +129,8 @@ def get_config() -> ConfigDict:
         }
     )
 
-    config.resume_changed = False  # continue a run although keys differ that steer its training
+    config.resume_changed = False  # continue a run although keys differ that steer its training; each is printed
+    config.resume_changed_data = False  # continue a run although its training data are others now
     config.log = ConfigDict(
         {
             "every": "64 steps",  # [main.py]

@@ -4,6 +4,7 @@ A command defines its flags, and calls `run` with the function to run. Configura
 so that the rest of the project reads attributes and never asks whether they exist.
 """
 
+import contextlib
 import difflib
 import errno
 import logging as python_logging
@@ -17,6 +18,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import recipe
+from pipeline import domains
 from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -83,11 +85,11 @@ def run(
 
 
 def checked(config: ConfigDict | None) -> ConfigDict:
-    """Returns a configuration that has the recipe's structure, all of it.
+    """Returns a configuration that has the recipe's structure, all of it, with values that can work.
 
     Raises:
-      ConfigError: no configuration, a file that cannot be read, or keys that are missing, unknown or of another type; it lists
-        them.
+      ConfigError: no configuration, a file that cannot be read, keys that are missing, unknown or of another type, or values
+        outside their domains; it lists them.
     """
     if config is None:
         raise ConfigError("--config is missing: name a configuration file, such as --config configs/b0.py")
@@ -108,11 +110,12 @@ def checked(config: ConfigDict | None) -> ConfigDict:
     ]
     if problems:
         raise ConfigError("--config does not fit configs/recipe.py: " + "; ".join(problems))
+    domains.check(config)
     return config
 
 
 def absolute_workdir(workdir: str | None) -> str:
-    """Returns the run's directory as an absolute path (or URL) that can be written to.
+    """Returns the run's directory as an absolute path (or URL) that can be written to; it need not exist, and is not made.
 
     Raises:
       ConfigError: none was given, or it cannot be created or written.
@@ -123,12 +126,29 @@ def absolute_workdir(workdir: str | None) -> str:
         return workdir.rstrip("/")
     workdir = os.path.abspath(os.path.expanduser(workdir))
     try:
-        os.makedirs(workdir, exist_ok=True)
+        _try_to_create(workdir)
     except OSError as error:
         raise ConfigError(f"--workdir={workdir}: {error.strerror}") from error
-    if not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
+    if os.path.isdir(workdir) and not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir={workdir}: no permission to read and write there")
     return workdir
+
+
+def _try_to_create(directory: str) -> None:
+    """Creates a directory where there is none, with all above it, and removes what it created."""
+    missing = []
+    while not os.path.isdir(directory) and directory != os.path.dirname(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory)
+    created = []
+    try:
+        for directory in reversed(missing):
+            os.mkdir(directory)
+            created.append(directory)
+    finally:
+        for directory in reversed(created):
+            with contextlib.suppress(OSError):  # another process of the run may be in it by now
+                os.rmdir(directory)
 
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from pipeline.data.damage import DamagedPictures
+from pipeline.data.damage import DamagedImages, StandIns
 from pipeline.data.recycling import RecycledArrays
 from pipeline.data.shared_arrays import Address, ReceivedArrays, SharedArrays
 from pipeline.data.workers import (
@@ -54,16 +54,17 @@ def train_batches(
         process_index: which share is this process's.
         process_count: how many processes share each batch.
         workers: processes that read and transform; 0: this process does it; -1: as many as the CPUs suggest.
-        max_bad_images: how many damaged pictures (weight 0) this process tolerates; None: any number.
+        max_bad_images: how many damaged images (weight 0) this process tolerates; None: any number.
 
     Returns:
         An iterator of `{"image": uint8 [b, S, S, 3], "label": int32 [b], "weight": float32 [b], "record": int64 [b]}`
-        with b = batch_size / process_count.
+        with b = batch_size / process_count. A row of weight 0 has the label and the record of its damaged image, and the
+        pixels of the next row that is not damaged.
     """
     return Batches(
         source,
         transform,
-        lambda records, example: records.seed(seed).shuffle().repeat().random_map(example),
+        lambda records, example: StandIns(records.seed(seed).shuffle().repeat().random_map(example)),
         batch_size=batch_size,
         start_step=start_step,
         process_index=process_index,
@@ -126,7 +127,7 @@ class Batches:
             raise ConfigError(f"A batch of {batch_size} cannot be shared by {process_count} processes equally.")
         workers = worker_count(workers)
         self._source = source
-        self._damaged = DamagedPictures(source, max_bad_images)
+        self._damaged = DamagedImages(source, max_bad_images)
         self._trace_folder = tempfile.TemporaryDirectory(prefix="records.")
         self._trace = RecordTrace(self._trace_folder.name) if workers else None
         rows = rows_of(grain.MapDataset.range(len(source)), _Example(source, transform, self._trace))

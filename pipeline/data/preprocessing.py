@@ -2,8 +2,8 @@
 
 `train_transform` and `eval_transform` build picklable callables from `config.data`: decode, crop, resize, flip,
 augment, all in uint8; the model's normalisation happens on the device. Randomness comes only from the generator of
-the example, so an example is the same on every host and in every worker. A damaged picture is never a crash and never
-dropped: it becomes a black picture of weight 0, which the metrics count together with its record number.
+the example, so an example is the same on every host and in every worker. A damaged image is never a crash and never
+dropped: it becomes a black one of weight 0, which `damage.py` names and training replaces.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from pipeline.data import crops, images, levels, resizing
+from pipeline import domains
+from pipeline.data import crops, images, resizing
 from pipeline.data.autoaugment import AutoAugment
 from pipeline.data.erasing import RandomErasing
 from pipeline.data.headers import DamagedPicture
 from pipeline.data.randaugment import RandAugment
-from pipeline.errors import ConfigError
 
 Example = dict[str, Any]
 
@@ -34,13 +34,7 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
     Raises:
         ConfigError: If an option has an unknown value.
     """
-    _check_choice("crop", data_config.crop, ("random_resized", "shift"))
-    smallest, largest = data_config.crop_area
-    _check_range("crop_area[1]", largest, 1e-6, 1.0)
-    _check_range("crop_area[0]", smallest, 1e-6, largest)
-    _check_range("shift_fraction", data_config.shift_fraction, 0.0, 1.0)
-    _check_range("random_erasing", data_config.random_erasing, 0.0, 1.0)
-    _check_choice("train_resize", data_config.train_resize, ("fast", "exact"))
+    _check(data_config, "crop", "crop_area", "shift_fraction", "random_erasing", "train_resize")
     return TrainTransform(
         evaluation=eval_transform(data_config, image_size),
         crop=data_config.crop,
@@ -59,13 +53,10 @@ def augmentation(data_config: ConfigDict) -> AutoAugment | RandAugment | None:
     Raises:
         ConfigError: If an option has a value that cannot work.
     """
-    _check_choice("augment", data_config.augment, ("none", "autoaugment_v0", "randaugment"))
-    _check_choice("augment_semantics", data_config.augment_semantics, levels.SEMANTICS)
+    _check(data_config, "augment", "augment_semantics", "randaugment_layers", "randaugment_magnitude")
     if data_config.augment == "autoaugment_v0":
         return AutoAugment(data_config.augment_semantics)
     if data_config.augment == "randaugment":
-        _check_range("randaugment_layers", data_config.randaugment_layers, 0, 100)
-        _check_range("randaugment_magnitude", data_config.randaugment_magnitude, 0, 100)
         return RandAugment(
             data_config.randaugment_layers, data_config.randaugment_magnitude, data_config.augment_semantics
         )
@@ -82,10 +73,7 @@ def eval_transform(data_config: ConfigDict, image_size: int) -> "EvalTransform":
     Raises:
         ConfigError: If an option has an unknown value.
     """
-    _check_choice("eval_crop", data_config.eval_crop, ("padding", "fraction", "none"))
-    _check_range("eval_crop_padding", data_config.eval_crop_padding, 0, 10_000)
-    _check_range("eval_crop_fraction", data_config.eval_crop_fraction, 1e-6, 1.0)
-    _check_choice("resize", data_config.resize, resizing.METHODS)
+    _check(data_config, "eval_crop", "eval_crop_padding", "eval_crop_fraction", "resize")
     share = None
     if data_config.eval_crop == "padding":
         share = image_size / (image_size + data_config.eval_crop_padding)
@@ -207,11 +195,6 @@ def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndar
     }
 
 
-def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"config.data.{key} is {value!r}; expected one of {', '.join(choices)}")
-
-
-def _check_range(key: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"config.data.{key} is {value!r}; expected a number from {low:g} to {high:g}")
+def _check(data_config: ConfigDict, *keys: str) -> None:
+    for key in keys:
+        domains.check_value(f"data.{key}", getattr(data_config, key))

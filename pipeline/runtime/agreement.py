@@ -47,7 +47,7 @@ def check_same(values: dict[str, Any]) -> None:
 
 
 def check_shared(workdir: str) -> None:
-    """Refuses to go on when the processes do not see one and the same work directory.
+    """Refuses to go on when the processes do not see one and the same work directory; makes it if it is not there.
 
     Raises:
       ConfigError: on every process.
@@ -56,7 +56,9 @@ def check_shared(workdir: str) -> None:
         return
     token = int(multihost_utils.broadcast_one_to_all(np.int32(secrets.randbelow(2**31))))
     probe = epath.Path(workdir) / f".shared_{token}"
+    created = jax.process_index() == 0 and not probe.parent.exists()
     if jax.process_index() == 0:
+        probe.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
     _say(f"looking for the other processes' files in {workdir}")
     multihost_utils.sync_global_devices("probe written")
@@ -65,6 +67,8 @@ def check_shared(workdir: str) -> None:
     if jax.process_index() == 0:
         probe.unlink()
     if not seen.all():
+        if created:
+            probe.parent.rmdir()
         blind = [int(process) for process in np.flatnonzero(seen == 0)]
         raise ConfigError(
             f"--workdir={workdir} is not shared: process(es) {blind} do not see what process 0 wrote there. "

@@ -1,9 +1,11 @@
 """Starts JAX's multi-controller runtime.
 
 `initialize` comes before anything that touches a device, also for a single process: only then does JAX's preemption service
-exist, which makes all processes of a run agree on the step at which they save and leave (`stopping.py`).
+exist, which makes all processes of a run agree on the step at which they save and leave (`stopping.py`). Waiting for the other
+processes is `joining.py`.
 """
 
+import functools
 import importlib.util
 import os
 import pathlib
@@ -14,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from pipeline.errors import ConfigError, MachineError
-from pipeline.runtime import stopping
+from pipeline.runtime import joining, stopping
 
 INITIALIZATION_TIMEOUT_SECONDS = 1800  # machines of one slice can come up many minutes apart after a preemption
 
@@ -38,12 +40,18 @@ def initialize(
         themselves.
 
     Raises:
-      ConfigError: only some of the three arguments are given.
+      ConfigError: only some of the three arguments are given, or one cannot be.
+      MachineError: the other processes did not come in time.
+      Preempted: this process was asked to stop while it waited for them.
     """
     given = [value is not None for value in (coordinator_address, process_count, process_index)]
     if any(given) and not all(given):
         raise ConfigError("--coordinator_address, --process_count and --process_index go together: give all or none")
+    alone = False
     if all(given):
+        joining.check_arguments(coordinator_address, process_count, process_index)
+        if process_index == 0:
+            joining.check_port_is_free(coordinator_address)
         arguments = {
             "coordinator_address": coordinator_address,
             "num_processes": process_count,
@@ -52,16 +60,24 @@ def initialize(
     elif _on_cloud_tpu():
         arguments = {}
     else:
+        alone = True
         arguments = {"coordinator_address": f"localhost:{_free_port()}", "num_processes": 1, "process_id": 0}
         # Sums between the virtual CPU devices of one process need no network: with gloo, a small network's step took 5 times
         # as long.
         jax.config.update("jax_cpu_collectives_implementation", None)
-    jax.distributed.initialize(
+    connect = functools.partial(
+        jax.distributed.initialize,
         **arguments,
-        initialization_timeout=INITIALIZATION_TIMEOUT_SECONDS,
+        initialization_timeout=2 * INITIALIZATION_TIMEOUT_SECONDS,  # aborts the process: `join` has to come before
         heartbeat_timeout_seconds=peer_seconds,
         shutdown_timeout_seconds=peer_seconds,
     )
+    if alone:
+        connect()
+    else:
+        if all(given) and process_count > 1:
+            joining.announce(coordinator_address, process_count, process_index, INITIALIZATION_TIMEOUT_SECONDS)
+        joining.join(connect, INITIALIZATION_TIMEOUT_SECONDS)
     stopping.listen(peer_seconds)
 
 

@@ -20,14 +20,17 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from configs import recipe
 from pipeline.data import batches
 from pipeline.data.preparation.datasets import ensure_digits
 from pipeline.data.preprocessing import eval_transform, train_transform
 from pipeline.data.sources import Source, open_source
+from pipeline.domains import DOMAINS
 from pipeline.model.network import build_model, with_family_defaults
 from pipeline.runtime.lowering import compiler_options, depthwise_block
 from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_devices
 from pipeline.training import finetuning
+from pipeline.training.compatibility import flatten
 from pipeline.training.evaluation import make_eval_step
 from pipeline.training.hyperparameters import Hyperparameters, resolve
 from pipeline.training.metrics import EvalMetrics
@@ -111,6 +114,16 @@ class Experiment:
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, dtypes and sharding."""
         return self._abstract_state
+
+    def abstract_state_of(self, notes: dict[str, Any]) -> TrainState:
+        """Returns the state that a run has whose `notes` were saved, as far as this version of the recipe knows its keys."""
+        config = recipe.get_config()
+        known = {key: value for key, value in flatten(notes["config"]).items() if key in DOMAINS}
+        with config.ignore_type():  # JSON has lists for tuples
+            config.update_from_flattened_dict(known)
+        classes = len(notes.get("class_names", ())) or self.hyperparameters.num_classes
+        numbers = dataclasses.replace(self.hyperparameters, num_classes=classes)
+        return Experiment.planned(config, numbers, self.mesh).abstract_state()
 
     def compile_train_step(self):
         """Returns the compiled `(state, batch) -> (state, loss)`; the state it is given is donated.

@@ -18,8 +18,6 @@ from pipeline.weights.container import Weights
 from pipeline.weights.metadata import Preprocessing
 from pipeline.weights.opening import Wishes, open_weights
 
-_HEADS = ("auto", "keep", "new")
-
 
 def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding: jax.sharding.Sharding) -> TrainState:
     """Returns a state at step 0 with the weights of `config.init_from` as parameters, statistics and averages.
@@ -33,8 +31,6 @@ def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding
     Raises:
       ConfigError, DataError: the weights cannot be read or are not of this network.
     """
-    if config.finetune.head not in _HEADS:
-        raise ConfigError(f"config.finetune.head={config.finetune.head!r} is none of {', '.join(_HEADS)}")
     weights = open_weights(config.init_from, Wishes(variant=config.model.variant))
     _say_what_differs(weights, config)
     arrays = dict(weights.arrays)
@@ -73,13 +69,8 @@ def limit_updates(tx: optax.GradientTransformation, config: ConfigDict) -> optax
 
     Part p of P learns with `stage_lr_factor ** (P - 1 - p)` times the scheduled rate. Optimizers here put the learning rate
     inside their momentum, so that scaling what comes out is the same as scaling the rate.
-
-    Raises:
-      ConfigError: the factor is not positive.
     """
     settings, parts = config.finetune, _num_parts(config)
-    if settings.stage_lr_factor <= 0:
-        raise ConfigError(f"config.finetune.stage_lr_factor={settings.stage_lr_factor} must be more than 0")
     if settings.frozen_stages == 0 and settings.stage_lr_factor == 1:
         return tx
     factors = [

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError, Preempted, TrainingError
@@ -25,7 +26,7 @@ from pipeline.runtime.goodput import Goodput
 from pipeline.runtime.reporting import Reporter, read_events, say
 from pipeline.runtime.stopping import StopRequests
 from pipeline.runtime.watchdog import Watchdog
-from pipeline.training.compatibility import check_same_data, check_unchanged
+from pipeline.training.compatibility import check_continues
 from pipeline.training.durations import crossed
 from pipeline.training.evaluation import evaluate
 from pipeline.training.experiment import Experiment
@@ -34,6 +35,7 @@ from pipeline.training.results import Results, read_results, say_results, write_
 from pipeline.training.state import TrainState
 from pipeline.training.step import Batch
 
+COMPILATION_PATIENCE = 4.0  # times the watchdog's limits: the largest networks take long
 STEPS_IN_FLIGHT = 2  # how far the host runs ahead of the devices; each step in flight holds a batch in their memory
 
 
@@ -49,34 +51,64 @@ def train(config: ConfigDict, workdir: str) -> Results:
       TrainingError: the loss or a gradient is not finite.
       Preempted: the run was asked to stop, and saved what was new before it did.
     """
-    distributed.check_platform(config.platform)
-    cache = CompilationCache(workdir if jax.process_count() > 1 else None)
-    goodput = Goodput(_seconds_so_far(workdir))
-    experiment = Experiment.from_config(config)
+    watchdog = Watchdog(warn_seconds=config.watchdog.warn_seconds, abort_seconds=config.watchdog.abort_seconds)
+    with watchdog:
+        watchdog.beat("looking for the devices")
+        distributed.check_platform(config.platform)
+        watchdog.who = f"process {jax.process_index()}"
+        cache = CompilationCache(workdir if jax.process_count() > 1 else None)
+        goodput = Goodput(_seconds_so_far(workdir))
+        watchdog.beat("opening the data")
+        experiment = Experiment.from_config(config)
+        watchdog.beat("comparing this start with those of the other processes")
+        agreement.check_same(
+            {
+                "configuration": experiment.notes["config"],
+                "data": experiment.notes["data"],
+                "code": agreement.code_version(),
+            }
+        )
+        agreement.check_shared(workdir)
+        return _finished(experiment, workdir) or _train(experiment, workdir, cache, goodput, watchdog)
+
+
+def _finished(experiment: Experiment, workdir: str) -> Results | None:
+    """Returns the results of the run if it is finished, and says so."""
     numbers = experiment.hyperparameters
-    agreement.check_same(
-        {
-            "configuration": experiment.notes["config"],
-            "data": experiment.notes["data"],
-            "code": agreement.code_version(),
-        }
-    )
-    agreement.check_shared(workdir)
-    if finished := read_results(workdir, numbers.total_steps):
-        results, notes = finished
-        if "config" in notes:  # not in what earlier versions wrote
-            _check_same_run(experiment, notes, workdir)
-        say_results(say, results, workdir)
-        say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
-        return results
+    finished = read_results(workdir, numbers.total_steps)
+    if finished is None:
+        return None
+    results, notes = finished
+    if "config" in notes:  # not in what earlier versions wrote
+        _check_same_run(experiment, notes, workdir)
+    say_results(say, results, workdir, numbers.num_eval_examples)
+    say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
+    return results
+
+
+def _train(
+    experiment: Experiment, workdir: str, cache: CompilationCache, goodput: Goodput, watchdog: Watchdog
+) -> Results:
+    """Trains from the newest checkpoint, or from the start, to the end."""
+    config, numbers = experiment.config, experiment.hyperparameters
+    stop_requests = StopRequests()
+    new_state = None
+    if distributed.as_on_process_0(not (epath.Path(workdir) / "checkpoints").exists()):
+        # Before anything is written: a start that is refused, such as one from weights of another network, leaves nothing.
+        watchdog.beat("making the initial state")
+        new_state = stop_requests.unless_asked(experiment.create_state)
+    watchdog.beat("opening the checkpoints")
     with (
         Checkpoints(
             f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
         ) as checkpoints,
         Checkpoints(f"{workdir}/best", keep=1) as best,
     ):
-        stop_requests = StopRequests()
-        state, start_step = _initial_state(experiment, checkpoints, stop_requests, workdir)
+        watchdog.beat("restoring the newest checkpoint")
+        state, start_step = _restored(experiment, checkpoints, workdir) or (new_state, 0)
+        if state is None:
+            watchdog.beat("making the initial state")
+            state = stop_requests.unless_asked(experiment.create_state)
         with Reporter(workdir, numbers, start_step, goodput, tensorboard=config.log.tensorboard) as reporter:
             reporter.say(
                 f"{config.model.variant} on {config.data.name}, {jax.device_count()} {jax.default_backend()} device(s), "
@@ -84,25 +116,22 @@ def train(config: ConfigDict, workdir: str) -> Results:
             )
             if start_step > 0:
                 reporter.say(f"Continuing after step {start_step:,}.")
-            run = _Run(experiment, checkpoints, best, reporter, goodput, cache, stop_requests, workdir)
+            run = _Run(experiment, checkpoints, best, reporter, goodput, cache, stop_requests, watchdog, workdir)
             results = run.to_the_end(state)
             reporter.record("summary", numbers.total_steps, {"seconds": goodput.by_phase()})
             reporter.wait()
             write_results(workdir, numbers.total_steps, results, reporter.events, experiment.notes)
-            say_results(reporter.say, results, workdir)
+            say_results(reporter.say, results, workdir, numbers.num_eval_examples)
             reporter.say(f"Time over all starts, {goodput.describe()}")
             return results
 
 
-def _initial_state(
-    experiment: Experiment, checkpoints: Checkpoints, stop_requests: StopRequests, workdir: str
-) -> tuple[TrainState, int]:
-    """Returns the state of the newest checkpoint, or a new one, and its step."""
-
+def _restored(experiment: Experiment, checkpoints: Checkpoints, workdir: str) -> tuple[TrainState, int] | None:
+    """Returns the state of the newest checkpoint and its step; None when there is no checkpoint."""
     check = functools.partial(_check_same_run, experiment, workdir=workdir)
     restored = checkpoints.restore_newest(experiment.abstract_state(), check)
     if restored is None:
-        return stop_requests.unless_asked(experiment.create_state), 0
+        return None
     state, _ = restored
     step, total_steps = int(state.step), experiment.hyperparameters.total_steps
     if step > total_steps:
@@ -114,10 +143,15 @@ def _initial_state(
 
 
 def _check_same_run(experiment: Experiment, notes: dict, workdir: str) -> None:
-    """Raises when what the directory holds, by its notes, is another run than this start's."""
-    if not experiment.config.resume_changed:
-        check_unchanged(notes["config"], experiment.notes["config"], workdir)
-        check_same_data(notes["data"], experiment.notes["data"], workdir)
+    """Raises when what the directory holds, by its notes, is another run than this start's and may not become it."""
+    check_continues(
+        notes,
+        experiment.notes,
+        workdir,
+        saved_state=functools.partial(experiment.abstract_state_of, notes),
+        current_state=experiment.abstract_state(),
+        say=say,
+    )
 
 
 class _Run:
@@ -132,6 +166,7 @@ class _Run:
         goodput: Goodput,
         cache: CompilationCache,
         stop_requests: StopRequests,
+        watchdog: Watchdog,
         workdir: str,
     ):
         self._experiment = experiment
@@ -144,9 +179,7 @@ class _Run:
         self._stop_requests = stop_requests
         self._workdir = workdir
         self._last_save = time.monotonic()
-        self._watchdog = Watchdog(
-            warn_seconds=experiment.config.watchdog.warn_seconds, abort_seconds=experiment.config.watchdog.abort_seconds
-        )
+        self._watchdog = watchdog
         self._empty_metrics = jax.jit(TrainMetrics.empty, out_shardings=experiment.replicated)
 
     def to_the_end(self, state: TrainState) -> Results:
@@ -159,7 +192,7 @@ class _Run:
             batches, train_step = self._start(start_step, host_batches)
             in_flight = collections.deque()
             # Whatever crosses between host and devices here does so because somebody asked for it.
-            with self._watchdog, jax.transfer_guard("disallow"), contextlib.closing(host_batches):
+            with jax.transfer_guard("disallow"), contextlib.closing(host_batches):
                 for step in range(start_step + 1, total_steps + 1):
                     self._watchdog.beat(f"at step {step}")
                     with self._goodput.phase("input"):
@@ -173,9 +206,11 @@ class _Run:
                     state = self._report_if_due(state, step)
                     self._save_if_due(state, step)
                     results = self._evaluate_if_due(state, step)
+        self._watchdog.beat("waiting for the last checkpoint to be written")
         with self._goodput.phase("checkpoint"):
             self._checkpoints.wait()
             self._best.wait()
+        self._watchdog.beat("writing the results")
         return results
 
     def _start(self, start_step: int, host_batches: Iterator[dict]):
@@ -186,6 +221,7 @@ class _Run:
                 first = background.submit(next, host_batches)
                 return self._experiment.compile_train_step(), first.result()
 
+        self._watchdog.beat("compiling the train step", COMPILATION_PATIENCE)
         self._reporter.say("Compiling the train step …")
         with self._goodput.phase("compile"):
             try:
@@ -210,7 +246,8 @@ class _Run:
         values = {name: value.item() for name, value in metrics.compute().items() if name != "nonfinite"}
         values["records"] = f"{values['records']:08x}"
         with jax.transfer_guard("allow"):
-            values["learning_rate"] = float(self._experiment.schedule(step))
+            # The rate of the update that made this step: updates count from 0.
+            values["learning_rate"] = float(self._experiment.schedule(step - 1))
         self._reporter.train(step, values)
         return state.replace(metrics=self._empty_metrics())
 
@@ -222,6 +259,7 @@ class _Run:
             self._save(state, step)
 
     def _save(self, state: TrainState, step: int) -> None:
+        self._watchdog.beat(f"saving the checkpoint of step {step}")
         self._check_finite(jax.device_get(state.metrics))
         with self._goodput.phase("checkpoint"):
             # A run that continues from this state finds, of all steps before, the reports and the best state. Besides, of two
@@ -256,6 +294,7 @@ class _Run:
         variables = {"raw": state.raw_variables()}
         if state.ema is not None:
             variables = {"ema": state.ema, **variables}
+        self._watchdog.beat(f"compiling the evaluation step at step {step}", COMPILATION_PATIENCE)
         self._reporter.say(f"Evaluating after step {step:,} …")
         with (
             self._goodput.phase("evaluation"),
@@ -274,8 +313,10 @@ class _Run:
         return results
 
     def _interruptible(self, batches: Iterator[Batch], state: TrainState, step: int) -> Iterator[Batch]:
+        where = f"in the evaluation at step {step}"
+        self._watchdog.beat(where)
         for batch in batches:
-            self._watchdog.beat(f"in the evaluation at step {step}")
+            self._watchdog.beat(where)
             if self._stop_requests.asked():
                 self._save_and_stop(state, step)
             yield batch
@@ -285,6 +326,7 @@ class _Run:
         key = "ema_top1" if state.ema is not None else "raw_top1"
         top1 = {event["step"]: event[key] for event in self._reporter.events if event["event"] == "evaluation"}
         if step in top1 and all(top1[step] > top1[earlier] for earlier in top1 if earlier < step):
+            self._watchdog.beat(f"saving the best state, that of step {step}")
             with self._goodput.phase("checkpoint"):
                 self._checkpoints.wait()
                 self._best.save(step, state, self._experiment.notes)

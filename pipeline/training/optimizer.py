@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from pipeline.errors import ConfigError
 from pipeline.training.hyperparameters import Hyperparameters
 
 
@@ -32,10 +31,6 @@ def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax
         ),
         "constant": lambda step: jnp.full_like(step, peak),
     }
-    if config.schedule.name not in after_warmup:
-        raise ConfigError(f"config.schedule.name={config.schedule.name!r} is none of {', '.join(after_warmup)}")
-    if config.schedule.name == "exponential" and hyperparameters.decay_every_steps <= 0:
-        raise ConfigError(f"config.schedule.decay_every={config.schedule.decay_every!r} must be more than nothing")
     decayed = after_warmup[config.schedule.name]
 
     def schedule(step: jax.Array) -> jax.Array:
@@ -52,16 +47,16 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
     momentum buffer. "lars" (arXiv 1708.03888) skips biases and BatchNorm when it scales layers.
     """
     settings = config.optimizer
-    if settings.name == "rmsprop":
-        return optax.rmsprop(
+    makers = {
+        "rmsprop": lambda: optax.rmsprop(
             schedule, decay=settings.decay, eps=settings.epsilon, initial_scale=1.0, momentum=settings.momentum
-        )
-    if settings.name == "lars":
-        return optax.lars(
+        ),
+        "lars": lambda: optax.lars(
             schedule,
             weight_decay=0.0,  # the L2 of the loss already is in the gradient
             trust_coefficient=settings.trust_coefficient,
             trust_ratio_mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
             momentum=settings.momentum,
-        )
-    raise ConfigError(f"config.optimizer.name={settings.name!r} is none of rmsprop, lars")
+        ),
+    }
+    return makers[settings.name]()

@@ -36,12 +36,14 @@ def write_results(workdir: str, total_steps: int, results: Results, events: list
         write_whole(epath.Path(workdir) / "results.json", json.dumps(content, indent=1) + "\n")
 
 
-def say_results(say: Callable[[str], None], results: Results, workdir: str) -> None:
-    """Tells people the accuracy, where everything is, and what to do next."""
+def say_results(say: Callable[[str], None], results: Results, workdir: str, num_eval_examples: int) -> None:
+    """Tells people the accuracy and on how many of the examples, where everything is, and what to do next."""
     for weights, values in results.items():
+        damaged = num_eval_examples - values["examples"]
+        counted = f"{values['examples']:,} of {num_eval_examples:,}" if damaged else f"all {num_eval_examples:,}"
         say(
             f"Test accuracy with {weights} weights: {values['top1']:.2%} top-1, {values['top5']:.2%} top-5, "
-            f"on all {values['examples']:,} examples."
+            f"on {counted} examples{f'; {damaged:,} could not be decoded and are left out' if damaged else ''}."
         )
     say(
         f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"

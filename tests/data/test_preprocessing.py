@@ -146,8 +146,14 @@ def test_same_generator_same_example_also_after_pickling():
         ({"resize": "nearest"}, "expected one of bicubic_tf1, bicubic, bicubic_antialias, bilinear"),
         ({"eval_crop": "center"}, "expected one of padding, fraction, none"),
         ({"train_resize": "slow"}, "expected one of fast, exact"),
-        ({"crop_area": (0.5, 1.5)}, r"config.data.crop_area\[1\] is 1.5; expected a number from 1e-06 to 1"),
-        ({"crop_area": (0.5, 0.2)}, r"config.data.crop_area\[0\] is 0.5; expected a number from 1e-06 to 0.2"),
+        (
+            {"crop_area": (0.5, 1.5)},
+            r"config.data.crop_area is \(0.5, 1.5\); expected 2 numbers, each number from 1e-06 to 1",
+        ),
+        (
+            {"crop_area": (0.5, 0.2)},
+            r"config.data.crop_area is \(0.5, 0.2\); expected 2 numbers, .*, none less than the one before",
+        ),
         ({"eval_crop_fraction": 1.2}, "config.data.eval_crop_fraction is 1.2"),
         ({"augment": "randaugment", "randaugment_layers": -1}, "config.data.randaugment_layers is -1"),
     ],

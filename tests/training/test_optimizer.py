@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from configs import recipe
-from pipeline.errors import ConfigError
 from pipeline.training.hyperparameters import resolve
 from pipeline.training.optimizer import make_optimizer, make_schedule
 from pipeline.training.step import l2, update_ema
@@ -55,16 +54,6 @@ def test_cosine_and_polynomial_by_hand(step):
     _, numbers, polynomial = imagenet_schedule(name="polynomial", warmup="0 steps", final_lr=0.1)
     expected = 0.1 + (0.256 - 0.1) * (1 - step / numbers.total_steps) ** 2
     assert float(polynomial(step)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_unknown_names_are_refused():
-    config, numbers, schedule = imagenet_schedule()
-    config.optimizer.name = "adam"
-    with pytest.raises(ConfigError, match="adam"):
-        make_optimizer(config, schedule)
-    config.schedule.name = "step"
-    with pytest.raises(ConfigError, match=r"config\.schedule\.name='step'"):
-        make_schedule(config, numbers)
 
 
 INPUTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
