@@ -10,8 +10,8 @@ launch/tpu_pod.sh --config configs/large_batch.py:b5_65536
 | b5_32768 | 83.2 % | 1,024 v3 cores |
 | b5_65536 | 83.0 % | 1,024 v3 cores, 1 hour 4 minutes to it |
 
-Source: arXiv 2011.00071, tables 1 and 2. RMSProp holds its accuracy up to 16,384 images and not beyond (tensorflow/tpu#571). The
-polynomial ends at 0.1 whatever the batch. LARS decays the weights twice, as its released flags have it: in the loss and in its
+Source: arXiv 2011.00071, tables 1 and 2. RMSProp holds its accuracy up to 16,384 images and not beyond
+(tensorflow/tpu#571). The polynomial ends at 0.1 whatever the batch. LARS decays the weights twice, as its released flags have it: in the loss and in its
 own trust ratio; set either to 0 for one decay.
 """
 

@@ -41,10 +41,9 @@ def test_twenty_steps_equal_the_published_code(weight_decay, epsilon):
         gradients = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), params)
         updates, state = tx.update(jax.tree.map(np.float32, gradients), state, ours)
         ours = optax.apply_updates(ours, updates)
+        lr = 2.0 * (step + 1) / 20
         moved = jax.tree.map_with_path(
-            lambda path, *leaves: published_step(
-                *leaves, 2.0 * (step + 1) / 20, weight_decay, epsilon, skipped=path[0].key == "bn"
-            ),
+            lambda path, *leaves, lr=lr: published_step(*leaves, lr, weight_decay, epsilon, path[0].key == "bn"),
             *(theirs, momenta, gradients),
         )
         theirs, momenta = jax.tree.transpose(jax.tree.structure(params), jax.tree.structure((0, 0)), moved)
