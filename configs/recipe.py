@@ -92,6 +92,8 @@ def get_config() -> ConfigDict:
             "momentum": 0.9,  # [paper]
             "epsilon": 1e-3,  # inside the square root [utils.py]
             "trust_coefficient": 0.001,  # with name="lars" [lars_optimizer.py]
+            "lars_weight_decay": 0.0,  # with name="lars": besides loss.weight_decay; the released code has 1e-5 in both
+            "lars_epsilon": 0.0,  # with name="lars": in the trust ratio [lars_optimizer.py]
         }
     )
 

@@ -199,6 +199,8 @@ DOMAINS: Mapping[str, Domain] = {
     "optimizer.momentum": _PART,
     "optimizer.epsilon": _POSITIVE,
     "optimizer.trust_coefficient": _POSITIVE,
+    "optimizer.lars_weight_decay": _SHARE,
+    "optimizer.lars_epsilon": _NOT_NEGATIVE,
     "schedule.name": OneOf(("exponential", "cosine", "polynomial", "constant")),
     "schedule.lr_per_256": _POSITIVE,
     "schedule.warmup": Duration(_TRAINING),

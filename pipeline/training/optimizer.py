@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from pipeline.training.hyperparameters import Hyperparameters
+from pipeline.training.lars import lars
 
 
 def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax.Schedule:
@@ -27,7 +28,7 @@ def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax
         "cosine": lambda step: 0.5 * peak * (1 + jnp.cos(jnp.pi * jnp.minimum(step / total, 1))),
         "polynomial": lambda step: (
             config.schedule.final_lr
-            + (peak - config.schedule.final_lr) * (1 - jnp.clip((step - warmup) / max(total - warmup, 1), 0, 1)) ** 2
+            + (peak - config.schedule.final_lr) * (1 - jnp.clip((step - warmup) / (total - warmup + 1), 0, 1)) ** 2
         ),
         "constant": lambda step: jnp.full_like(step, peak),
     }
@@ -44,18 +45,18 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
     """Returns the optimizer named by `config.optimizer.name`.
 
     "rmsprop" is TensorFlow 1's: the mean square starts at 1, epsilon is inside the root and the learning rate inside the
-    momentum buffer. "lars" (arXiv 1708.03888) skips biases and BatchNorm when it scales layers.
+    momentum buffer. "lars" is that of `lars.py`.
     """
     settings = config.optimizer
     makers = {
         "rmsprop": lambda: optax.rmsprop(
             schedule, decay=settings.decay, eps=settings.epsilon, initial_scale=1.0, momentum=settings.momentum
         ),
-        "lars": lambda: optax.lars(
+        "lars": lambda: lars(
             schedule,
-            weight_decay=0.0,  # the L2 of the loss already is in the gradient
+            weight_decay=settings.lars_weight_decay,
             trust_coefficient=settings.trust_coefficient,
-            trust_ratio_mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+            epsilon=settings.lars_epsilon,
             momentum=settings.momentum,
         ),
     }
