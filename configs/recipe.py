@@ -87,7 +87,7 @@ def get_config() -> ConfigDict:
 
     config.optimizer = ConfigDict(
         {
-            "name": "rmsprop",  # as TensorFlow 1 computes it; or "lars", for batches above 16,384
+            "name": "rmsprop",  # as TensorFlow 1 computes it; or "lars", for batches above 16,384, with a schedule of its own
             "decay": 0.9,  # [paper]
             "momentum": 0.9,  # [paper]
             "epsilon": 1e-3,  # inside the square root [utils.py]
@@ -104,7 +104,7 @@ def get_config() -> ConfigDict:
             "warmup": "5 epochs",  # linear from 0 [main.py]
             "decay_rate": 0.97,  # [paper]
             "decay_every": "2.4 epochs",  # a staircase, counted from step 0 [utils.py]
-            "final_lr": 0.1,  # with name="polynomial": where it ends [utils.py]
+            "final_lr": 0.1,  # with name="polynomial": where it ends, absolute and below the peak [utils.py]
         }
     )
 

@@ -128,7 +128,8 @@ def absolute_workdir(workdir: str | None) -> str:
     try:
         _try_to_create(workdir)
     except OSError as error:
-        raise ConfigError(f"--workdir={workdir}: {error.strerror}") from error
+        where = "" if error.filename == workdir else f"{error.filename}: "
+        raise ConfigError(f"--workdir={workdir}: {where}{error.strerror}") from error
     if os.path.isdir(workdir) and not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir={workdir}: no permission to read and write there")
     return workdir

@@ -13,6 +13,7 @@ import pytest
 from pipeline.data.preparation.datasets import prepare_digits
 from tests.runs import TINY, run, start, state_at, wait_for
 
+TINY_STEPS = 12
 STEPS = 300
 SMALL_SHARED_MEMORY = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=16k tmpfs /dev/shm && "$0" "$@"')
 A_MINUTE = 60
@@ -82,3 +83,52 @@ def test_a_run_goes_on_after_each_failure_and_ends_with_the_bits_of_an_undisturb
         state_at(tmp_path / "run", STEPS),
         state_at(tmp_path / "undisturbed", STEPS),
     )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    prepare_digits(str(directory))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "message"),
+    [
+        ("--config.init_from=/no/such/weights", 65, "/no/such/weights does not exist"),
+        ("--config.finetune.frozen_stages=9", 78, "config.finetune.frozen_stages=9"),
+        ("--config.model.variant=b99", 78, "b99"),
+        ("--config.seed=-1", 78, "config.seed is -1; expected a whole number"),
+    ],
+)
+def test_a_start_that_is_refused_leaves_nothing(argument, code, message, tmp_path, data_dir):
+    workdir = tmp_path / "runs" / "refused"
+    status, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}", argument)
+    assert status == code, output
+    assert message in output.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_what_a_run_continues_with_is_said_and_what_cannot_continue_is_no_damage(tmp_path, data_dir):
+    command = (f"--config={TINY}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}")
+    command += ("--config.log.tensorboard=False",)
+    assert run(*command)[0] == 0
+    switches = ("--config.resume_changed=True", "--config.resume_changed_data=True", "--config.duration=14 steps")
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    for change in ("--config.ema.decay=0.0", "--config.model.variant=mini0"):
+        status, output = run(*command, *switches, change)
+        assert status == 78, output
+        assert "whose state has another structure" in output.splitlines()[-1]
+        assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+
+    other_data = "--config.data.train_split=train[:1000]"
+    status, output = run(*command, *switches[:1], *switches[2:], "--config.seed=1", other_data)
+    assert status == 78, output
+    assert "--config.resume_changed_data=True" in output.splitlines()[-1]
+    status, output = run(*command, *switches, "--config.seed=1", other_data)
+    assert status == 0, output
+    assert "Continuing with another configuration: config.seed: 0 became 1" in output
+    assert f"config.duration: '{TINY_STEPS} steps' became '14 steps'" in output
+    assert "Continuing on other data: fingerprint" in output
+    assert "Continuing after step 12." in output

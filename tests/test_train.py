@@ -1,6 +1,7 @@
 """The train command as a user meets it: whole runs in processes of their own, interruptions, and every wrong input."""
 
 import json
+import math
 import signal
 
 import cv2
@@ -42,6 +43,14 @@ def test_a_run_reports_each_step_once_and_counts_every_test_example(finished):
     assert results["step"] == 12
     assert results["evaluation"]["ema"]["top1"] == evaluations[-1]["ema_top1"]
     assert f"{results['evaluation']['ema']['top1']:.2%} top-1" in output
+
+
+def test_the_reported_learning_rate_is_that_of_the_step(finished):
+    """By hand: the third update is number 2, after a warm-up of 2, of a cosine over 12 from 0.016 * 32 / 256."""
+    workdir, _ = finished
+    rates = reported(workdir, "train", "learning_rate")
+    assert rates[3] == pytest.approx(0.001 * (1 + math.cos(math.pi * 2 / 12)))
+    assert rates[12] == pytest.approx(0.001 * (1 + math.cos(math.pi * 11 / 12)), rel=1e-4)
 
 
 def shown(workdir, tag):

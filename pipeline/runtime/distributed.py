@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import os
 import pathlib
+import signal
 import socket
 
 import jax
@@ -72,13 +73,16 @@ def initialize(
         heartbeat_timeout_seconds=peer_seconds,
         shutdown_timeout_seconds=peer_seconds,
     )
+    asked_to_stop = False
     if alone:
         connect()
     else:
         if all(given) and process_count > 1:
             joining.announce(coordinator_address, process_count, process_index, INITIALIZATION_TIMEOUT_SECONDS)
-        joining.join(connect, INITIALIZATION_TIMEOUT_SECONDS)
+        asked_to_stop = joining.join(connect, INITIALIZATION_TIMEOUT_SECONDS)
     stopping.listen(peer_seconds)
+    if asked_to_stop:
+        os.kill(os.getpid(), signal.SIGTERM)  # now it reaches all processes
 
 
 def split_cpu(devices: int | None) -> None:

@@ -61,8 +61,8 @@ def check_port_is_free(address: str) -> None:
             ) from error
 
 
-def join(initialize: Callable[[], None], limit_seconds: float) -> None:
-    """Runs JAX's initialisation in a thread and waits for it.
+def join(initialize: Callable[[], None], limit_seconds: float) -> bool:
+    """Runs JAX's initialisation in a thread and waits for it; says whether a request to stop came in its last moment.
 
     Must be called in the main thread. A SIGTERM or Ctrl-C meanwhile ends the wait; JAX puts its own handler of SIGTERM in place
     when it is done.
@@ -104,6 +104,7 @@ def join(initialize: Callable[[], None], limit_seconds: float) -> None:
             logging.warning("waiting for %.0f seconds, of at most %.0f: %s", now - started, limit_seconds, _waiting())
     if failures:
         raise failures[0]
+    return bool(requests)
 
 
 def announce(address: str, count: int, index: int, limit_seconds: float) -> None:

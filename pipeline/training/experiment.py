@@ -175,15 +175,24 @@ class Experiment:
             **self._loader_options,
         )
 
-    def eval_batches(self) -> Iterator[Batch]:
-        """Returns the batches of the evaluation split, on the devices; the last is padded with weight 0."""
-        host_batches = batches.eval_batches(
+    def eval_passes(self) -> batches.EvalPasses:
+        """Returns this process's rows of the evaluation split, for as many passes as are wanted; to be closed."""
+        return batches.EvalPasses(
             self.eval_source,
             eval_transform(self.config.data, self.hyperparameters.image_size),
             batch_size=self.hyperparameters.eval_batch_size,
             **self._loader_options,
         )
-        with contextlib.closing(host_batches):
+
+    def eval_batches(self, passes: batches.EvalPasses | None = None) -> Iterator[Batch]:
+        """Returns the batches of the evaluation split, on the devices; the last is padded with weight 0.
+
+        Args:
+          passes: where they come from; without them workers are started for this evaluation alone.
+        """
+        with contextlib.ExitStack() as cleanup:
+            passes = passes or cleanup.enter_context(contextlib.closing(self.eval_passes()))
+            host_batches = cleanup.enter_context(contextlib.closing(passes.next_pass()))
             yield from self.on_devices(host_batches)
 
     def on_devices(self, host_batches: Iterable[dict[str, np.ndarray]]) -> Iterator[Batch]:

@@ -6,6 +6,7 @@ known to cost accuracy is a warning. Nothing else in the project turns epochs in
 """
 
 import dataclasses
+import math
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -24,6 +25,7 @@ LARS_RECIPE = (
 RMSPROP_LR_PER_256 = 0.016  # a hundredth of what LARS needs, whose rates are relative to the weights
 LARGEST_FLOAT32 = 3.4e38
 LARGEST_STEP = 2**31 - 1  # steps are int32 on the devices
+SMALLEST_SHARE_AFTER_WARMUP = 0.9  # of the peak; the recipe's is 0.94
 SMALLEST_DEVIATION = 2.0  # of pixels from 0 to 255; those of pixels from 0 to 1 are about 0.2, and 1 means none
 
 
@@ -92,7 +94,12 @@ def resolve(
     peak_lr = config.schedule.lr_per_256 * config.batch_size / 256
     warmup_steps = int(in_steps(config.schedule.warmup, steps_per_epoch, "schedule.warmup"))
     _check_schedule(config, peak_lr=peak_lr, warmup_steps=warmup_steps, total_steps=total_steps)
-    _warn(config)
+    decay_every_steps = in_steps(config.schedule.decay_every, steps_per_epoch, "schedule.decay_every")
+    after_warmup = {
+        "exponential": config.schedule.decay_rate ** (warmup_steps // decay_every_steps),
+        "cosine": (1 + math.cos(math.pi * warmup_steps / total_steps)) / 2,
+    }.get(config.schedule.name, 1.0)
+    _warn(config, after_warmup)
     return Hyperparameters(
         num_classes=num_classes,
         num_train_examples=num_train_examples,
@@ -105,7 +112,7 @@ def resolve(
         total_steps=total_steps,
         peak_lr=peak_lr,
         warmup_steps=warmup_steps,
-        decay_every_steps=in_steps(config.schedule.decay_every, steps_per_epoch, "schedule.decay_every"),
+        decay_every_steps=decay_every_steps,
         evaluate_every_steps=in_steps(config.evaluation.every, steps_per_epoch, "evaluation.every"),
         checkpoint_every_steps=in_steps(config.checkpoint.every, steps_per_epoch, "checkpoint.every"),
         checkpoint_every_minutes=in_minutes(config.checkpoint.also_every, "checkpoint.also_every"),
@@ -135,8 +142,16 @@ def _check_schedule(config: ConfigDict, *, peak_lr: float, warmup_steps: int, to
     )
 
 
-def _warn(config: ConfigDict) -> None:
-    """Says what can be trained and is known to cost accuracy."""
+def _warn(config: ConfigDict, after_warmup: float) -> None:
+    """Says what can be trained and is known to cost accuracy; `after_warmup` is the rate there, as a share of the peak."""
+    if after_warmup < SMALLEST_SHARE_AFTER_WARMUP:
+        logging.warning(
+            "config.schedule.warmup=%r: the clock of %r starts at step 0, so at the end of the warm-up the learning rate falls "
+            "at once to %.0f%% of its peak; make the warm-up shorter",
+            config.schedule.warmup,
+            config.schedule.name,
+            100 * after_warmup,
+        )
     if config.optimizer.name == "rmsprop" and config.batch_size > RMSPROP_LARGEST_BATCH:
         logging.warning(
             "config.batch_size=%d: with RMSProp accuracy is known to fall beyond %d. Another optimizer alone does not help: %s",

@@ -97,6 +97,7 @@ def _train(
         # Before anything is written: a start that is refused, such as one from weights of another network, leaves nothing.
         watchdog.beat("making the initial state")
         new_state = stop_requests.unless_asked(experiment.create_state)
+    epath.Path(workdir).mkdir(parents=True, exist_ok=True)
     watchdog.beat("opening the checkpoints")
     with (
         Checkpoints(
@@ -180,10 +181,15 @@ class _Run:
         self._workdir = workdir
         self._last_save = time.monotonic()
         self._watchdog = watchdog
+        self._eval_passes = experiment.eval_passes()
         self._empty_metrics = jax.jit(TrainMetrics.empty, out_shardings=experiment.replicated)
 
     def to_the_end(self, state: TrainState) -> Results:
         """Takes all steps that are left and returns the final evaluation."""
+        with contextlib.closing(self._eval_passes):
+            return self._to_the_end(state)
+
+    def _to_the_end(self, state: TrainState) -> Results:
         start_step, total_steps = int(state.step), self._numbers.total_steps
         self._keep_if_best(state, start_step)  # the process that evaluated it may have died before it was saved
         results = self._evaluate_if_due(state, start_step)
@@ -299,7 +305,7 @@ class _Run:
         with (
             self._goodput.phase("evaluation"),
             jax.transfer_guard("allow"),
-            contextlib.closing(self._experiment.eval_batches()) as batches,
+            contextlib.closing(self._experiment.eval_batches(self._eval_passes)) as batches,
         ):
             try:
                 eval_step = self._stop_requests.unless_asked(lambda: self._experiment.eval_step)

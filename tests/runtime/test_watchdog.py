@@ -26,7 +26,7 @@ def hang(*arguments, **options):
     dogs[0]._abort_seconds = 0.1  # only now: a slow machine is not a hang
     threading.Event().wait()
 
-def hang_at_the_first_batch(self):
+def hang_at_the_first_batch(self, passes):
     hang()
     yield
 

@@ -118,6 +118,24 @@ def test_a_deviation_for_pixels_up_to_1_is_named(stddev_rgb, warns, caplog):
     assert ("multiply config.data.mean_rgb and config.data.stddev_rgb by 255" in caplog.text) == warns
 
 
+@pytest.mark.parametrize(
+    ("change", "share"),
+    [
+        ({}, None),
+        ({"schedule.warmup": "50 epochs"}, "54%"),  # 0.97 ** 20, with a staircase of 2.4 epochs: by hand
+        ({"schedule.name": "cosine", "schedule.warmup": "175 epochs"}, "50%"),
+        ({"schedule.name": "polynomial", "schedule.warmup": "175 epochs"}, None),
+        ({"schedule.name": "constant", "schedule.warmup": "175 epochs"}, None),
+    ],
+)
+def test_a_rate_that_leaps_at_the_end_of_its_warm_up_is_named(change, share, caplog):
+    config = recipe.get_config()
+    config.update_from_flattened_dict(change)
+    resolve(config, **DATA)
+    assert bool(caplog.messages) == (share is not None)
+    assert share is None or f"falls at once to {share} of its peak" in caplog.text
+
+
 def test_durations_in_steps_and_epochs_give_the_same_run():
     config = recipe.get_config()
     by_epochs = resolve(config, **DATA)

@@ -1,0 +1,38 @@
+"""The run's directory as the command line gives it: tried, and left as it was."""
+
+import pytest
+
+from pipeline.command import absolute_workdir
+from pipeline.errors import ConfigError
+
+
+def test_a_directory_that_can_be_made_is_not_made_yet(tmp_path):
+    assert absolute_workdir(f"{tmp_path}/runs/../runs/b0/") == f"{tmp_path}/runs/b0"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_is_there_stays(tmp_path):
+    (tmp_path / "runs" / "b0").mkdir(parents=True)
+    assert absolute_workdir(f"{tmp_path}/runs/b0") == f"{tmp_path}/runs/b0"
+    assert (tmp_path / "runs" / "b0").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("file", "File exists"), ("file/run", ".*/file: File exists"), ("x" * 300, "File name too long")],
+)
+def test_what_cannot_be_a_directory_is_one_line_and_leaves_nothing(tmp_path, name, reason):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=f"--workdir=.*: {reason}"):
+        absolute_workdir(f"{tmp_path}/{name}")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_lies_beyond_the_part_that_cannot_be_made_is_not_left(tmp_path):
+    with pytest.raises(ConfigError, match="File name too long"):
+        absolute_workdir(f"{tmp_path}/runs/{'x' * 300}/b0")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bucket_is_taken_as_it_is():
+    assert absolute_workdir("gs://bucket/runs/b0/") == "gs://bucket/runs/b0"
