@@ -4,8 +4,8 @@ Only arithmetic: starts no JAX backend and answers at once.
 """
 
 import argparse
-import sys
 
+from pipeline import ending
 from pipeline.errors import ConfigError
 from pipeline.model import tables
 from pipeline.model.scaling import VARIANTS
@@ -24,7 +24,7 @@ def main() -> None:
     try:
         print(_table(flags))
     except ValueError as error:
-        sys.exit(f"python -m pipeline.model: {error}")
+        raise ConfigError(str(error)) from error
 
 
 def _table(flags: argparse.Namespace) -> str:
@@ -39,4 +39,4 @@ def _table(flags: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    ending.leave(ending.outcome(main))
