@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import recipe
-from pipeline import ending
+from pipeline import ending, errors
 from pipeline.errors import ConfigError
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -117,7 +117,12 @@ def absolute_workdir(workdir: str | None) -> str:
 
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
-    """Keeps what libraries note in passing from the console; orbax alone writes dozens of lines for each checkpoint."""
+    """Keeps what libraries note in passing from the console; orbax alone writes dozens of lines for each checkpoint.
+
+    Of an error that this project can say in a line it keeps the library's traceback too.
+    """
+    if record.exc_info and record.exc_info[1] and errors.expected(record.exc_info[1]):
+        record.exc_info = None
     return record.levelno >= python_logging.WARNING or record.pathname.startswith(_PACKAGE)
 
 

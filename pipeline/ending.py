@@ -19,6 +19,7 @@ from absl import logging
 
 from pipeline.errors import Preempted, expected
 
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
 EXIT_CODE_OF_A_FAULT = 1  # Python's own for a traceback
 _INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 _UNREAD = 128 + signal.SIGPIPE
@@ -28,6 +29,7 @@ _PATIENCE_SECONDS = 10.0
 def outcome(work: Callable[[], None]) -> int:
     """Does the work, says on stderr what went wrong, and returns the code to end with: 0 if nothing did."""
     _tolerate_names()
+    threading.excepthook = _say_of_thread
     try:
         work()
         _flush(sys.stdout)
@@ -42,6 +44,7 @@ def outcome(work: Callable[[], None]) -> int:
         if isinstance(error, BrokenPipeError) and _nobody_reads_output():
             return _UNREAD  # such as `| head`, which has seen enough
         known = expected(error)
+        _silence_libraries()
         if known is None:
             with contextlib.suppress(OSError):
                 traceback.print_exception(error)
@@ -68,6 +71,21 @@ def leave_at_once(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
+def _say_of_thread(args: threading.ExceptHookArgs) -> None:
+    """Keeps to one line what a library's thread met; whoever waits for the thread will meet it too."""
+    known = args.exc_value and expected(args.exc_value)
+    if known is None:
+        threading.__excepthook__(args)
+    else:
+        _say(f"In the background: {known}")
+
+
+def abandon(error: Exception) -> NoReturn:
+    """Ends this process from any thread, with an error of `pipeline/errors.py`, while its main thread does something else."""
+    _say(f"Error: {error}")
+    leave_at_once(error.exit_code)
+
+
 def _code_of(end: SystemExit) -> int:
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
@@ -78,6 +96,11 @@ def _code_of(end: SystemExit) -> int:
 def _say(line: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # the exit code still says it
         print(line, file=sys.stderr, flush=True)
+
+
+def _silence_libraries() -> None:
+    """Leaves the last word to the error: the libraries' threads, which nobody waits for now, fail one after another."""
+    logging.get_absl_handler().addFilter(lambda record: record.pathname.startswith(_PACKAGE))
 
 
 def _tolerate_names() -> None:

@@ -18,7 +18,7 @@ import jax
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError, Preempted, TrainingError
-from pipeline.runtime import agreement, distributed, pictures
+from pipeline.runtime import agreement, distributed, pictures, workdir_lock
 from pipeline.runtime.checkpoints import Checkpoints
 from pipeline.runtime.compilation import CompilationCache
 from pipeline.runtime.goodput import Goodput
@@ -70,6 +70,7 @@ def train(config: ConfigDict, workdir: str) -> Results:
         say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
         return results
     with (
+        workdir_lock.alone_in(workdir),
         Checkpoints(
             f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
         ) as checkpoints,

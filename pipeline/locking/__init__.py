@@ -1,0 +1,27 @@
+"""Locks of places that one run or one preparation may write to at a time: none of them outlives its holder.
+
+On disks a lock is one of the kernel's on an open file (`files.py`), in a bucket an object that its holder keeps alive
+(`objects.py`). Readers are never kept away.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def held(path: str) -> Iterator[None]:
+    """Holds the lock `path`, a local file or `gs://bucket/object`, while the block runs.
+
+    Raises:
+      ConfigError: another process holds it; the message says which.
+      MachineError: the bucket cannot be reached.
+    """
+    from pipeline.locking import bucket, files, objects
+
+    if path.startswith("gs://"):
+        store, name = bucket.open_store(path)
+        lock = objects.held(store, name, path)
+    else:
+        lock = files.held(path)
+    with lock:
+        yield

@@ -1,0 +1,73 @@
+"""A lock on a local disk: the kernel's, on an open file, so that the end of the process ends it, however it comes.
+
+The file holds who has it. It vanishes with an orderly end; one that a killed process left is no lock. Machines that share a
+file system by NFS share the lock as well; gcsfuse keeps it to one machine.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+
+from absl import logging
+
+from pipeline.errors import ConfigError
+from pipeline.locking.owner import Owner
+
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@contextlib.contextmanager
+def held(path: str) -> Iterator[None]:
+    """Holds the lock while the block runs; on a file system without locks it says so, and the block runs without.
+
+    Raises:
+      ConfigError: another process holds it.
+      OSError: the file cannot be made.
+    """
+    descriptor = _locked(path)
+    try:
+        yield
+    finally:
+        # Before the lock is let go: whoever opened the file meanwhile finds that it has no name any more, and begins again.
+        with contextlib.suppress(OSError):
+            if _is_named(descriptor, path):
+                os.unlink(path)
+        os.close(descriptor)
+
+
+def _locked(path: str) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = Owner.from_json(os.pread(descriptor, 10_000, 0))
+            os.close(descriptor)
+            raise refusal(path, owner) from None
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                os.close(descriptor)
+                raise
+            logging.warning("%s cannot be locked (%s): nothing keeps a second process away", path, error.strerror)
+        if _is_named(descriptor, path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, Owner.this_process().to_json(), 0)
+            return descriptor
+        os.close(descriptor)
+
+
+def refusal(path: str, owner: Owner | None) -> ConfigError:
+    """Returns what to raise for a lock that somebody has."""
+    folder = path.rpartition("/")[0]
+    return ConfigError(
+        f"{folder} is in use by {owner or 'another process'}. Wait for its end or stop it, or take another folder"
+    )
+
+
+def _is_named(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
