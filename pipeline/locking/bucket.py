@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, MachineError
 from pipeline.locking.objects import Changed
 
 _TIMEOUT_SECONDS = 30
+_BORDER = b"=border="
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token"
 
 
@@ -37,13 +38,21 @@ class Bucket:
 
     def write(self, name: str, content: bytes, generation: int) -> int:
         """Replaces that generation of an object, 0 for none, and returns the new one; raises `Changed`."""
-        query = f"uploadType=media&name={_quoted(name)}&ifGenerationMatch={generation}"
-        body, _ = self._request("POST", f"/upload/storage/v1/b/{self._name}/o?{query}", content)
-        return int(json.loads(body)["generation"])
+        query = f"uploadType=multipart&ifGenerationMatch={generation}"
+        description = json.dumps({"name": name}).encode()
+        parts = (("application/json", description), ("application/octet-stream", content))
+        body = b"".join(
+            b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (_BORDER, kind.encode(), part) for kind, part in parts
+        )
+        kind = f'multipart/related; boundary="{_BORDER.decode()}"'
+        answer, _ = self._request(
+            "POST", f"/upload/storage/v1/b/{self._name}/o?{query}", body + b"--%s--" % _BORDER, kind
+        )
+        return int(json.loads(answer)["generation"])
 
-    def _request(self, method: str, path: str, content: bytes | None = None, *, missing: bool = False):
+    def _request(self, method: str, path: str, content: bytes | None = None, kind: str = "", *, missing: bool = False):
         """Returns body and headers of the answer; None for a missing object where that is no error."""
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": kind}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token()}"
         request = urllib.request.Request(self._endpoint + path, content, headers, method=method)
@@ -57,7 +66,9 @@ class Bucket:
                 raise Changed from error
             what = f"gs://{self._name}: {method} was refused with {error.code} {error.reason}"
             if error.code in (401, 403, 404):
-                raise ConfigError(f"{what}: is it the right bucket, and may this account read and write there?") from error
+                raise ConfigError(
+                    f"{what}: is it the right bucket, and may this account read and write there?"
+                ) from error
             raise MachineError(what) from error
         except OSError as error:  # also what urllib raises of its own
             raise MachineError(f"gs://{self._name} cannot be reached: {error}") from error
@@ -79,7 +90,9 @@ def _machine_token() -> str:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
             return json.loads(answer.read())["access_token"]
     except (OSError, ValueError, KeyError) as error:
-        raise MachineError(f"no access token: the metadata service of Google Cloud does not answer ({error})") from error
+        raise MachineError(
+            f"no access token: the metadata service of Google Cloud does not answer ({error})"
+        ) from error
 
 
 def _quoted(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Protocol
 from absl import logging
 
 from pipeline import ending
-from pipeline.errors import MachineError
+from pipeline.errors import ConfigError, MachineError
 from pipeline.locking.files import refusal
 from pipeline.locking.owner import Owner
 
@@ -72,7 +72,7 @@ def held(
         thread.join(stale_seconds)
         try:
             store.write(name, _FREE, beating.generation)
-        except (Changed, MachineError) as error:
+        except (Changed, ConfigError, MachineError) as error:
             logging.warning("The lock %s could not be let go (%s); it counts for a minute more", path, error)
 
 
@@ -117,7 +117,7 @@ class _Heartbeat:
         while not self.stop.wait(seconds):
             try:
                 self.generation = self._store.write(self._name, self._owner.to_json(), self.generation)
-            except MachineError as error:
+            except (ConfigError, MachineError) as error:
                 logging.warning("The lock %s could not be renewed: %s", self._path, error)
             except Changed:
                 self._find_own()
@@ -126,7 +126,7 @@ class _Heartbeat:
         """Takes note of a write that succeeded without an answer; ends the process when the lock is another's."""
         try:
             found = self._store.read(self._name)
-        except MachineError:
+        except (ConfigError, MachineError):
             return  # to be found out at the next write
         if found is None:
             self.generation = ABSENT  # somebody cleared the bucket

@@ -61,8 +61,10 @@ def test_a_killed_process_leaves_no_lock(holder, tmp_path, number):
 
 
 def test_a_child_does_not_keep_the_lock_of_its_killed_parent(tmp_path):
-    child = "import subprocess, sys\n" + HOLD + (
-        "child = subprocess.Popen(['sleep', '1000']); print(child.pid, 'held', flush=True); child.wait()"
+    child = (
+        "import subprocess, sys\n"
+        + HOLD
+        + ("child = subprocess.Popen(['sleep', '1000']); print(child.pid, 'held', flush=True); child.wait()")
     )
     process = start(child, tmp_path / "run.lock")
     pid = int(wait_for(process, "held").split()[0])

@@ -161,7 +161,9 @@ def test_a_holder_that_lost_its_lock_ends(store, endpoint):
         f"with objects.held(store, name, {PATH!r}, heartbeat_seconds=0.1):\n    time.sleep(1000)\n"
     )
     options = {"cwd": ROOT, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "STORAGE_EMULATOR_HOST": endpoint}, **options)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "STORAGE_EMULATOR_HOST": endpoint}, **options
+    )
     assert wait_until(lambda: bool(store.read(NAME)[0]), [process])
     while True:
         try:

@@ -13,7 +13,16 @@ from collections.abc import Callable
 from etils import epath
 
 from pipeline.data import sources
-from pipeline.data.preparation import checking, conversion, digits, fake_imagenet, image_folder, restart_index, shards
+from pipeline.data.preparation import (
+    checking,
+    conversion,
+    digits,
+    fake_imagenet,
+    folder_entries,
+    image_folder,
+    restart_index,
+    shards,
+)
 from pipeline.errors import ConfigError, DataError
 
 
@@ -67,8 +76,8 @@ def prepare_image_folder(root: str, name: str, data_dir: str | None = None) -> e
     directory = _directory(data_dir, name)
 
     def write() -> None:
-        splits, classes = image_folder.folder_splits(pathlib.Path(root).expanduser())
-        shards.write_dataset(directory, splits, classes, description=f"The pictures of {root}.")
+        splits, classes = image_folder.folder_splits(pathlib.Path(os.path.expanduser(root)))
+        shards.write_dataset(directory, splits, classes, description=f"The images of {folder_entries.shown(root)}.")
 
     return _prepare(directory, write)
 
