@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import recipe
-from pipeline import ending, errors
+from pipeline import ending, errors, open_files
 from pipeline.errors import ConfigError
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -55,6 +55,7 @@ def run(
     logging.use_absl_handler()
     python_logging.getLogger().setLevel(python_logging.WARNING)
     _define_help()
+    open_files.raise_limit()
 
     def parse_and_run() -> None:
         paths = _parse(sys.argv if arguments is None else arguments)

@@ -10,12 +10,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import tensorflow_datasets as tfds
+from array_record.python import array_record_data_source
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
+from pipeline import open_files
 from pipeline.errors import DataError
 
 DEFAULT_DATA_DIR = "data"
@@ -64,7 +66,7 @@ class Source:
         self.directory = directory
         self.split = split
         self.remote = "://" in directory
-        builder = tfds.builder_from_directory(directory)
+        builder = open_builder(directory)
         self._info = builder.info
         self.name = f"{self._info.full_name.rpartition('/')[0]}:{self._info.version}"
         if self._info.file_format.value != "array_record":
@@ -103,7 +105,17 @@ class Source:
 
     def read(self, record: int) -> tuple[bytes, int]:
         """Returns the picture and the label as they are stored."""
-        example = self._parse(record)
+        return self._image_and_label(self._records[record])
+
+    def in_order(self) -> Iterator[tuple[bytes, int]]:
+        """Yields what `read` returns of every record of a whole split, in order, with one file open at a time."""
+        for path in self._info.splits[self.split].filepaths:
+            with array_record_data_source.ArrayRecordDataSource(os.fspath(path)) as shard:
+                for number in range(len(shard)):
+                    yield self._image_and_label(shard[number])
+
+    def _image_and_label(self, serialized: bytes) -> tuple[bytes, int]:
+        example = tf_example_pb2.Example.FromString(serialized).features.feature
         return example[self._image_key].bytes_list.value[0], example[self._label_key].int64_list.value[0]
 
     def checked_label(self, record: int, label: int) -> int:
@@ -125,7 +137,7 @@ class Source:
             return f"unreadable: {error}"
 
     def check_shards(self) -> None:
-        """Raises DataError when a shard of a split that is read is not there."""
+        """Raises DataError when a shard of a split that is read is not there, ConfigError when all cannot be open at once."""
         present = {path.name for path in epath.Path(self.directory).iterdir()}
         expected = [os.path.basename(path) for name in self._whole_splits for path in self._info.splits[name].filepaths]
         missing = [name for name in expected if name not in present]
@@ -134,6 +146,8 @@ class Source:
                 f"{self.directory} lacks {len(missing)} of {len(expected)} shards, such as {missing[0]}. "
                 "Copy them there again, or delete the folder and prepare the dataset anew."
             )
+        if not self.remote:
+            open_files.make_room(self, len(expected), f"reading {self.name} split {self.split!r} at random")
 
     def check_labels(self) -> None:
         """Raises DataError when a label is not a class, by what the preparation counted, else by a sample."""
@@ -166,12 +180,36 @@ class Source:
     @functools.cached_property
     def _contents(self) -> dict:
         path = epath.Path(self.directory) / CONTENTS_FILE
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return json.loads(path.read_bytes()) if path.exists() else {}
+        except ValueError as error:
+            raise DataError(
+                f"{path} is damaged ({error}). Delete it, and `python -m pipeline.prepare` with the same arguments as "
+                "before checks the dataset again"
+            ) from error
 
     @property
     def _whole_splits(self) -> list[str]:
         """The splits that `split` takes from: ["train", "test"] of "train[:90%]+test"."""
         return re.findall(r"(?:^|\+)\s*(\w+)", self.split)
+
+
+def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:
+    """Returns tfds's view of the dataset in a folder.
+
+    Raises:
+        DataError: its metadata are damaged.
+    """
+    try:
+        return tfds.builder_from_directory(directory)
+    except OSError:
+        raise
+    except Exception as error:  # tfds raises whatever its parsers do
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"the metadata of the dataset in {directory} ({INFO_FILE}, features.json) cannot be read: {reason}. Copy them "
+            "there again, or delete the folder and prepare the dataset anew."
+        ) from error
 
 
 def resolve_data_dir(data_dir: str | None) -> epath.Path:
