@@ -13,6 +13,7 @@ part. An interrupted preparation goes on when the command is given again.
 from absl import flags
 
 from pipeline import command
+from pipeline.announcing import announce
 from pipeline.errors import ConfigError
 
 _DATASET = flags.DEFINE_string("dataset", None, "digits, fake_imagenet, or any dataset of the tfds catalogue.")
@@ -33,6 +34,7 @@ def main() -> None:
         raise ConfigError("give one of --dataset NAME, --image_folder FOLDER and --convert FOLDER")
     if (_IMAGE_FOLDER.value is None) != (_NAME.value is None):
         raise ConfigError("--image_folder and --name belong together: the pictures, and what to call them")
+    announce("Importing tensorflow_datasets", "5 to 20 seconds")
 
     from pipeline.data.preparation import datasets
 

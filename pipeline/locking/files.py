@@ -19,14 +19,18 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def held(path: str) -> Iterator[None]:
+def held(path: str, *, patient: bool = False) -> Iterator[None]:
     """Holds the lock while the block runs; on a file system without locks it says so, and the block runs without.
 
+    Args:
+      path: of the file.
+      patient: whether to wait for the end of another process that holds it.
+
     Raises:
-      ConfigError: another process holds it.
+      ConfigError: another process holds it, and there is no patience.
       OSError: the file cannot be made.
     """
-    descriptor = _locked(path)
+    descriptor = _locked(path, fcntl.LOCK_EX if patient else fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         yield
     finally:
@@ -37,11 +41,11 @@ def held(path: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(path: str) -> int:
+def _locked(path: str, how: int) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how)
         except BlockingIOError:
             owner = Owner.from_json(os.pread(descriptor, 10_000, 0))
             os.close(descriptor)

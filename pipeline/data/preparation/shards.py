@@ -49,7 +49,7 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
     """Writes `splits` to `directory`, which is `<data_dir>/<name>/<version>`, local or on gs://.
 
     Raises:
-        DataError: the folder holds something else, such as the beginning of a dataset of other pictures.
+        DataError: the folder holds something else, such as the beginning of a dataset of other pictures, or a damaged one.
     """
     import tensorflow_datasets as tfds
 
@@ -93,7 +93,11 @@ def _check_plan(directory: epath.Path, splits: Sequence[Split], class_names: Seq
     plan = {"classes": list(class_names), "examples": digest.hexdigest()}
     path = directory / _PLAN_FILE
     if path.exists():
-        if json.loads(path.read_text()) != plan:
+        try:
+            begun = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise DataError(f"{path} is damaged ({error}). Delete {directory} to begin again.") from error
+        if begun != plan:
             raise DataError(
                 f"{directory} holds the beginning of a dataset that was made from other pictures than those given now. "
                 "Delete that folder to begin again."
