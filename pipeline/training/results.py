@@ -4,12 +4,15 @@
 """
 
 import json
+import os
 import shlex
+import sys
 from collections.abc import Callable
 
 import jax
 from etils import epath
 
+from pipeline.errors import DataError
 from pipeline.runtime import pictures
 from pipeline.whole_files import write_whole
 
@@ -20,12 +23,21 @@ def read_results(workdir: str, total_steps: int) -> tuple[Results, dict] | None:
     """Returns the final evaluation of a run that has finished after so many steps, else None.
 
     Beside it is what identifies the run: "config", and "data", the fingerprint of what it was trained on.
+
+    Raises:
+      DataError: the file is damaged.
     """
     path = epath.Path(workdir) / "results.json"
     if not path.exists():
         return None
-    content = json.loads(path.read_text())
-    return (content["evaluation"], content) if content["step"] == total_steps else None
+    try:
+        content = json.loads(path.read_bytes())
+        return (content["evaluation"], content) if content["step"] == total_steps else None
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}: {error}). Delete it, and the same command makes it anew from the "
+            "last checkpoint"
+        ) from error
 
 
 def write_results(workdir: str, total_steps: int, results: Results, events: list[dict], notes: dict) -> None:
@@ -45,6 +57,12 @@ def say_results(say: Callable[[str], None], results: Results, workdir: str) -> N
         )
     say(
         f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"
-        f"Look closer:   tensorboard --logdir {shlex.quote(workdir)}\n"
-        f"Take it along: python -m pipeline.export --workdir {shlex.quote(workdir)} --format timm --out exported"
+        f"Look closer:   {_python()} -m tensorboard.main --logdir {shlex.quote(workdir)}\n"
+        f"Take it along: {_python()} -m pipeline.export --workdir {shlex.quote(workdir)} --format weights,onnx --out exported"
     )
+
+
+def _python() -> str:
+    """Returns this Python as a shell in the current directory finds it; `python` may be another, or none."""
+    here = os.path.relpath(sys.executable)
+    return shlex.quote(sys.executable if here.startswith("..") else here)
