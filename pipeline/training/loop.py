@@ -17,6 +17,7 @@ from typing import NoReturn
 import jax
 from ml_collections import ConfigDict
 
+from pipeline.announcing import announce
 from pipeline.errors import ConfigError, Preempted, TrainingError
 from pipeline.runtime import agreement, distributed, pictures, workdir_lock
 from pipeline.runtime.checkpoints import Checkpoints
@@ -52,6 +53,7 @@ def train(config: ConfigDict, workdir: str) -> Results:
     distributed.check_platform(config.platform)
     cache = CompilationCache(workdir if jax.process_count() > 1 else None)
     goodput = Goodput(_seconds_so_far(workdir))
+    announce(f"Opening {config.data.name}", "a few seconds; of a bucket a minute")
     experiment = Experiment.from_config(config)
     numbers = experiment.hyperparameters
     agreement.check_same(
@@ -77,6 +79,7 @@ def train(config: ConfigDict, workdir: str) -> Results:
         Checkpoints(f"{workdir}/best", keep=1) as best,
     ):
         stop_requests = StopRequests()
+        announce("Restoring the newest checkpoint, or making a new state", "5 seconds to a minute")
         state, start_step = _initial_state(experiment, checkpoints, stop_requests, workdir)
         with Reporter(workdir, numbers, start_step, goodput, tensorboard=config.log.tensorboard) as reporter:
             reporter.say(
@@ -187,7 +190,7 @@ class _Run:
                 first = background.submit(next, host_batches)
                 return self._experiment.compile_train_step(), first.result()
 
-        self._reporter.say("Compiling the train step …")
+        self._reporter.say("Compiling the train step (usually 1 to 5 minutes; seconds when it is in the cache) …")
         with self._goodput.phase("compile"):
             try:
                 train_step, first = self._stop_requests.unless_asked(compile_and_read)
