@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from configs import recipe
 from pipeline import ending, errors, open_files
 from pipeline.errors import ConfigError
+from pipeline.paths import expanded
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
@@ -107,7 +108,7 @@ def absolute_workdir(workdir: str | None) -> str:
         raise ConfigError("--workdir is missing: name the directory of the run, such as --workdir runs/b0")
     if "://" in workdir:
         return workdir.rstrip("/")
-    workdir = os.path.abspath(os.path.expanduser(workdir))
+    workdir = os.path.abspath(expanded(workdir))
     try:
         os.makedirs(workdir, exist_ok=True)
     except OSError as error:

@@ -40,7 +40,7 @@ def outcome(work: Callable[[], None]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one does not have to wait for anything
         _say("Stopped: by Ctrl-C")
         return _INTERRUPTED
-    except Exception as error:
+    except BaseException as error:  # a cancelled task is not an `Exception`
         if isinstance(error, BrokenPipeError) and _nobody_reads_output():
             return _UNREAD  # such as `| head`, which has seen enough
         known = expected(error)

@@ -58,8 +58,6 @@ def expected(error: BaseException) -> Exception | None:
     if isinstance(error, EXPECTED):
         return error
     reason = " ".join(str(error).split())
-    if isinstance(error, RuntimeError) and "determine home directory" in reason:
-        return ConfigError("a path begins with ~, but this user has no home directory: write the path out, or set HOME")
     if isinstance(error, MemoryError) or ("RESOURCE_EXHAUSTED" in reason and "memory" in reason):
         return _refused(errno.ENOMEM, reason[:400] or "the machine gave none")
     if isinstance(error, OSError) and error.errno is not None:

@@ -61,6 +61,6 @@ def test_a_user_with_neither_name_nor_home_trains(tmp_path, data_dir):
     )
     assert "Traceback" not in end.stderr
     if data_dir.startswith("~"):
-        assert (end.returncode, "this user has no home directory" in end.stderr) == (78, True)
+        assert (end.returncode, "no home directory is known for that" in end.stderr) == (78, True)
     else:
         assert end.returncode == 0, end.stderr

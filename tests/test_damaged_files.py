@@ -19,7 +19,7 @@ ZEROS = b"\0" * 40  # what some file systems leave of the last writes when the p
 @pytest.mark.slow
 def test_damaged_lines_of_the_record_are_named_and_set_aside_and_the_run_goes_on(tmp_path):
     arguments = (f"--config={TINY}", f"--workdir={tmp_path}/run", f"--config.data.data_dir={tmp_path}/data")
-    arguments += ("--config.log.every=1 steps", "--config.log.tensorboard=False")
+    arguments += ("--config.log.every=1 steps", "--config.log.tensorboard=False", "--config.schedule.name=constant")
     assert run(*arguments, "--config.duration=4 steps")[0] == 0
     record = tmp_path / "run" / "metrics.jsonl"
     (tmp_path / "run" / "results.json").unlink()

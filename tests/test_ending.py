@@ -42,7 +42,14 @@ def test_what_the_machine_does_is_one_line(main, code, words):
 
 
 @pytest.mark.parametrize(
-    ("main", "code"), [("pass", 0), ("1 / 0", 1), ("raise KeyboardInterrupt", 130), ("sys.exit(3)", 3)]
+    ("main", "code"),
+    [
+        ("pass", 0),
+        ("1 / 0", 1),
+        ("raise KeyboardInterrupt", 130),
+        ("sys.exit(3)", 3),
+        ("import asyncio; raise asyncio.CancelledError", 1),
+    ],
 )
 def test_a_thread_that_never_ends_does_not_keep_the_process(main, code):
     end = end_of(main, before="from pipeline import ending\nending._PATIENCE_SECONDS = 0.1\n" + OPEN_ENDED)

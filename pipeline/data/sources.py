@@ -19,6 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from pipeline import open_files
 from pipeline.errors import DataError
+from pipeline.paths import expanded
 
 DEFAULT_DATA_DIR = "data"
 INFO_FILE = "dataset_info.json"  # what makes a folder a tfds dataset
@@ -214,7 +215,7 @@ def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:
 
 def resolve_data_dir(data_dir: str | None) -> epath.Path:
     """Returns `data_dir`, or $TFDS_DATA_DIR, or ./data, as an absolute path."""
-    path = epath.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
+    path = epath.Path(expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR))
     return path if "://" in os.fspath(path) else epath.Path(os.path.abspath(path))
 
 

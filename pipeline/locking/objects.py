@@ -83,6 +83,8 @@ def _acquire(store: ObjectStore, name: str, path: str, owner: Owner, stale_secon
         generation = ABSENT if found is None else found[1]
         if found is not None and found[0] != _FREE:
             holder = Owner.from_json(found[0])
+            if holder and holder.token == owner.token:
+                return generation  # an earlier write came through, and its answer did not
             if not (holder and holder.is_dead()):
                 _wait_until_stale(store, name, path, holder, generation, stale_seconds)
             logging.warning("Taking over the lock %s of %s, which is gone", path, holder or "an unknown process")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from etils import epath
 
+from pipeline.announcing import announce
 from pipeline.data import sources
 from pipeline.data.preparation import (
     checking,
@@ -26,6 +27,7 @@ from pipeline.data.preparation import (
 )
 from pipeline.errors import ConfigError, DataError
 from pipeline.locking import files
+from pipeline.paths import expanded
 
 
 def prepare_digits(data_dir: str | None = None, *, together: bool = False) -> epath.Path:
@@ -79,7 +81,8 @@ def prepare_image_folder(root: str, name: str, data_dir: str | None = None) -> e
     directory = _directory(data_dir, name)
 
     def write() -> None:
-        splits, classes = image_folder.folder_splits(pathlib.Path(os.path.expanduser(root)))
+        announce(f"Looking at the files in {folder_entries.shown(root)}", "a minute for a million on a local disk")
+        splits, classes = image_folder.folder_splits(pathlib.Path(expanded(root)))
         shards.write_dataset(directory, splits, classes, description=f"The images of {folder_entries.shown(root)}.")
 
     return _prepare(directory, write)
@@ -117,7 +120,7 @@ def prepare_tfds(name: str, data_dir: str | None = None, manual_dir: str | None 
 
 def prepare_conversion(source: str, data_dir: str | None = None) -> epath.Path:
     """Prepares a copy of a tfds dataset of TFRecords, given its folder `…/<dataset>[/<config>]/<version>`."""
-    folder = epath.Path(source).expanduser()
+    folder = epath.Path(expanded(source))
     if not (folder / sources.INFO_FILE).exists():
         raise ConfigError(f"--convert={source}: expected the folder of a tfds dataset, with a dataset_info.json.")
     directory = sources.resolve_data_dir(data_dir) / sources.open_builder(folder).info.full_name

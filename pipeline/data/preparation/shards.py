@@ -69,7 +69,7 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
     for split in splits:
         split_template = template.replace(split=split.name)
         lengths = _write_split(split, split_template, features)
-        num_bytes = sum(path.stat().length for path in directory.glob(f"*-{split.name}.array_record-*"))
+        num_bytes = sum(_size(path) for path in directory.glob(f"*-{split.name}.array_record-*"))
         split_infos.append(tfds.core.SplitInfo(split.name, lengths, num_bytes, split_template))
     tfds.folder_dataset.write_metadata(
         data_dir=directory,
@@ -81,6 +81,11 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
         supervised_keys=("image", "label"),
     )
     (directory / _PLAN_FILE).unlink()
+
+
+def _size(path: epath.Path) -> int:
+    """Returns the bytes of a file; epath asks for its owner's name besides, who in a container may have none."""
+    return path.stat().length if "://" in os.fspath(path) else os.path.getsize(path)
 
 
 def _check_plan(directory: epath.Path, splits: Sequence[Split], class_names: Sequence[str]) -> None:
