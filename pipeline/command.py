@@ -6,7 +6,6 @@ so that the rest of the project reads attributes and never asks whether they exi
 
 import contextlib
 import difflib
-import errno
 import logging as python_logging
 import os
 import re
@@ -18,14 +17,12 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import recipe
-from pipeline import domains
-from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
+from pipeline import domains, errors
+from pipeline.errors import ConfigError
+from pipeline.host import ending, open_files
+from pipeline.host.paths import expanded
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
-
-EXPECTED = (ConfigError, DataError, MachineError, Preempted, TrainingError)
-# Libraries that write raise errors of their own, with the system's words in them.
-_NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def define_config() -> flags.FlagHolder[ConfigDict]:
@@ -47,9 +44,9 @@ def run(
     arguments: list[str] | None = None,
     *,
     takes_paths: bool = False,
-    leave: Callable[[int], NoReturn] = sys.exit,
+    leave: Callable[[int], NoReturn] = ending.leave,
 ) -> NoReturn:
-    """Parses the command line, runs the command and exits with 0 or the error's code (`pipeline/errors.py`).
+    """Parses the command line, runs the command and ends the process with 0 or the error's code (`pipeline/errors.py`).
 
     Args:
       command: what to run.
@@ -61,27 +58,17 @@ def run(
     logging.use_absl_handler()
     python_logging.getLogger().setLevel(python_logging.WARNING)
     _define_help()
-    try:
+    open_files.raise_limit()
+
+    def parse_and_run() -> None:
         paths = _parse(sys.argv if arguments is None else arguments)
         logging.set_verbosity(logging.INFO)  # not before: parsing the flags sets it too
         logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
         if paths and not takes_paths:
             raise ConfigError(f"unexpected argument {paths[0]!r}. `--help` lists the flags")
         command(paths) if takes_paths else command()
-    except EXPECTED as error:
-        print(f"{'Stopped' if isinstance(error, Preempted) else 'Error'}: {error}", file=sys.stderr, flush=True)
-        leave(error.exit_code)
-    except Exception as error:
-        if not any(words in str(error) for words in _NO_ROOM):
-            raise
-        reason = " ".join(str(error).split())
-        print(
-            f"Error: no room to write: {reason}. Make room, then give the same command again",
-            file=sys.stderr,
-            flush=True,
-        )
-        leave(MachineError.exit_code)
-    leave(0)
+
+    leave(ending.outcome(parse_and_run))
 
 
 def checked(config: ConfigDict | None) -> ConfigDict:
@@ -124,7 +111,7 @@ def absolute_workdir(workdir: str | None) -> str:
         raise ConfigError("--workdir is missing: name the directory of the run, such as --workdir runs/b0")
     if "://" in workdir:
         return workdir.rstrip("/")
-    workdir = os.path.abspath(os.path.expanduser(workdir))
+    workdir = os.path.abspath(expanded(workdir))
     try:
         _try_to_create(workdir)
     except OSError as error:
@@ -153,7 +140,12 @@ def _try_to_create(directory: str) -> None:
 
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
-    """Keeps what libraries note in passing from the console; orbax alone writes dozens of lines for each checkpoint."""
+    """Keeps what libraries note in passing from the console; orbax alone writes dozens of lines for each checkpoint.
+
+    Of an error that this project can say in a line it keeps the library's traceback too.
+    """
+    if record.exc_info and record.exc_info[1] and errors.expected(record.exc_info[1]):
+        record.exc_info = None
     return record.levelno >= python_logging.WARNING or record.pathname.startswith(_PACKAGE)
 
 
@@ -168,6 +160,8 @@ def _parse(arguments: list[str]) -> list[str]:
     flags.FLAGS.set_gnu_getopt()  # flags may come after paths
     try:
         return flags.FLAGS(arguments)[1:]
+    except SystemExit as end:  # absl has shown the help, and calls that 1
+        raise SystemExit(0) from end
     except flags.Error as error:
         raise ConfigError(f"{error}. `--help` lists the flags") from error
     except (AttributeError, LookupError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:

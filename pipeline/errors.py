@@ -1,8 +1,12 @@
 """What can go wrong through the user's input or the machines, each kind with its exit code.
 
 Commands print these errors as one line and exit with `exit_code`; the launcher decides by the code whether a restart can
-help. Any other exception is a fault in this project and keeps its traceback. The codes are those of BSD's sysexits.h.
+help. `expected` finds them in what the system and the libraries raise. Any other exception is a fault in this project and keeps
+its traceback (`host/ending.py`). The codes are those of BSD's sysexits.h.
 """
+
+import errno
+import os
 
 
 class ConfigError(ValueError):
@@ -12,7 +16,7 @@ class ConfigError(ValueError):
 
 
 class DataError(ValueError):
-    """A dataset, picture, checkpoint or weight file that is missing or damaged."""
+    """A dataset, image, checkpoint or weight file that is missing or damaged."""
 
     exit_code = 65  # EX_DATAERR
 
@@ -33,3 +37,36 @@ class Preempted(Exception):
     """The run was asked to stop and has saved what was new; the same command continues it."""
 
     exit_code = 75  # EX_TEMPFAIL
+
+
+EXPECTED = (ConfigError, DataError, MachineError, Preempted, TrainingError)
+_ADVICE = {  # what a refusal of the system means for a person
+    errno.ENOSPC: ("no room to write", "Make room, then give the same command again"),
+    errno.EMFILE: ("too many open files", "Allow more (ulimit -n, or LimitNOFILE= of a service), then start again"),
+    errno.ENOMEM: ("no memory left", "Free some, or take smaller batches or fewer workers"),
+}
+_SAME_ADVICE = {errno.EDQUOT: errno.ENOSPC, errno.EFBIG: errno.ENOSPC, errno.ENFILE: errno.EMFILE}
+# Libraries raise errors of their own, with the system's words in them; these words mean nothing else.
+_IN_WORDS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOTDIR, errno.ENOTCONN),
+)
+
+
+def expected(error: BaseException) -> Exception | None:
+    """Returns an error as one of `EXPECTED`, in words for people; None when it is a fault in this project."""
+    if isinstance(error, EXPECTED):
+        return error
+    reason = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or ("RESOURCE_EXHAUSTED" in reason and "memory" in reason):
+        return _refused(errno.ENOMEM, reason[:400] or "the machine gave none")
+    if isinstance(error, OSError) and error.errno is not None:
+        return _refused(error.errno, reason)
+    number = next((number for number in _IN_WORDS if os.strerror(number) in reason), None)
+    return None if number is None else _refused(number, reason)
+
+
+def _refused(number: int, reason: str) -> MachineError:
+    words = ("the system refused", "Mend that, then give the same command again")
+    what, advice = _ADVICE.get(_SAME_ADVICE.get(number, number), words)
+    return MachineError(f"{what}: {reason}. {advice}")

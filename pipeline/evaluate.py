@@ -14,6 +14,7 @@ from absl import flags
 
 from pipeline import command
 from pipeline.errors import ConfigError
+from pipeline.host.announcing import announce
 from pipeline.weights import command_line
 
 _CONFIG = command.define_config()
@@ -32,6 +33,7 @@ def main() -> None:
     from pipeline.training.scoring import score
 
     distributed.check_platform(config.platform)
+    announce(f"Opening {config.data.name} and compiling the network", "10 seconds to 2 minutes")
     result, confusion = score(config, weights)
     text = json.dumps(result, indent=1, ensure_ascii=False)
     if _OUT.value:

@@ -12,6 +12,7 @@ import pathlib
 from absl import flags, logging
 
 from pipeline import command
+from pipeline.host.announcing import announce
 from pipeline.weights import command_line
 
 _FORMATS = flags.DEFINE_list("format", None, "One or several formats, separated by commas.")
@@ -37,6 +38,7 @@ def main() -> None:
         pictures = photographs.prepare(photographs.photographs(), weights.metadata, photographs.PHOTOGRAPHS)
         calibration = photographs.calibration_windows(weights.metadata.image_size)
     for name in formats:
+        announce(f"Exporting {name}, and comparing it in its own runtime", "10 to 60 seconds")
         for difference in exporting.export(weights, name, pathlib.Path(out, name), pictures, calibration):
             logging.info("%s/%s", pathlib.Path(out, name), difference)
 

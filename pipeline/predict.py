@@ -1,8 +1,11 @@
-"""Names what is on pictures.
+"""Names what is on images.
 
-python -m pipeline.predict --weights DIRECTORY PICTURE … [--top 5] [--json]
+python -m pipeline.predict --weights DIRECTORY IMAGE … [--top 5] [--json]
+find photographs -newer yesterday | python -m pipeline.predict --weights DIRECTORY -
 
-Pictures are prepared as the weights say: size, crop, resize and normalisation come with them.
+IMAGE is a file, local or gs://…, a folder (all images below it), a pattern such as 'photographs/**/*.jpg', or - for names from
+standard input, one on each line. Images are prepared as the weights say: size, crop, resize and normalisation come with them.
+One that cannot be read is reported in its place, and the exit code is 65 at the end.
 """
 
 import json
@@ -10,22 +13,33 @@ import json
 from absl import flags
 
 from pipeline import command
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
+from pipeline.host.announcing import announce
 from pipeline.weights import command_line
 
-_TOP = flags.DEFINE_integer("top", 5, "How many classes to name for each picture.", lower_bound=1)
-_JSON = flags.DEFINE_boolean("json", False, "Print one line of JSON for each picture instead of a table.")
+_TOP = flags.DEFINE_integer("top", 5, "How many classes to name for each image.", lower_bound=1)
+_JSON = flags.DEFINE_boolean("json", False, "Print one line of JSON for each image instead of a table.")
 
 
-def main(paths: list[str]) -> None:
-    from pipeline.weights import photographs, prediction
-
-    if not paths:
-        raise ConfigError("name one or several picture files")
-    pictures = photographs.read_pictures(paths)
+def main(words: list[str]) -> None:
+    if not words:
+        raise ConfigError("name images: files, folders, patterns, or - for names from standard input")
     weights = command_line.open_weights()
-    for picture in prediction.predict(weights, pictures, paths, top=_TOP.value):
-        print(json.dumps(picture.to_json(), ensure_ascii=False) if _JSON.value else picture.as_table(), flush=True)
+
+    from pipeline.weights import image_files, prediction
+
+    announce("Compiling the network, at the first image", f"5 to 60 seconds for {weights.metadata.image_size} pixels")
+    unreadable, images = [], 0
+    for image in prediction.predict(weights, image_files.image_files(words), top=_TOP.value):
+        images += 1
+        if isinstance(image, prediction.Unreadable):
+            unreadable.append(image)
+        print(json.dumps(image.to_json(), ensure_ascii=False) if _JSON.value else image.as_table(), flush=True)
+    if not images:
+        raise DataError("no image was named on standard input")
+    if unreadable:
+        first = unreadable[0]
+        raise DataError(f"{len(unreadable)} of {images} could not be read, the first {first.picture}: {first.reason}")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,14 @@
 python -m pipeline.train --config configs/b0.py --workdir gs://bucket/b0 [--config.key=value …]
 """
 
+import sys
+from typing import NoReturn
+
 from absl import flags
 
 from pipeline import command
-from pipeline.runtime import distributed, stopping
+from pipeline.host import ending
+from pipeline.host.announcing import announce
 
 _CONFIG = command.define_config()
 _WORKDIR = command.define_workdir()
@@ -20,6 +24,9 @@ _PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Number of this pro
 def main() -> None:
     config = command.checked(_CONFIG.value)
     workdir = command.absolute_workdir(_WORKDIR.value)
+    announce("Importing JAX and joining the other processes", "5 to 20 seconds; until the last of them is there")
+    from pipeline.runtime import distributed
+
     distributed.split_cpu(config.virtual_devices)
     distributed.initialize(
         _COORDINATOR_ADDRESS.value,
@@ -33,5 +40,14 @@ def main() -> None:
     train(config, workdir)
 
 
+def leave(exit_code: int) -> NoReturn:
+    """Ends the process in peace with the others, if it has come so far as to join them."""
+    if "pipeline.runtime.stopping" not in sys.modules:
+        ending.leave(exit_code)
+    from pipeline.runtime import stopping
+
+    stopping.leave(exit_code)
+
+
 if __name__ == "__main__":
-    command.run(main, leave=stopping.leave)
+    command.run(main, leave=leave)

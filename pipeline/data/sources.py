@@ -10,13 +10,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import tensorflow_datasets as tfds
+from array_record.python import array_record_data_source
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from pipeline.errors import DataError
+from pipeline.host import open_files
+from pipeline.host.paths import command_line, expanded
 
 DEFAULT_DATA_DIR = "data"
 INFO_FILE = "dataset_info.json"  # what makes a folder a tfds dataset
@@ -64,13 +67,14 @@ class Source:
         self.directory = directory
         self.split = split
         self.remote = "://" in directory
-        builder = tfds.builder_from_directory(directory)
+        builder = open_builder(directory)
         self._info = builder.info
         self.name = f"{self._info.full_name.rpartition('/')[0]}:{self._info.version}"
         if self._info.file_format.value != "array_record":
             raise DataError(
                 f"{directory} is stored as {self._info.file_format.value}, which cannot be read in random order. "
-                f"Convert it once: python -m pipeline.prepare --convert {directory} --data_dir ANOTHER_FOLDER"
+                "Convert it once: "
+                + command_line("-m", "pipeline.prepare", "--convert", directory, "--data_dir", "ANOTHER_FOLDER")
             )
         self._image_key, self._label_key = labelled_picture_keys(self._info, directory)
         self.class_names = tuple(self._info.features[self._label_key].names)
@@ -103,7 +107,17 @@ class Source:
 
     def read(self, record: int) -> tuple[bytes, int]:
         """Returns the picture and the label as they are stored."""
-        example = self._parse(record)
+        return self._image_and_label(self._records[record])
+
+    def in_order(self) -> Iterator[tuple[bytes, int]]:
+        """Yields what `read` returns of every record of a whole split, in order, with one file open at a time."""
+        for path in self._info.splits[self.split].filepaths:
+            with array_record_data_source.ArrayRecordDataSource(os.fspath(path)) as shard:
+                for number in range(len(shard)):
+                    yield self._image_and_label(shard[number])
+
+    def _image_and_label(self, serialized: bytes) -> tuple[bytes, int]:
+        example = tf_example_pb2.Example.FromString(serialized).features.feature
         return example[self._image_key].bytes_list.value[0], example[self._label_key].int64_list.value[0]
 
     def checked_label(self, record: int, label: int) -> int:
@@ -125,7 +139,7 @@ class Source:
             return f"unreadable: {error}"
 
     def check_shards(self) -> None:
-        """Raises DataError when a shard of a split that is read is not there."""
+        """Raises DataError when a shard of a split that is read is not there, ConfigError when all cannot be open at once."""
         present = {path.name for path in epath.Path(self.directory).iterdir()}
         expected = [os.path.basename(path) for name in self._whole_splits for path in self._info.splits[name].filepaths]
         missing = [name for name in expected if name not in present]
@@ -134,6 +148,8 @@ class Source:
                 f"{self.directory} lacks {len(missing)} of {len(expected)} shards, such as {missing[0]}. "
                 "Copy them there again, or delete the folder and prepare the dataset anew."
             )
+        if not self.remote:
+            open_files.make_room(self, len(expected), f"reading {self.name} split {self.split!r} at random")
 
     def check_labels(self) -> None:
         """Raises DataError when a label is not a class, by what the preparation counted, else by a sample."""
@@ -166,7 +182,13 @@ class Source:
     @functools.cached_property
     def _contents(self) -> dict:
         path = epath.Path(self.directory) / CONTENTS_FILE
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return json.loads(path.read_bytes()) if path.exists() else {}
+        except ValueError as error:
+            raise DataError(
+                f"{path} is damaged ({error}). Delete it, and `python -m pipeline.prepare` with the same arguments as "
+                "before checks the dataset again"
+            ) from error
 
     @property
     def _whole_splits(self) -> list[str]:
@@ -174,9 +196,27 @@ class Source:
         return re.findall(r"(?:^|\+)\s*(\w+)", self.split)
 
 
+def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:
+    """Returns tfds's view of the dataset in a folder.
+
+    Raises:
+        DataError: its metadata are damaged.
+    """
+    try:
+        return tfds.builder_from_directory(directory)
+    except OSError:
+        raise
+    except Exception as error:  # tfds raises whatever its parsers do
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"the metadata of the dataset in {directory} ({INFO_FILE}, features.json) cannot be read: {reason}. Copy them "
+            "there again, or delete the folder and prepare the dataset anew."
+        ) from error
+
+
 def resolve_data_dir(data_dir: str | None) -> epath.Path:
     """Returns `data_dir`, or $TFDS_DATA_DIR, or ./data, as an absolute path."""
-    path = epath.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
+    path = epath.Path(expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR))
     return path if "://" in os.fspath(path) else epath.Path(os.path.abspath(path))
 
 
@@ -195,7 +235,7 @@ def find_dataset(name: str, data_dir: str | None = None) -> epath.Path:
         found = f" (found: {', '.join(versions)})" if versions else ""
         raise DataError(
             f"No prepared dataset {name!r} in {root}{found}. "
-            f"Prepare it once: python -m pipeline.prepare {_prepare_arguments(name)} --data_dir {root}"
+            "Prepare it once: " + command_line("-m", "pipeline.prepare", *_prepare_arguments(name), "--data_dir", root)
         )
     return parent / version
 
@@ -207,13 +247,13 @@ def _prepared_versions(parent: epath.Path) -> list[str]:
     return sorted(name for name in names if (parent / name / INFO_FILE).exists())
 
 
-def _prepare_arguments(name: str) -> str:
+def _prepare_arguments(name: str) -> list[str]:
     dataset = re.split("[/:]", name)[0]
     if dataset == "imagenet2012":
-        return f"--dataset {name} --manual_dir FOLDER_OF_THE_ARCHIVES"
+        return ["--dataset", name, "--manual_dir", "FOLDER_OF_THE_ARCHIVES"]
     if dataset in ("digits", "fake_imagenet") or dataset in tfds.list_builders(with_community_datasets=False):
-        return f"--dataset {name}"
-    return f"--image_folder FOLDER --name {dataset}"
+        return ["--dataset", name]
+    return ["--image_folder", "FOLDER", "--name", dataset]
 
 
 def labelled_picture_keys(info: tfds.core.DatasetInfo, directory: str) -> tuple[str, str]:

@@ -4,9 +4,9 @@ Only arithmetic: starts no JAX backend and answers at once.
 """
 
 import argparse
-import sys
 
 from pipeline.errors import ConfigError
+from pipeline.host import ending
 from pipeline.model import tables
 from pipeline.model.families import VARIANTS
 from pipeline.model.scaling_search import search_coefficients
@@ -24,7 +24,7 @@ def main() -> None:
     try:
         print(_table(flags))
     except ValueError as error:
-        sys.exit(f"python -m pipeline.model: {error}")
+        raise ConfigError(str(error)) from error
 
 
 def _table(flags: argparse.Namespace) -> str:
@@ -39,4 +39,4 @@ def _table(flags: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    ending.leave(ending.outcome(main))

@@ -15,6 +15,7 @@ import time
 
 import jax
 
+from pipeline.host.caches import cache_folder
 from pipeline.planning import hlo
 from pipeline.planning.slices import GIB, Slice
 from pipeline.planning.topology import compiler_version
@@ -55,13 +56,13 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict
     """
     circumstances = [hlo.COUNTING, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
     key = hashlib.sha256((json.dumps(circumstances) + lowered.as_text()).encode()).hexdigest()[:32]
-    for folder in (KNOWN, _cache_folder()):
+    own = cache_folder("plans")
+    for folder in (KNOWN, own):
         for path in folder.glob(f"*-{key}.json"):
             content = json.loads(path.read_text())
             return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
     program = _compile(lowered, tpu_slice, options)
-    path = _cache_folder() / f"{name}-{tpu_slice.name}-{key}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = own / f"{name}-{tpu_slice.name}-{key}.json"
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(dataclasses.asdict(program), indent=1) + "\n")
     partial.rename(path)  # whole or not at all
@@ -119,8 +120,3 @@ def _too_large(message: str, tpu_slice: Slice, seconds: float) -> Program:
         collective_bytes=0,
         compile_seconds=seconds,
     )
-
-
-def _cache_folder() -> pathlib.Path:
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home) / "efficientnet" / "plans"

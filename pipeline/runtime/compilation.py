@@ -10,10 +10,11 @@ are kept as well: a start has many of them.
 """
 
 import os
-import pathlib
 
 import jax
 from jax import monitoring
+
+from pipeline.host.caches import cache_folder
 
 _HIT, _MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"
 
@@ -29,8 +30,7 @@ class CompilationCache:
         self.hits = self.misses = 0
         self.directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
         if self.directory is None:
-            home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-            self.directory = f"{workdir}/compiled" if workdir else str(pathlib.Path(home) / "efficientnet" / "compiled")
+            self.directory = f"{workdir}/compiled" if workdir else str(cache_folder("compiled"))
             jax.config.update("jax_compilation_cache_dir", self.directory)
         if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

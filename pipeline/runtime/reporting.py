@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import jax
+from absl import logging
 from etils import epath
 from tqdm import tqdm
 
@@ -34,9 +35,8 @@ class Reporter:
         self, workdir: str, hyperparameters: Hyperparameters, start_step: int, goodput: Goodput, *, tensorboard: bool
     ):
         # A run that begins again has no summary yet, even if it was killed just after it had written one.
-        self.events = [
-            event for event in read_events(workdir) if event["step"] <= start_step and event["event"] != "summary"
-        ]
+        events, damaged = _events_and_damage(workdir)
+        self.events = [event for event in events if event["step"] <= start_step and event["event"] != "summary"]
         self._hyperparameters = hyperparameters
         self._goodput = goodput
         self._leads = jax.process_index() == 0
@@ -45,6 +45,8 @@ class Reporter:
         self._tensorboard = None
         self._bar = None
         if self._leads:
+            if damaged:
+                _set_aside(damaged, epath.Path(workdir) / "metrics.damaged")
             write_whole(self._record, "".join(json.dumps(event) + "\n" for event in self.events))
             if tensorboard:
                 self._tensorboard = TensorBoard(workdir, start_step)
@@ -139,13 +141,34 @@ def say(text: str) -> None:
 def read_events(workdir: str) -> list[dict]:
     """Returns the entries of `<workdir>/metrics.jsonl`; none when there is no such file.
 
-    A last line that a killed process left half written is left out.
+    A last line that a killed process left half written is left out, and a damaged one before it is named.
     """
+    return _events_and_damage(workdir)[0]
+
+
+def _events_and_damage(workdir: str) -> tuple[list[dict], list[str]]:
+    """Returns the entries, and the lines that are none, such as a machine leaves that lost its power."""
     path = epath.Path(workdir) / "metrics.jsonl"
     if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+        return [], []
+    events, damaged = [], []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("step"), int):
+            events.append(event)
+        else:
+            damaged.append(line.decode(errors="backslashreplace"))
+            logging.warning("%s: line %d is damaged and left out: %.80s", path, number, damaged[-1])
+    return events, damaged
+
+
+def _set_aside(lines: list[str], path: epath.Path) -> None:
+    """Adds lines to those that lie in a file already."""
+    before = path.read_text() if path.exists() else ""
+    write_whole(path, before + "".join(f"{line}\n" for line in lines))
 
 
 def _clock(seconds: float) -> str:

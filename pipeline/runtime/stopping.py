@@ -8,7 +8,6 @@ import concurrent.futures
 import ctypes
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
@@ -18,6 +17,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from pipeline.errors import Preempted
+from pipeline.host import ending
 
 Result = TypeVar("Result")
 
@@ -63,9 +63,7 @@ def leave(exit_code: int) -> NoReturn:
         logging.error(
             "leaving alone: the other processes did not come to the end within %.0f s", _PATIENCE * _peer_seconds
         )
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)
+    ending.leave_at_once(exit_code)
 
 
 class StopRequests:

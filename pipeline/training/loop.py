@@ -19,7 +19,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError, Preempted, TrainingError
-from pipeline.runtime import agreement, distributed, pictures
+from pipeline.host.announcing import announce
+from pipeline.runtime import agreement, distributed, pictures, workdir_lock
 from pipeline.runtime.checkpoints import Checkpoints
 from pipeline.runtime.compilation import CompilationCache
 from pipeline.runtime.goodput import Goodput
@@ -59,6 +60,7 @@ def train(config: ConfigDict, workdir: str) -> Results:
         cache = CompilationCache(workdir if jax.process_count() > 1 else None)
         goodput = Goodput(_seconds_so_far(workdir))
         watchdog.beat("opening the data")
+        announce(f"Opening {config.data.name}", "a few seconds; of a bucket a minute")
         experiment = Experiment.from_config(config)
         watchdog.beat("comparing this start with those of the other processes")
         agreement.check_same(
@@ -100,12 +102,14 @@ def _train(
     epath.Path(workdir).mkdir(parents=True, exist_ok=True)
     watchdog.beat("opening the checkpoints")
     with (
+        workdir_lock.alone_in(workdir),
         Checkpoints(
             f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
         ) as checkpoints,
         Checkpoints(f"{workdir}/best", keep=1) as best,
     ):
         watchdog.beat("restoring the newest checkpoint")
+        announce("Restoring the newest checkpoint, or making a new state", "5 seconds to a minute")
         state, start_step = _restored(experiment, checkpoints, workdir) or (new_state, 0)
         if state is None:
             watchdog.beat("making the initial state")
@@ -228,7 +232,7 @@ class _Run:
                 return self._experiment.compile_train_step(), first.result()
 
         self._watchdog.beat("compiling the train step", COMPILATION_PATIENCE)
-        self._reporter.say("Compiling the train step …")
+        self._reporter.say("Compiling the train step (usually 1 to 5 minutes; seconds when it is in the cache) …")
         with self._goodput.phase("compile"):
             try:
                 train_step, first = self._stop_requests.unless_asked(compile_and_read)

@@ -4,15 +4,17 @@
 """
 
 import json
-import shlex
 from collections.abc import Callable
 
 import jax
 from etils import epath
 
+from pipeline.errors import DataError
+from pipeline.host.paths import command_line
 from pipeline.runtime import pictures
 from pipeline.whole_files import write_whole
 
+_EXPORT = ("--format", "weights,onnx", "--out", "exported")  # formats that need nothing that is not installed
 Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
 
 
@@ -20,12 +22,21 @@ def read_results(workdir: str, total_steps: int) -> tuple[Results, dict] | None:
     """Returns the final evaluation of a run that has finished after so many steps, else None.
 
     Beside it is what identifies the run: "config", and "data", the fingerprint of what it was trained on.
+
+    Raises:
+      DataError: the file is damaged.
     """
     path = epath.Path(workdir) / "results.json"
     if not path.exists():
         return None
-    content = json.loads(path.read_text())
-    return (content["evaluation"], content) if content["step"] == total_steps else None
+    try:
+        content = json.loads(path.read_bytes())
+        return (content["evaluation"], content) if content["step"] == total_steps else None
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}: {error}). Delete it, and the same command makes it anew from the "
+            "last checkpoint"
+        ) from error
 
 
 def write_results(workdir: str, total_steps: int, results: Results, events: list[dict], notes: dict) -> None:
@@ -47,6 +58,6 @@ def say_results(say: Callable[[str], None], results: Results, workdir: str, num_
         )
     say(
         f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"
-        f"Look closer:   tensorboard --logdir {shlex.quote(workdir)}\n"
-        f"Take it along: python -m pipeline.export --workdir {shlex.quote(workdir)} --format timm --out exported"
+        f"Look closer:   {command_line('-m', 'tensorboard.main', '--logdir', workdir)}\n"
+        f"Take it along: {command_line('-m', 'pipeline.export', '--workdir', workdir, *_EXPORT)}"
     )

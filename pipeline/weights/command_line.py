@@ -2,12 +2,16 @@
 
 import importlib.resources
 import pathlib
+import typing
 
 from absl import flags
 
 from pipeline.errors import ConfigError
-from pipeline.weights import opening
-from pipeline.weights.container import Weights
+from pipeline.host.announcing import announce
+
+if typing.TYPE_CHECKING:  # importing them takes seconds, of which a person is to hear before
+    from pipeline.weights import opening
+    from pipeline.weights.container import Weights
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "Weights of any kind: a folder, a checkpoint, a file, or a run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of a run whose weights to take.")
@@ -35,23 +39,31 @@ def out(folder: str | None) -> str:
     return folder
 
 
-def open_weights(path: str | None = None) -> Weights:
+def open_weights(path: str | None = None) -> "Weights":
     """Opens `path`, or what --weights or --workdir name.
 
     Raises:
       ConfigError: none or both are given.
       DataError: see `opening.open_weights`.
     """
-    return opening.open_weights(path or location(), wishes())
+    where = path or location()
+    _announce(where)
+    from pipeline.weights import opening
+
+    return opening.open_weights(where, wishes())
 
 
-def open_all_weights() -> dict[str, Weights]:
+def open_all_weights() -> dict[str, "Weights"]:
     """Opens what --weights or --workdir name; of a run both the averages and the raw weights, unless --kind chooses.
 
     Returns:
       Weights by kind.
     """
-    return {weights.metadata.kind: weights for weights in opening.open_all_weights(location(), wishes())}
+    where = location()
+    _announce(where)
+    from pipeline.weights import opening
+
+    return {weights.metadata.kind: weights for weights in opening.open_all_weights(where, wishes())}
 
 
 def location() -> str:
@@ -62,8 +74,10 @@ def location() -> str:
     return given[0]
 
 
-def wishes() -> opening.Wishes:
+def wishes() -> "opening.Wishes":
     """Returns what the flags say of the weights."""
+    from pipeline.weights import opening
+
     return opening.Wishes(
         kind=_KIND.value,
         checkpoint=_CHECKPOINT.value,
@@ -72,6 +86,10 @@ def wishes() -> opening.Wishes:
         image_size=_IMAGE_SIZE.value,
         class_names=_read_class_names(_CLASS_NAMES.value),
     )
+
+
+def _announce(where: str) -> None:
+    announce(f"Opening the weights in {where}", "10 seconds; those of a large run or of a bucket a minute")
 
 
 def _read_class_names(name: str | None) -> tuple[str, ...] | None:

@@ -1,19 +1,20 @@
-"""The most probable classes of pictures."""
+"""The most probable classes of images, one image after another; one that cannot be read does not keep the others."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from pipeline.errors import DataError
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import make_forward
-from pipeline.weights.photographs import prepare
+from pipeline.weights.image_files import ImageFile
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is on a picture: labels, names and probabilities of the most probable classes, in order."""
+    """What is on an image: labels, names and probabilities of the most probable classes, in order."""
 
     picture: str
     labels: tuple[int, ...]
@@ -32,26 +33,43 @@ class Prediction:
         return "\n".join([self.picture, *(f"  {share:7.2%}  {label:5}  {name}" for label, name, share in rows)])
 
 
-def predict(weights: Weights, pictures: Sequence[bytes], names: Sequence[str], top: int) -> Iterator[Prediction]:
-    """Yields a prediction for each picture file.
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """An image without a prediction, and why."""
+
+    picture: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the reason as JSON."""
+        return {"picture": self.picture, "error": self.reason}
+
+    def as_table(self) -> str:
+        """Returns the reason as lines of text."""
+        return f"{self.picture}\n  cannot be read: {self.reason}"
+
+
+def predict(weights: Weights, files: Iterable[ImageFile], top: int) -> Iterator[Prediction | Unreadable]:
+    """Yields what is on each image, in order; a file is read when its turn comes.
 
     Args:
       weights: What to predict with.
-      pictures: Contents of picture files.
-      names: What to call them.
+      files: The images.
       top: How many classes; all of them where there are fewer.
-
-    Raises:
-      DataError: a picture is damaged; those before it have been yielded.
     """
-    forward = make_forward(weights)
-    for data, name in zip(pictures, names):
-        logits = forward(prepare([data], weights.metadata, [name]))[0].astype(np.float64)
+    forward, transform = make_forward(weights), weights.metadata.eval_transform()
+    for file in files:
+        try:
+            pixels = transform.pixels(file.read())
+        except DataError as error:
+            yield Unreadable(file.name, str(error))
+            continue
+        logits = forward(pixels[None])[0].astype(np.float64)
         probabilities = np.exp(logits - logits.max())
         probabilities /= probabilities.sum()
         labels = np.argsort(-probabilities, kind="stable")[:top]
         yield Prediction(
-            picture=name,
+            picture=file.name,
             labels=tuple(int(label) for label in labels),
             names=tuple(weights.metadata.name_of(int(label)) for label in labels),
             probabilities=tuple(float(probabilities[label]) for label in labels),

@@ -1,5 +1,6 @@
 """With PyTorch and timm themselves, in their own environment: `launch/test_interop.sh` makes it and runs these."""
 
+import importlib.resources
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from pipeline.weights import exporting, timm, timm_runtime
 from pipeline.weights.forward import make_forward
+from pipeline.weights.image_files import ImageFile
 from pipeline.weights.opening import Wishes, open_weights
 from pipeline.weights.photographs import PHOTOGRAPHS, photographs, prepare
 from pipeline.weights.prediction import predict
@@ -107,5 +109,6 @@ def test_the_trained_lite0(tmp_path):
     difference = exporting.compare("lite0", make_forward(weights)(images), np.load(tmp_path / "logits.npy"), None)
     print(difference)
     assert difference.relative < 1e-4
-    china, flower = predict(weights, photographs(), PHOTOGRAPHS, top=1)
+    folder = importlib.resources.files("sklearn.datasets") / "images"
+    china, flower = predict(weights, [ImageFile(str(folder / name)) for name in PHOTOGRAPHS], top=1)
     assert (china.labels, flower.labels) == ((698,), (985,))  # palace, daisy

@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from pipeline.data.sources import CONTENTS_FILE, Source
+from pipeline.data.sources import CONTENTS_FILE, Source, open_builder
 from pipeline.errors import DataError
 from pipeline.whole_files import write_whole
 
@@ -24,10 +24,8 @@ def check_dataset(directory: epath.Path) -> None:
     Raises:
         DataError: a record cannot be read, a label is no class, or a class has no picture in the split "train".
     """
-    import tensorflow_datasets as tfds
-
     contents = {}
-    for split in tfds.builder_from_directory(directory).info.splits:
+    for split in open_builder(directory).info.splits:
         contents[split] = _check_split(Source(str(directory), split))
     write_whole(directory / CONTENTS_FILE, json.dumps(contents))
 
@@ -36,8 +34,8 @@ def _check_split(source: Source) -> dict:
     counts = np.zeros(source.num_classes, np.int64)
     unlabelled = 0
     digest = hashlib.sha256()
-    for record in tqdm.trange(len(source), unit=" pictures", desc=f"checking {source.split}"):
-        image, label = source.read(record)
+    progress = tqdm.tqdm(source.in_order(), total=len(source), unit=" pictures", desc=f"checking {source.split}")
+    for record, (image, label) in enumerate(progress):
         digest.update(label.to_bytes(8, "little", signed=True) + image)
         if label == _UNKNOWN_LABEL:
             unlabelled += 1

@@ -11,7 +11,7 @@ import tqdm
 from etils import epath
 
 from pipeline.data.preparation.shards import write_shard
-from pipeline.data.sources import INFO_FILE
+from pipeline.data.sources import INFO_FILE, open_builder
 from pipeline.errors import DataError
 from pipeline.whole_files import write_whole
 
@@ -22,7 +22,7 @@ def convert_tfrecords(source: epath.Path, target: epath.Path) -> None:
     Raises:
         DataError: `source` is no tfds dataset of TFRecords, or a shard is missing or damaged.
     """
-    info = tfds.builder_from_directory(source).info
+    info = open_builder(source).info
     if info.file_format.value != "tfrecord":
         raise DataError(f"{source} is stored as {info.file_format.value}; only tfrecord is converted.")
     target.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ Owns what becomes of a preparation that was begun, interrupted or finished befor
 with an index for every JPEG (`restart_index`) and a check of every record (`checking`); without the check it is not finished.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -13,16 +14,29 @@ from collections.abc import Callable
 from etils import epath
 
 from pipeline.data import sources
-from pipeline.data.preparation import checking, conversion, digits, fake_imagenet, image_folder, restart_index, shards
+from pipeline.data.preparation import (
+    checking,
+    conversion,
+    digits,
+    fake_imagenet,
+    folder_entries,
+    image_folder,
+    restart_index,
+    shards,
+)
 from pipeline.errors import ConfigError, DataError
+from pipeline.host.announcing import announce
+from pipeline.host.locking import files
+from pipeline.host.paths import expanded
 
 
-def prepare_digits(data_dir: str | None = None) -> epath.Path:
-    """Prepares the digits of scikit-learn."""
+def prepare_digits(data_dir: str | None = None, *, together: bool = False) -> epath.Path:
+    """Prepares the digits of scikit-learn; `together` with other processes that want the same."""
     directory = _directory(data_dir, digits.NAME)
     return _prepare(
         directory,
         lambda: shards.write_dataset(directory, digits.digits_splits(), digits.CLASS_NAMES, digits.DESCRIPTION),
+        together=together,
     )
 
 
@@ -35,7 +49,7 @@ def ensure_digits(data_dir: str | None = None) -> None:
     if (directory / sources.CONTENTS_FILE).exists():
         return
     if "://" in os.fspath(directory) or directory.exists():
-        prepare_digits(data_dir)
+        prepare_digits(data_dir, together=True)
         return
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=shards.INCOMPLETE) as copy:
@@ -67,8 +81,9 @@ def prepare_image_folder(root: str, name: str, data_dir: str | None = None) -> e
     directory = _directory(data_dir, name)
 
     def write() -> None:
-        splits, classes = image_folder.folder_splits(pathlib.Path(root).expanduser())
-        shards.write_dataset(directory, splits, classes, description=f"The pictures of {root}.")
+        announce(f"Looking at the files in {folder_entries.shown(root)}", "a minute for a million on a local disk")
+        splits, classes = image_folder.folder_splits(pathlib.Path(expanded(root)))
+        shards.write_dataset(directory, splits, classes, description=f"The images of {folder_entries.shown(root)}.")
 
     return _prepare(directory, write)
 
@@ -105,12 +120,10 @@ def prepare_tfds(name: str, data_dir: str | None = None, manual_dir: str | None 
 
 def prepare_conversion(source: str, data_dir: str | None = None) -> epath.Path:
     """Prepares a copy of a tfds dataset of TFRecords, given its folder `…/<dataset>[/<config>]/<version>`."""
-    import tensorflow_datasets as tfds
-
-    folder = epath.Path(source).expanduser()
+    folder = epath.Path(expanded(source))
     if not (folder / sources.INFO_FILE).exists():
         raise ConfigError(f"--convert={source}: expected the folder of a tfds dataset, with a dataset_info.json.")
-    directory = sources.resolve_data_dir(data_dir) / tfds.builder_from_directory(folder).info.full_name
+    directory = sources.resolve_data_dir(data_dir) / sources.open_builder(folder).info.full_name
     return _prepare(directory, lambda: conversion.convert_tfrecords(folder, directory))
 
 
@@ -118,19 +131,38 @@ def _directory(data_dir: str | None, name: str) -> epath.Path:
     return sources.resolve_data_dir(data_dir) / name / shards.VERSION
 
 
-def _prepare(directory: epath.Path, write: Callable[[], None]) -> epath.Path:
+def _prepare(directory: epath.Path, write: Callable[[], None], *, together: bool = False) -> epath.Path:
     """Does what is left to do: write the shards, index their JPEGs, check them.
 
+    Args:
+        directory: of the dataset.
+        write: writes the shards that are missing, and what makes the folder a dataset.
+        together: whether others may have the same wish: then the first does it, and they wait.
+
     Raises:
+        ConfigError: another process is preparing it.
         DataError: the folder holds a finished dataset, or it has no labelled pictures.
     """
-    import tensorflow_datasets as tfds
+    with _alone_in(directory, patient=together):
+        if together and (directory / sources.CONTENTS_FILE).exists():
+            return directory
+        return _prepare_alone(directory, write)
 
+
+def _alone_in(directory: epath.Path, *, patient: bool) -> contextlib.AbstractContextManager:
+    """Keeps a second preparation away from a folder on a disk; its lock lies beside it."""
+    if "://" in os.fspath(directory):
+        return contextlib.nullcontext()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    return files.held(f"{directory.parent}/.{directory.name}.lock", patient=patient)
+
+
+def _prepare_alone(directory: epath.Path, write: Callable[[], None]) -> epath.Path:
     if (directory / sources.CONTENTS_FILE).exists():
         raise DataError(f"{directory} already holds a finished dataset. To make it anew, delete that folder first.")
     if not (directory / sources.INFO_FILE).exists():
         write()
-    image_key, _ = sources.labelled_picture_keys(tfds.builder_from_directory(directory).info, str(directory))
+    image_key, _ = sources.labelled_picture_keys(sources.open_builder(directory).info, str(directory))
     restart_index.index_dataset(directory, image_key)
     checking.check_dataset(directory)
     return directory

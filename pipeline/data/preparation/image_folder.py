@@ -1,11 +1,15 @@
-"""A folder of pictures as splits: `DIR/<split>/<class>/<picture>`, or `DIR/<class>/<picture>` for "train" alone.
+"""A folder of images as splits: `DIR/<split>/<class>/<image>`, or `DIR/<class>/<image>` for "train" alone.
 
-Owns how a folder is read: splits, classes and pictures in sorted order, pictures recognised by their first bytes and
-not by their name. Never decodes or changes a picture. All splits have the classes of "train", or the folder is refused.
+Owns how a folder is read: splits, classes and images in sorted order, images recognised by their first bytes and not by their
+name. Everything is looked at before anything is written: a name that a dataset cannot have, a class that "train" has not and a
+file that cannot be read refuse the folder; whatever holds no image of a class is left out, counted and named. Never decodes or
+changes an image.
 """
 
 import pathlib
+import re
 
+from pipeline.data.preparation.folder_entries import Kind, LeftOut, entries, head_of, shown
 from pipeline.data.preparation.shards import Split
 from pipeline.errors import DataError
 
@@ -14,59 +18,116 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM
 
 
 def is_picture(head: bytes) -> bool:
-    """Returns whether a file that begins with `head` (12 bytes or more) is a JPEG, PNG, GIF, BMP or WebP picture."""
+    """Returns whether a file that begins with `head` (12 bytes or more) is a JPEG, PNG, GIF, BMP or WebP image."""
     return head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 def folder_splits(root: pathlib.Path) -> tuple[list[Split], list[str]]:
-    """Returns the splits in `root` and the names of the classes, sorted.
+    """Returns the splits in `root` and the names of the classes, sorted; prints what is left out.
 
     Raises:
-        DataError: no pictures, a class without pictures in "train", or splits with different classes.
+        DataError: no images, a class without images in "train", splits with different classes, a name that a split or a
+            class cannot have, or a file that cannot be read.
     """
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder.")
-    folders = _subfolders(root)
-    if not any(_subfolders(folder) for folder in folders):
-        split_folders = {"train": root}
-    else:
-        split_folders = {folder.name: folder for folder in folders}
+        raise DataError(f"{shown(root)} is not a folder.")
+    left_out = LeftOut(root)
+    split_folders = _split_folders(root, left_out)
     if "train" not in split_folders:
         raise DataError(
-            f"{root} has no folder 'train', only {sorted(split_folders)}. Expected train/<class>/<picture>."
+            f"{shown(root)} has no folder 'train', only {sorted(map(shown, split_folders))}. Expected "
+            "train/<class>/<image>, or <class>/<image> with nothing but images in the class folders."
         )
-    classes = [folder.name for folder in _subfolders(split_folders["train"])]
+    for name in split_folders:
+        _check_split_name(name, root)
+    class_folders = _class_folders(split_folders["train"], left_out)
+    classes = list(class_folders)
+    for name in classes:
+        _check_class_name(name, split_folders["train"])
     if len(classes) < 2:
-        raise DataError(f"{root} has fewer than two classes: {classes}. Expected <split>/<class>/<picture>.")
-    return [_folder_split(name, folder, classes) for name, folder in sorted(split_folders.items())], classes
+        raise DataError(f"{shown(root)} has fewer than two classes: {classes}. Expected <split>/<class>/<image>.")
+    splits = []
+    for name, folder in sorted(split_folders.items()):
+        folders = class_folders if name == "train" else _class_folders(folder, left_out)
+        splits.append(_folder_split(name, folder, folders, classes, left_out))
+    left_out.say()
+    return splits, classes
 
 
-def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _split_folders(root: pathlib.Path, left_out: LeftOut) -> dict[str, pathlib.Path]:
+    """Returns the folders of the splits; the classes may lie in `root` itself, which then is "train"."""
+    folders = [entry.path for entry in entries(root) if entry.kind is Kind.FOLDER and not entry.hidden]
+    insides = {folder: [entry for entry in entries(folder) if not entry.hidden] for folder in folders}
+    with_folders = [folder for folder in folders if any(entry.kind is Kind.FOLDER for entry in insides[folder])]
+    with_images = [folder for folder in folders if any(_is_image(entry) for entry in insides[folder])]
+    if not with_folders or (with_images and root / "train" not in folders):
+        return {"train": root}
+    _class_folders(root, left_out)  # for what is left out at this level
+    return {folder.name: folder for folder in folders}
 
 
-def _folder_split(name: str, root: pathlib.Path, classes: list[str]) -> Split:
-    strangers = {folder.name for folder in _subfolders(root)} - set(classes)
+def _class_folders(root: pathlib.Path, left_out: LeftOut) -> dict[str, pathlib.Path]:
+    """Returns the folders in a folder by their names; of the rest it takes note."""
+    folders = {}
+    for entry in entries(root):
+        if entry.kind is Kind.FOLDER and not entry.hidden:
+            folders[entry.path.name] = entry.path
+        elif entry.kind is Kind.FOLDER:
+            left_out.add("folder(s) whose name begins with a dot", entry.path)
+        elif entry.kind is Kind.FILE:
+            left_out.add(f"file(s) directly in {shown(root)}, which are in no class", entry.path)
+        else:
+            left_out.add(entry.kind.value, entry.path)
+    return folders
+
+
+def _folder_split(
+    name: str, root: pathlib.Path, folders: dict[str, pathlib.Path], classes: list[str], left_out: LeftOut
+) -> Split:
+    strangers = folders.keys() - set(classes)
     if strangers:
-        raise DataError(f"{root} has classes that 'train' has not: {sorted(strangers)[:5]}.")
-    files, labels, others, size = [], [], [], 0
+        raise DataError(f"{shown(root)} has classes that 'train' has not: {sorted(map(shown, strangers))[:5]}.")
+    files, labels, size = [], [], 0
     for label, class_name in enumerate(classes):
-        folder = root / class_name
         before = len(files)
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            with path.open("rb") as file:
-                head = file.read(12)
-            if is_picture(head):
-                files.append(path)
+        for entry in entries(folders[class_name]) if class_name in folders else ():
+            if _is_image(entry):
+                files.append(entry.path)
                 labels.append(label)
-                size += path.stat().st_size
+                size += entry.size
+            elif entry.kind is Kind.FILE:
+                left_out.add("file(s) that are no images", entry.path)
+            elif entry.kind is Kind.FOLDER:
+                left_out.add("folder(s) inside a class", entry.path)
             else:
-                others.append(path)
+                left_out.add(entry.kind.value, entry.path)
         if name == "train" and len(files) == before:
-            raise DataError(f"Class {class_name!r} has no picture in {folder}.")
+            raise DataError(f"Class {class_name!r} has no image in {shown(folders[class_name])}.")
     if not files:
-        raise DataError(f"No pictures in {root}.")
-    if others:
-        print(f"{root}: left out {len(others)} files that are not pictures, such as {others[0]}")
-    keys = [path.relative_to(root).as_posix() for path in files]
+        raise DataError(f"No images in {shown(root)}.")
+    keys = [shown(path.relative_to(root)) for path in files]
+    if len(set(keys)) < len(keys):
+        twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+        raise DataError(f"{shown(root)} has two files whose names are shown as {twice!r}. Rename one.")
     return Split(name, keys, labels, lambda i: files[i].read_bytes(), picture_bytes=-(-size // len(files)))
+
+
+def _is_image(entry) -> bool:
+    return entry.kind is Kind.FILE and is_picture(head_of(entry.path))
+
+
+def _check_split_name(name: str, root: pathlib.Path) -> None:
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise DataError(
+            f"{shown(root)}/{shown(name)} cannot be a split: its name must be a letter and then letters, digits and _. "
+            "Rename the folder."
+        )
+
+
+def _check_class_name(name: str, root: pathlib.Path) -> None:
+    """Raises for a name that would not come back from a list of names with one on each line, in UTF-8."""
+    if shown(name) != name or not name.isprintable() or name != name.strip():
+        raise DataError(
+            f"{shown(root)}/{shown(name)} cannot be a class: its name has bytes that are not UTF-8, control characters, "
+            "or spaces at an end. Rename the folder."
+        )

@@ -49,7 +49,7 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
     """Writes `splits` to `directory`, which is `<data_dir>/<name>/<version>`, local or on gs://.
 
     Raises:
-        DataError: the folder holds something else, such as the beginning of a dataset of other pictures.
+        DataError: the folder holds something else, such as the beginning of a dataset of other pictures, or a damaged one.
     """
     import tensorflow_datasets as tfds
 
@@ -69,7 +69,7 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
     for split in splits:
         split_template = template.replace(split=split.name)
         lengths = _write_split(split, split_template, features)
-        num_bytes = sum(path.stat().length for path in directory.glob(f"*-{split.name}.array_record-*"))
+        num_bytes = sum(_size(path) for path in directory.glob(f"*-{split.name}.array_record-*"))
         split_infos.append(tfds.core.SplitInfo(split.name, lengths, num_bytes, split_template))
     tfds.folder_dataset.write_metadata(
         data_dir=directory,
@@ -83,6 +83,11 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
     (directory / _PLAN_FILE).unlink()
 
 
+def _size(path: epath.Path) -> int:
+    """Returns the bytes of a file; epath asks for its owner's name besides, who in a container may have none."""
+    return path.stat().length if "://" in os.fspath(path) else os.path.getsize(path)
+
+
 def _check_plan(directory: epath.Path, splits: Sequence[Split], class_names: Sequence[str]) -> None:
     """Writes down what is being prepared, or compares it with what an interrupted preparation wrote down."""
     digest = hashlib.sha256()
@@ -93,7 +98,11 @@ def _check_plan(directory: epath.Path, splits: Sequence[Split], class_names: Seq
     plan = {"classes": list(class_names), "examples": digest.hexdigest()}
     path = directory / _PLAN_FILE
     if path.exists():
-        if json.loads(path.read_text()) != plan:
+        try:
+            begun = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise DataError(f"{path} is damaged ({error}). Delete {directory} to begin again.") from error
+        if begun != plan:
             raise DataError(
                 f"{directory} holds the beginning of a dataset that was made from other pictures than those given now. "
                 "Delete that folder to begin again."

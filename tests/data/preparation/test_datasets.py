@@ -1,8 +1,10 @@
 """What can be prepared, what is refused, and that a finished dataset is never touched."""
 
 import io
+import os
 import pathlib
 import tarfile
+import threading
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from making import picture_folder
 from pipeline.data.preparation import datasets
 from pipeline.data.sources import open_source
 from pipeline.errors import ConfigError, DataError
+from pipeline.host.locking import files
 
 
 def test_nothing_is_overwritten(tmp_path):
@@ -107,3 +110,34 @@ def test_of_two_processes_that_prepare_the_digits_one_wins(tmp_path, monkeypatch
     assert len(open_source("digits", "train", str(tmp_path))) == 1437
     monkeypatch.setattr(datasets, "prepare_digits", None)  # not called again
     datasets.ensure_digits(str(tmp_path))
+
+
+def test_a_second_preparation_of_a_folder_is_refused_and_told_by_whom(tmp_path):
+    (tmp_path / "digits").mkdir()
+    with files.held(str(tmp_path / "digits/.1.0.0.lock")):
+        with pytest.raises(ConfigError, match=f"/digits is in use by process {os.getpid()} on "):
+            datasets.prepare_digits(str(tmp_path))
+        assert not (tmp_path / "digits/1.0.0").exists()
+    datasets.prepare_digits(str(tmp_path))
+    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
+
+
+def test_processes_that_want_the_same_digits_wait_for_the_first(tmp_path):
+    directory = tmp_path / "digits/1.0.0"
+    directory.mkdir(parents=True)  # a preparation was begun
+    datasets.prepare_digits(str(tmp_path / "other"))
+    begun, found = threading.Event(), []
+
+    def want():
+        begun.set()
+        datasets.ensure_digits(str(tmp_path))
+        found.append((directory / "contents.json").read_text())
+
+    with files.held(str(tmp_path / "digits/.1.0.0.lock")):
+        thread = threading.Thread(target=want)
+        thread.start()
+        begun.wait()
+        for path in (tmp_path / "other/digits/1.0.0").iterdir():
+            path.rename(directory / path.name)
+    thread.join()
+    assert found == [(directory / "contents.json").read_text()]

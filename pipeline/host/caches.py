@@ -1,0 +1,35 @@
+"""Where this machine keeps what can be made again, such as compiled programs: in the user's cache folder, if there is one.
+
+In a container a user often has a number and no name, no HOME, or one that is not theirs. Then it is a folder of the machine's
+temporary ones that nobody else can write to, because what lies in a cache is run.
+"""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+
+
+def cache_folder(name: str) -> pathlib.Path:
+    """Returns the folder `name` of this project's caches; it exists and can be written to."""
+    with contextlib.suppress(OSError, RuntimeError):  # no home is a RuntimeError
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        return _made(pathlib.Path(home) / "efficientnet" / name)
+    return _made(_own_temporary_folder() / name)
+
+
+def _made(folder: pathlib.Path) -> pathlib.Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(folder)
+    return folder
+
+
+def _own_temporary_folder() -> pathlib.Path:
+    folder = pathlib.Path(tempfile.gettempdir()) / f"efficientnet-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if found.st_uid == os.getuid() and found.st_mode & 0o777 == 0o700:
+        return folder
+    return pathlib.Path(tempfile.mkdtemp(prefix="efficientnet-"))

@@ -1,0 +1,32 @@
+"""Keeps a run's directory to one run: process 0 holds its lock for all processes, and a second start is refused."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+from pipeline.errors import ConfigError, MachineError
+from pipeline.host import locking
+from pipeline.runtime import agreement
+
+LOCK = "run.lock"
+
+
+@contextlib.contextmanager
+def alone_in(workdir: str) -> Iterator[None]:
+    """Holds the lock of a run's directory while the block runs; to be entered by all processes of the run.
+
+    Raises:
+      ConfigError: on every process: another run holds it; process 0 says which.
+      MachineError: it cannot be locked.
+    """
+    with contextlib.ExitStack() as stack:
+        refusal = None
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(locking.held(f"{workdir}/{LOCK}"))
+            except (ConfigError, MachineError, OSError) as error:
+                refusal = error  # not before the others have heard of it
+        if agreement.processes_where(refusal is not None):
+            raise refusal or ConfigError(f"{workdir} cannot be had; the log of process 0 has the reason")
+        yield
