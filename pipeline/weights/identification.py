@@ -7,13 +7,13 @@ name. What the file does not say – normalisation, crop – comes from the user
 import dataclasses
 from collections.abc import Mapping
 
-import numpy as np
-
 from pipeline.errors import DataError
 from pipeline.model.scaling import VARIANTS, architecture
-from pipeline.weights.container import Weights, check_arrays
+from pipeline.printable import printable
+from pipeline.weights.container import Weights
 from pipeline.weights.metadata import UNSTATED, Metadata, Preprocessing
 from pipeline.weights.names import Tensor, tensor_table
+from pipeline.weights.stored import EXACT_IN_FLOAT32, StoredTensor, StoredTensors, check_tensors
 
 PUBLISHED = {
     "imagenet": Preprocessing(),
@@ -29,50 +29,60 @@ class ForeignWeights:
     """What a reader found in a file.
 
     Attributes:
-      arrays: Float32, under the names and in the layout of `dialect`.
+      tensors: Under the names and in the layout of `dialect`; none of their numbers is read yet.
       dialect: One of `names.DIALECTS`.
-      source: The file.
       kind: "ema", "raw" or "unstated".
       variant: The network, if the file names it.
       preprocessing: If the file states it.
       image_size: In pixels, if the file states it.
       class_names: If the file has them.
+      step: Of the run, if the file states it.
+      stated_in: The file that states all this, for errors, if it is not that of the tensors.
     """
 
-    arrays: dict[str, np.ndarray]
+    tensors: StoredTensors
     dialect: str
-    source: str
     kind: str = UNSTATED
     variant: str | None = None
     preprocessing: Preprocessing | None = None
     image_size: int | None = None
     class_names: tuple[str, ...] = ()
+    step: int | None = None
+    stated_in: str = ""
 
     def identified(self) -> Weights:
-        """Returns the weights under our names.
+        """Reads the weights and returns them under our names.
 
         Raises:
           DataError: the tensors are not those of a network of the family, or not of the one that the file names.
         """
-        variant, num_classes = identify(self.arrays, self.dialect, self.source, self.variant)
+        where = self.tensors.where
+        variant, num_classes = identify(self.tensors, self.dialect, where, self.variant)
         family = architecture(variant).family
-        metadata = Metadata(
-            variant=variant,
-            num_classes=num_classes,
-            image_size=self.image_size or architecture(variant).resolution,
-            class_names=self.class_names,
-            preprocessing=self.preprocessing or PUBLISHED["lite" if family == "efficientnet-lite" else "imagenet"],
-            kind=self.kind,
-            source=self.source,
-        )
-        return Weights.from_dialect(metadata, self.arrays, self.dialect)
+        try:
+            metadata = Metadata(
+                variant=variant,
+                num_classes=num_classes,
+                image_size=self.image_size or architecture(variant).resolution,
+                class_names=self.class_names,
+                preprocessing=self.preprocessing or PUBLISHED["lite" if family == "efficientnet-lite" else "imagenet"],
+                kind=self.kind,
+                source=where,
+                step=self.step,
+            )
+        except DataError as error:
+            raise DataError(f"{self.stated_in or where}: {error}") from error
+        arrays = self.tensors.read(metadata.table, self.dialect, f", read as {variant}")
+        return Weights(metadata, arrays, where)
 
 
-def identify(arrays: Mapping[str, np.ndarray], dialect: str, where: str, variant: str | None = None) -> tuple[str, int]:
+def identify(
+    tensors: Mapping[str, StoredTensor], dialect: str, where: str, variant: str | None = None
+) -> tuple[str, int]:
     """Finds variant and number of classes.
 
     Args:
-      arrays: What the file holds, under the names and in the layout of a dialect.
+      tensors: What the file holds, under the names and in the layout of a dialect.
       dialect: One of `names.DIALECTS`.
       where: The tensors were found; for the error.
       variant: What it has to be, when somebody said so.
@@ -85,28 +95,27 @@ def identify(arrays: Mapping[str, np.ndarray], dialect: str, where: str, variant
         nearest one.
     """
     candidates = VARIANTS if variant is None else [variant]
-    best, fewest = None, None
-    for name in candidates:
-        table = tensor_table(architecture(name), _num_classes(arrays, name, dialect))
-        mismatches = _mismatches(table, arrays, dialect)
-        if fewest is None or mismatches < fewest:
-            best, fewest = (name, table), mismatches
-    name, table = best
-    if fewest > len(table) // 2 and variant is None:
-        raise DataError(
-            f"{where} holds no EfficientNet: {len(arrays)} tensors, such as {', '.join(sorted(arrays)[:3])}"
-        )
-    check_arrays(table, arrays, dialect, f"{where}, read as {name}")
-    return name, _num_classes(arrays, name, dialect)
+    fewest = {name: _mismatches(_table(name, tensors, dialect), tensors, dialect) for name in candidates}
+    name = min(fewest, key=fewest.get)
+    table = _table(name, tensors, dialect)
+    if fewest[name] > len(table) // 2 and variant is None:
+        examples = ", ".join(printable(found) for found in sorted(tensors)[:3])
+        raise DataError(f"{where} holds no EfficientNet: {len(tensors)} tensors, such as {examples}")
+    check_tensors(table, tensors, dialect, f"{where}, read as {name}", EXACT_IN_FLOAT32)
+    return name, _num_classes(name, tensors, dialect)
 
 
-def _num_classes(arrays: Mapping[str, np.ndarray], variant: str, dialect: str) -> int:
+def _table(variant: str, tensors: Mapping[str, StoredTensor], dialect: str) -> tuple[Tensor, ...]:
+    return tensor_table(architecture(variant), _num_classes(variant, tensors, dialect))
+
+
+def _num_classes(variant: str, tensors: Mapping[str, StoredTensor], dialect: str) -> int:
     """Returns the length of the classifier's bias, which is the last tensor of a table; 1000 where there is none."""
-    bias = arrays.get(tensor_table(architecture(variant), 1000)[-1].foreign[dialect])
+    bias = tensors.get(tensor_table(architecture(variant), 1000)[-1].foreign[dialect])
     return bias.shape[0] if bias is not None and len(bias.shape) == 1 else 1000
 
 
-def _mismatches(table: tuple[Tensor, ...], arrays: Mapping[str, np.ndarray], dialect: str) -> int:
+def _mismatches(table: tuple[Tensor, ...], tensors: Mapping[str, StoredTensor], dialect: str) -> int:
     expected = {tensor.foreign[dialect]: tensor.shape_in(dialect) for tensor in table}
-    wrong = sum(name not in arrays or tuple(arrays[name].shape) != shape for name, shape in expected.items())
-    return wrong + sum(name not in expected for name in arrays)
+    wrong = sum(name not in tensors or tuple(tensors[name].shape) != shape for name, shape in expected.items())
+    return wrong + sum(name not in expected for name in tensors)
