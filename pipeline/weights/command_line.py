@@ -5,9 +5,10 @@ import pathlib
 
 from absl import flags
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.weights import opening
 from pipeline.weights.container import Weights
+from pipeline.weights.plain_files import read_text
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "Weights of any kind: a folder, a checkpoint, a file, or a run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of a run whose weights to take.")
@@ -79,9 +80,9 @@ def _read_class_names(name: str | None) -> tuple[str, ...] | None:
         return None
     try:
         if name == "imagenet":
-            text = (importlib.resources.files("pipeline.weights") / "imagenet_class_names.txt").read_text()
+            text = (importlib.resources.files("pipeline.weights") / "imagenet_class_names.txt").read_text("utf-8")
         else:
-            text = pathlib.Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--class_names={name} cannot be read: {error}") from error
+            text = read_text(pathlib.Path(name), pipe=True)
+    except DataError as error:
+        raise ConfigError(f"--class_names: {error}") from error
     return tuple(text.splitlines())

@@ -12,6 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.printable import printable
 from pipeline.weights.metadata import Metadata
 from pipeline.weights.names import OURS
 from pipeline.weights.stored import check_tensors
@@ -55,8 +56,8 @@ class Weights:
         }
         step = "" if metadata.step is None else f", step {metadata.step:,}"
         return (
-            f"{metadata.variant}, {metadata.num_classes} classes, {kinds[metadata.kind]} of {metadata.source}{step}; "
-            f"{metadata.image_size} pixels, crop: {preprocessing.crop_rule}, resize: {preprocessing.resize}, "
+            f"{metadata.variant}, {metadata.num_classes} classes, {kinds[metadata.kind]} of "
+            f"{printable(metadata.source)}{step}; {metadata.image_size} pixels, crop: {preprocessing.crop_rule}, resize: {preprocessing.resize}, "
             f"mean {_rounded(preprocessing.mean_rgb)}, deviation {_rounded(preprocessing.stddev_rgb)}"
         )
 

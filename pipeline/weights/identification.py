@@ -5,6 +5,7 @@ name. What the file does not say – normalisation, crop – comes from the user
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 from pipeline.errors import DataError
@@ -12,7 +13,7 @@ from pipeline.model.scaling import VARIANTS, architecture
 from pipeline.printable import printable
 from pipeline.weights.container import Weights
 from pipeline.weights.metadata import UNSTATED, Metadata, Preprocessing
-from pipeline.weights.names import Tensor, tensor_table
+from pipeline.weights.names import tensor_table
 from pipeline.weights.stored import EXACT_IN_FLOAT32, StoredTensor, StoredTensors, check_tensors
 
 PUBLISHED = {
@@ -57,7 +58,7 @@ class ForeignWeights:
           DataError: the tensors are not those of a network of the family, or not of the one that the file names.
         """
         where = self.tensors.where
-        variant, num_classes = identify(self.tensors, self.dialect, where, self.variant)
+        variant, num_classes = identify(self.tensors.tensors, self.dialect, where, self.variant)
         family = architecture(variant).family
         try:
             metadata = Metadata(
@@ -95,27 +96,30 @@ def identify(
         nearest one.
     """
     candidates = VARIANTS if variant is None else [variant]
-    fewest = {name: _mismatches(_table(name, tensors, dialect), tensors, dialect) for name in candidates}
+    counts = {name: _num_classes(name, tensors, dialect) for name in candidates}
+    fewest = {name: _mismatches(_shapes(name, counts[name], dialect), tensors) for name in candidates}
     name = min(fewest, key=fewest.get)
-    table = _table(name, tensors, dialect)
+    table = tensor_table(architecture(name), counts[name])
     if fewest[name] > len(table) // 2 and variant is None:
         examples = ", ".join(printable(found) for found in sorted(tensors)[:3])
         raise DataError(f"{where} holds no EfficientNet: {len(tensors)} tensors, such as {examples}")
     check_tensors(table, tensors, dialect, f"{where}, read as {name}", EXACT_IN_FLOAT32)
-    return name, _num_classes(name, tensors, dialect)
+    return name, counts[name]
 
 
-def _table(variant: str, tensors: Mapping[str, StoredTensor], dialect: str) -> tuple[Tensor, ...]:
-    return tensor_table(architecture(variant), _num_classes(variant, tensors, dialect))
+@functools.lru_cache(maxsize=256)
+def _shapes(variant: str, num_classes: int, dialect: str) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a network's tensors by their names, the classifier's bias last."""
+    table = tensor_table(architecture(variant), num_classes)
+    return {tensor.foreign[dialect]: tensor.shape_in(dialect) for tensor in table}
 
 
 def _num_classes(variant: str, tensors: Mapping[str, StoredTensor], dialect: str) -> int:
-    """Returns the length of the classifier's bias, which is the last tensor of a table; 1000 where there is none."""
-    bias = tensors.get(tensor_table(architecture(variant), 1000)[-1].foreign[dialect])
+    """Returns the length of the classifier's bias; 1000 where there is none."""
+    bias = tensors.get(next(reversed(_shapes(variant, 1000, dialect))))
     return bias.shape[0] if bias is not None and len(bias.shape) == 1 else 1000
 
 
-def _mismatches(table: tuple[Tensor, ...], tensors: Mapping[str, StoredTensor], dialect: str) -> int:
-    expected = {tensor.foreign[dialect]: tensor.shape_in(dialect) for tensor in table}
+def _mismatches(expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, StoredTensor]) -> int:
     wrong = sum(name not in tensors or tuple(tensors[name].shape) != shape for name, shape in expected.items())
     return wrong + sum(name not in expected for name in tensors)

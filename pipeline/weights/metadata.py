@@ -63,7 +63,7 @@ class Preprocessing:
         )
         mean, deviation = self.mean_rgb, self.stddev_rgb
         _require(len(mean) == len(deviation) == 3, "mean_rgb and stddev_rgb have three values each")
-        _require(all(0 <= value <= 255 for value in mean), f"mean_rgb is {mean}; expected pixel values, 0 to 255")
+        _require(all(abs(value) <= 1000 for value in mean), f"mean_rgb is {mean}; expected pixel values, 0 to 255")
         _require(
             all(1e-3 <= value <= 1e4 for value in deviation),
             f"stddev_rgb is {deviation}; expected deviations of pixel values 0 to 255",
@@ -123,6 +123,7 @@ class Metadata:
         )
         for label, name in enumerate(self.class_names):
             _require(_is_unicode(name), f"the name of class {label}, {name!a}, is no Unicode text")
+        _require(_is_unicode(self.source), f"source, {self.source!a:.100}, is no Unicode text")
         self.preprocessing.check()
 
     @property

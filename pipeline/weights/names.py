@@ -12,7 +12,6 @@ and "keras_h5" what Keras 3 calls the same variables in `.weights.h5` files, whe
 
 import collections
 import dataclasses
-import functools
 import string
 from collections.abc import Iterator
 
@@ -105,7 +104,6 @@ class _Layer:
     bias: bool = False
 
 
-@functools.lru_cache(maxsize=128)  # what a file holds is compared with all networks
 def tensor_table(architecture: Architecture, num_classes: int) -> tuple[Tensor, ...]:
     """Returns all tensors of a network, parameters and BatchNorm statistics, from the picture to the logits."""
     tensors, seen = [], collections.Counter()

@@ -64,7 +64,7 @@ def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWei
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except Exception as error:  # TensorFlow raises whatever the damage led to
         raise DataError(f"{prefix} cannot be read as a TensorFlow checkpoint: {_first_line(error)}") from error
     needed = sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items())
     found = sum(path.stat().st_size for path in data)
@@ -89,15 +89,19 @@ def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWei
         StoredTensors(tensors, str(prefix), found),
         dialect="official",
         kind=EMA if chosen is averages else RAW,
-        step=_step(reader, shapes, dtypes),
+        step=_step(prefix, reader, shapes, dtypes),
     )
 
 
-def _step(reader, shapes: dict, dtypes: dict) -> int | None:
+def _step(prefix: pathlib.Path, reader, shapes: dict, dtypes: dict) -> int | None:
     """Returns the step that the checkpoint is of, where it says so."""
     if shapes.get(_STEP) != [] or dtypes[_STEP].name not in ("int64", "int32"):
         return None
-    return int(reader.get_tensor(_STEP))
+    try:
+        step = int(reader.get_tensor(_STEP))
+    except Exception as error:
+        raise DataError(f"{prefix} is damaged: {_STEP} cannot be read: {_first_line(error)}") from error
+    return step if step >= 0 else None
 
 
 def write(weights: Weights, folder: pathlib.Path) -> None:

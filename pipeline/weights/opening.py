@@ -121,8 +121,9 @@ def _metadata_beside(path: pathlib.Path, found: Weights) -> Weights:
         return found
     try:
         content = read_json(beside)
-    except DataError:
-        content = None
+    except DataError as error:
+        logging.warning("%s. It may have said how pictures are prepared for these weights.", error)
+        return found
     if not isinstance(content, dict) or "format" not in content:  # Keras has a file of this name, and others may
         logging.info("%s is not of this project and says nothing of these weights.", beside)
         return found

@@ -25,9 +25,18 @@ def check_regular(path: pathlib.Path) -> None:
         raise DataError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file of weights")
 
 
-def read_text(path: pathlib.Path) -> str:
-    """Reads a text; raises `DataError` when it is no regular file, too large, or not UTF-8."""
-    check_regular(path)
+def read_text(path: pathlib.Path, pipe: bool = False) -> str:
+    """Reads a text.
+
+    Args:
+      path: Of the file.
+      pipe: Whether it may be a pipe, which a shell makes of `<(command)`.
+
+    Raises:
+      DataError: it is no regular file, too large, or not UTF-8.
+    """
+    if not (pipe and path.is_fifo()):
+        check_regular(path)
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
