@@ -57,8 +57,9 @@ class Weights:
         step = "" if metadata.step is None else f", step {metadata.step:,}"
         return (
             f"{metadata.variant}, {metadata.num_classes} classes, {kinds[metadata.kind]} of "
-            f"{printable(metadata.source)}{step}; {metadata.image_size} pixels, crop: {preprocessing.crop_rule}, resize: {preprocessing.resize}, "
-            f"mean {_rounded(preprocessing.mean_rgb)}, deviation {_rounded(preprocessing.stddev_rgb)}"
+            f"{printable(metadata.source)}{step}; {metadata.image_size} pixels, crop: {preprocessing.crop_rule}, "
+            f"resize: {preprocessing.resize}, mean {_rounded(preprocessing.mean_rgb)}, "
+            f"deviation {_rounded(preprocessing.stddev_rgb)}"
         )
 
     def in_dialect(self, dialect: str) -> dict[str, np.ndarray]:

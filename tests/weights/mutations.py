@@ -235,9 +235,10 @@ def in_keras_archive(content: bytes, rng: random.Random) -> bytes:
 
 
 def _change_dataset(file: h5py.File, path: str, rng: random.Random) -> None:
-    if path not in file:
+    try:
+        shape, values = file[path].shape, np.asarray(file[path][()])
+    except (KeyError, OSError, AttributeError):  # the change before has made it a link or a group
         return
-    shape, values = file[path].shape, np.asarray(file[path][()])
     what = rng.randrange(13)
     if what < 11:
         del file[path]
