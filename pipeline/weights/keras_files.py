@@ -107,10 +107,11 @@ def _named(file: h5py.File) -> dict[str, h5py.Dataset]:
 def _member(group: h5py.Group, path: str) -> h5py.HLObject:
     """Returns what a group has under a path; raises `_Refused` where a step of the path is a link to somewhere else."""
     for part in path.split("/"):
+        name = printable(f"{group.name}/{part}".lstrip("/"))
         if not _has(group, part):
-            raise _Refused(f"{printable(path)} is missing")
+            raise _Refused(f"{name} is missing")
         if group.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
-            raise _Refused(f"{printable(path)} is a link to somewhere else, and links are not followed")
+            raise _Refused(f"{name} is a link to somewhere else, and links are not followed")
         group = group[part]
     return group
 
