@@ -27,6 +27,7 @@ def main() -> None:
     config = command.checked(_CONFIG.value)
     if config.evaluation.confusion and not _OUT.value:
         raise ConfigError("--out is missing: name a folder for the picture of the confusion matrix")
+    folder = _made(_OUT.value) if _OUT.value else None
     weights = command_line.open_all_weights()
 
     from pipeline.runtime import distributed, pictures
@@ -35,15 +36,23 @@ def main() -> None:
     distributed.check_platform(config.platform)
     announce(f"Opening {config.data.name} and compiling the network", "10 seconds to 2 minutes")
     result, confusion = score(config, weights)
-    text = json.dumps(result, indent=1, ensure_ascii=False)
-    if _OUT.value:
-        folder = pathlib.Path(_OUT.value)
-        folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+    if folder:
         (folder / "evaluation.json").write_text(text + "\n")
         for name, matrix in confusion.items():
             class_names = next(iter(weights.values())).metadata.class_names
             pictures.write_confusion(str(folder / f"confusion_{name}.png"), matrix, class_names)
     print(text, flush=True)
+
+
+def _made(out: str) -> pathlib.Path:
+    """Makes the folder before the work whose results it takes."""
+    folder = pathlib.Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out={out}: {error.strerror}") from error
+    return folder
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ class Family:
       survival_probability: Of the last block's branch under stochastic depth; 1 for none.
       initializers: A key of `initializers.INITIALIZERS`.
       weight_decay: What L2 regularisation covers: "all_but_norm", "kernels" or "kernels_but_depthwise".
+      preprocessing: How images are prepared for its published weights; a key of `weights.identification.PUBLISHED`.
       limit_rounding_loss: Whether rounding may not take away more than a tenth of a width.
       fixed_ends: Whether stem, head and the repeats of the first and the last stage are not scaled.
     """
@@ -34,6 +35,7 @@ class Family:
     survival_probability: float = 1.0
     initializers: str = "efficientnet"
     weight_decay: str = "all_but_norm"
+    preprocessing: str = "imagenet"
     limit_rounding_loss: bool = True
     fixed_ends: bool = False
 

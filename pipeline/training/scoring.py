@@ -6,6 +6,7 @@ evaluates with, so a run and its exported weights are measured alike.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.model.inputs import normalize
 from pipeline.training.evaluation import evaluate
 from pipeline.training.experiment import Experiment
@@ -37,11 +38,12 @@ def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str,
 
     Raises:
       ConfigError: the classes of the dataset are not those of the weights.
-      DataError: the dataset is missing or damaged.
+      DataError: the dataset is missing or damaged, or the weights lead to losses that are no numbers.
     """
-    metadata = next(iter(weights.values())).metadata
+    first = next(iter(weights.values()))
+    metadata = first.metadata
     experiment = Experiment.from_config(configure(config, metadata))
-    _check_classes(metadata, experiment)
+    _check_classes(first, experiment)
     put = functools.partial(jax.device_put, device=experiment.replicated)
     variables = {name: put(found.variables()) for name, found in weights.items()}
     counts: dict[str, jax.Array] = {}
@@ -49,6 +51,7 @@ def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str,
     if config.evaluation.confusion:
         batches = _counting(experiment, variables, batches, counts)
     results = evaluate(experiment.eval_step, variables, batches, experiment.replicated)
+    _check_finite(results, weights, experiment)
     confusion = {name: np.asarray(value, np.int64) for name, value in counts.items()}
     for name, matrix in confusion.items():
         results[name]["per_class"] = _per_class(matrix, metadata)
@@ -78,18 +81,28 @@ def configure(config: ConfigDict, metadata: Metadata) -> ConfigDict:
     return config
 
 
-def _check_classes(metadata: Metadata, experiment: Experiment) -> None:
-    source = experiment.eval_source
+def _check_finite(results: Mapping[str, dict], weights: Mapping[str, Weights], experiment: Experiment) -> None:
+    for name, result in results.items():
+        if not result["examples"]:
+            raise DataError(
+                f"none of the {len(experiment.eval_source):,} images of {experiment.eval_source.name} can be read"
+            )
+        if not math.isfinite(result["loss"]):
+            raise DataError(f"{weights[name].where}: with these weights the network's outputs are not finite numbers")
+
+
+def _check_classes(weights: Weights, experiment: Experiment) -> None:
+    source, metadata, where = experiment.eval_source, weights.metadata, weights.where
     if source.num_classes != metadata.num_classes:
         hint = "; pipeline.convert --drop_background leaves out the background" if metadata.num_classes == 1001 else ""
         raise ConfigError(
-            f"{metadata.source} has {metadata.num_classes} classes and {source.name} has {source.num_classes}{hint}"
+            f"{where} has {metadata.num_classes} classes and {source.name} has {source.num_classes}{hint}"
         )
     ours, theirs = metadata.class_names, tuple(source.class_names)
     if ours and ours != theirs and set(ours) == set(theirs):
         label = next(label for label, (one, other) in enumerate(zip(ours, theirs)) if one != other)
         raise ConfigError(
-            f"the classes of {source.name} are in another order than those of {metadata.source}: class {label} is "
+            f"the classes of {source.name} are in another order than those of {where}: class {label} is "
             f"{theirs[label]!r} there and {ours[label]!r} here"
         )
     if ours and ours != theirs:

@@ -6,8 +6,9 @@ import typing
 
 from absl import flags
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
+from pipeline.weights.plain_files import read_text
 
 if typing.TYPE_CHECKING:  # importing them takes seconds, of which a person is to hear before
     from pipeline.weights import opening
@@ -97,9 +98,9 @@ def _read_class_names(name: str | None) -> tuple[str, ...] | None:
         return None
     try:
         if name == "imagenet":
-            text = (importlib.resources.files("pipeline.weights") / "imagenet_class_names.txt").read_text()
+            text = (importlib.resources.files("pipeline.weights") / "imagenet_class_names.txt").read_text("utf-8")
         else:
-            text = pathlib.Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--class_names={name} cannot be read: {error}") from error
+            text = read_text(pathlib.Path(name), pipe=True)
+    except DataError as error:
+        raise ConfigError(f"--class_names: {error}") from error
     return tuple(text.splitlines())

@@ -1,7 +1,7 @@
 """Weights in memory: the arrays of one network under our names, together with their metadata.
 
 Every reader returns a `Weights`, every writer takes one. Invariant: a `Weights` that exists is complete: exactly the tensors
-of its network, each float32, of the right shape and finite. Arrays are never changed in place.
+of its network, each float32, of the right shape and finite, and no variance negative. Arrays are never changed in place.
 """
 
 import dataclasses
@@ -12,24 +12,35 @@ import numpy as np
 from flax import traverse_util
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.printable import printable
 from pipeline.weights.metadata import Metadata
-from pipeline.weights.names import OURS, Tensor
-
-_LISTED = 12  # tensors that one error names
+from pipeline.weights.names import OURS
+from pipeline.weights.stored import check_tensors
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A network's numbers: `arrays` maps the paths of `Metadata.table` to float32 arrays."""
+    """A network's numbers.
+
+    Attributes:
+      metadata: What is known of them.
+      arrays: From the paths of `Metadata.table` to float32 arrays.
+      where: They were read from, for errors; `metadata.source` is where they once came from.
+    """
 
     metadata: Metadata
     arrays: dict[str, np.ndarray]
+    where: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self):
-        check_arrays(self.metadata.table, self.arrays, OURS, self.metadata.source)
+        where = self.where or self.metadata.source
+        object.__setattr__(self, "where", where)
+        check_tensors(self.metadata.table, self.arrays, OURS, where)
         for path, array in self.arrays.items():
             if not np.isfinite(array).all():
-                raise DataError(f"{self.metadata.source}: {path} holds values that are not finite numbers")
+                raise DataError(f"{where}: {path} holds values that are not finite numbers")
+            if path.endswith("/var") and array.size and array.min() < 0:
+                raise DataError(f"{where}: {path} holds the variance {array.min():g}, and no variance is negative")
 
     def variables(self) -> dict[str, dict]:
         """Returns the arrays as the collections "params" and "batch_stats" that the model takes."""
@@ -45,9 +56,10 @@ class Weights:
         }
         step = "" if metadata.step is None else f", step {metadata.step:,}"
         return (
-            f"{metadata.variant}, {metadata.num_classes} classes, {kinds[metadata.kind]} of {metadata.source}{step}; "
-            f"{metadata.image_size} pixels, crop: {preprocessing.crop_rule}, resize: {preprocessing.resize}, "
-            f"mean {_rounded(preprocessing.mean_rgb)}, deviation {_rounded(preprocessing.stddev_rgb)}"
+            f"{metadata.variant}, {metadata.num_classes} classes, {kinds[metadata.kind]} of "
+            f"{printable(metadata.source)}{step}; {metadata.image_size} pixels, crop: {preprocessing.crop_rule}, "
+            f"resize: {preprocessing.resize}, mean {_rounded(preprocessing.mean_rgb)}, "
+            f"deviation {_rounded(preprocessing.stddev_rgb)}"
         )
 
     def in_dialect(self, dialect: str) -> dict[str, np.ndarray]:
@@ -70,7 +82,7 @@ class Weights:
         Raises:
           DataError: tensors are missing, unexpected or misshapen; it lists them.
         """
-        check_arrays(metadata.table, arrays, dialect, metadata.source)
+        check_tensors(metadata.table, arrays, dialect, metadata.source)
         ours = {tensor.path: tensor.from_dialect(arrays[tensor.foreign[dialect]], dialect) for tensor in metadata.table}
         return cls(metadata, ours)
 
@@ -81,38 +93,13 @@ class Weights:
           ConfigError: there are not 1001 classes.
         """
         if self.metadata.num_classes != 1001:
-            raise ConfigError(f"{self.metadata.source} has {self.metadata.num_classes} classes, no background to drop")
+            raise ConfigError(f"{self.where} has {self.metadata.num_classes} classes, no background to drop")
         arrays = dict(self.arrays)
         for tensor in self.metadata.table:
             if tensor.is_classifier:
                 arrays[tensor.path] = np.ascontiguousarray(arrays[tensor.path][..., 1:])
         names = self.metadata.class_names[1:]
-        return Weights(dataclasses.replace(self.metadata, num_classes=1000, class_names=names), arrays)
-
-
-def check_arrays(table: tuple[Tensor, ...], arrays: Mapping[str, np.ndarray], dialect: str, where: str) -> None:
-    """Compares names, shapes and dtypes with what a network has.
-
-    Args:
-      table: The network's tensors.
-      arrays: What was found.
-      dialect: Whose names and layouts the arrays have.
-      where: It was found; for the error.
-
-    Raises:
-      DataError: one error that lists everything missing, unexpected, misshapen or not float32.
-    """
-    expected = {tensor.name_in(dialect): tensor.shape_in(dialect) for tensor in table}
-    problems = [f"{name} {shape} is missing" for name, shape in expected.items() if name not in arrays]
-    problems += [f"{name} is unexpected" for name in arrays if name not in expected]
-    for name, shape in expected.items():
-        if name in arrays and tuple(arrays[name].shape) != shape:
-            problems.append(f"{name} has the shape {tuple(arrays[name].shape)}, not {shape}")
-        elif name in arrays and arrays[name].dtype != np.float32:
-            problems.append(f"{name} is {arrays[name].dtype}, not float32")
-    if problems:
-        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise DataError(f"{where}: these tensors do not fit: {'; '.join(problems[:_LISTED])}{more}")
+        return Weights(dataclasses.replace(self.metadata, num_classes=1000, class_names=names), arrays, self.where)
 
 
 def _rounded(values: tuple[float, ...]) -> str:

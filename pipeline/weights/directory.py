@@ -5,17 +5,18 @@ under its name when it is complete.
 """
 
 import contextlib
-import json
 import os
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError
 from pipeline.weights.container import Weights
 from pipeline.weights.metadata import Metadata
-from pipeline.weights.tensor_files import read_tensors, write_tensors
+from pipeline.weights.names import OURS
+from pipeline.weights.plain_files import read_json, write_json
+from pipeline.weights.tensor_files import open_tensors, write_tensors
 
 TENSORS = "weights.safetensors"
 METADATA = "metadata.json"
@@ -32,16 +33,15 @@ def read(path: pathlib.Path) -> Weights:
     Raises:
       DataError: a file is missing or damaged, or tensors and metadata do not fit together.
     """
-    return Weights(read_metadata(path / METADATA), read_tensors(path / TENSORS))
+    metadata = read_metadata(path / METADATA)
+    with open_tensors(path / TENSORS) as tensors:
+        arrays = tensors.read(metadata.table, OURS)
+    return Weights(metadata, arrays, str(path / TENSORS))
 
 
 def read_metadata(path: pathlib.Path) -> Metadata:
     """Reads a `metadata.json`; raises `DataError` when it is missing, no JSON or incomplete."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    return Metadata.from_json(content, str(path))
+    return Metadata.from_json(read_json(path), str(path))
 
 
 def write(weights: Weights, folder: pathlib.Path) -> None:
@@ -53,7 +53,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
 
 def write_metadata(metadata: Metadata, folder: pathlib.Path) -> None:
     """Writes `metadata.json`, which every exported format carries."""
-    (folder / METADATA).write_text(json.dumps(metadata.to_json(), indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / METADATA, metadata.to_json(), indent=1)
 
 
 @contextlib.contextmanager
@@ -63,9 +63,9 @@ def appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       ConfigError: `folder` is there already and not empty, or cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists already: remove it, or name another --out")
     try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder} exists already: remove it, or name another --out")
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline.errors import DataError
 from pipeline.model.inputs import normalize
 from pipeline.model.network import Network
 from pipeline.model.scaling import architecture
@@ -33,11 +34,17 @@ def logits_function(weights: Weights) -> Callable[[jax.Array], jax.Array]:
 
 
 def make_forward(weights: Weights) -> Forward:
-    """Returns the compiled forward pass; its products are not rounded to fewer bits on any device."""
+    """Returns the compiled forward pass; its products are not rounded to fewer bits on any device.
+
+    What it returns is finite: it raises `DataError` where the weights, though each is a number, lead to none.
+    """
     compiled = jax.jit(logits_function(weights))
 
     def forward(images: np.ndarray) -> np.ndarray:
         with jax.default_matmul_precision("highest"):
-            return np.asarray(compiled(images))
+            logits = np.asarray(compiled(images))
+        if not np.isfinite(logits).all():
+            raise DataError(f"{weights.where}: with these weights the network's outputs are not finite numbers")
+        return logits
 
     return forward

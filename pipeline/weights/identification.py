@@ -5,16 +5,19 @@ name. What the file does not say – normalisation, crop – comes from the user
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-
-import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.model.families import VARIANTS
 from pipeline.model.scaling import architecture
-from pipeline.weights.container import Weights, check_arrays
+from pipeline.model.specs import Family
+from pipeline.printable import printable
+from pipeline.weights.container import Weights
+from pipeline.weights.conventions import conventions_of
 from pipeline.weights.metadata import UNSTATED, Metadata, Preprocessing
-from pipeline.weights.names import Tensor, tensor_table
+from pipeline.weights.names import tensor_table
+from pipeline.weights.stored import EXACT_IN_FLOAT32, StoredTensor, StoredTensors, check_tensors
 
 PUBLISHED = {
     "imagenet": Preprocessing(),
@@ -22,7 +25,17 @@ PUBLISHED = {
     "lite": Preprocessing(
         mean_rgb=(127.0,) * 3, stddev_rgb=(128.0,) * 3, resize="bilinear"
     ),  # [efficientnet_lite_builder.py]
+    "v2": Preprocessing(
+        eval_crop="none", mean_rgb=(128.0,) * 3, stddev_rgb=(128.0,) * 3, resize="bilinear"
+    ),  # [google/automl, efficientnetv2/preprocessing.py]
+    "inception": Preprocessing(
+        eval_crop="fraction", mean_rgb=(127.5,) * 3, stddev_rgb=(127.5,) * 3, resize="bilinear"
+    ),  # [keras.applications.mobilenet.preprocess_input]
+    "caffe": Preprocessing(
+        eval_crop="fraction", mean_rgb=(123.68, 116.779, 103.939), stddev_rgb=(1.0,) * 3, resize="bilinear"
+    ),  # [keras.applications.resnet.preprocess_input]
 }
+_V2_WHOLE_IMAGE_PIXELS = 320  # from this size on V2 is evaluated on the whole image, below on a central crop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,50 +43,62 @@ class ForeignWeights:
     """What a reader found in a file.
 
     Attributes:
-      arrays: Float32, under the names and in the layout of `dialect`.
+      tensors: Under the names and in the layout of `dialect`; none of their numbers is read yet.
       dialect: One of `names.DIALECTS`.
-      source: The file.
       kind: "ema", "raw" or "unstated".
       variant: The network, if the file names it.
       preprocessing: If the file states it.
       image_size: In pixels, if the file states it.
       class_names: If the file has them.
+      step: Of the run, if the file states it.
+      stated_in: The file that states all this, for errors, if it is not that of the tensors.
     """
 
-    arrays: dict[str, np.ndarray]
+    tensors: StoredTensors
     dialect: str
-    source: str
     kind: str = UNSTATED
     variant: str | None = None
     preprocessing: Preprocessing | None = None
     image_size: int | None = None
     class_names: tuple[str, ...] = ()
+    step: int | None = None
+    stated_in: str = ""
 
     def identified(self) -> Weights:
-        """Returns the weights under our names.
+        """Reads the weights and returns them under our names.
 
         Raises:
           DataError: the tensors are not those of a network of the family, or not of the one that the file names.
         """
-        variant, num_classes = identify(self.arrays, self.dialect, self.source, self.variant)
-        family = architecture(variant).family.name
-        metadata = Metadata(
-            variant=variant,
-            num_classes=num_classes,
-            image_size=self.image_size or architecture(variant).resolution,
-            class_names=self.class_names,
-            preprocessing=self.preprocessing or PUBLISHED["lite" if family == "efficientnet-lite" else "imagenet"],
-            kind=self.kind,
-            source=self.source,
-        )
-        return Weights.from_dialect(metadata, self.arrays, self.dialect)
+        where = self.tensors.where
+        variant, num_classes = identify(self.tensors.tensors, self.dialect, where, self.variant)
+        family = architecture(variant).family
+        try:
+            metadata = Metadata(
+                variant=variant,
+                num_classes=num_classes,
+                image_size=self.image_size or architecture(variant).resolution,
+                class_names=self.class_names,
+                preprocessing=self.preprocessing
+                or _published(family, self.image_size or architecture(variant).resolution),
+                kind=self.kind,
+                source=where,
+                step=self.step,
+                bn_epsilon=family.bn_epsilon,
+            )
+        except DataError as error:
+            raise DataError(f"{self.stated_in or where}: {error}") from error
+        arrays = self.tensors.read(metadata.table, self.dialect, f", read as {variant}")
+        return Weights(metadata, arrays, where)
 
 
-def identify(arrays: Mapping[str, np.ndarray], dialect: str, where: str, variant: str | None = None) -> tuple[str, int]:
+def identify(
+    tensors: Mapping[str, StoredTensor], dialect: str, where: str, variant: str | None = None
+) -> tuple[str, int]:
     """Finds variant and number of classes.
 
     Args:
-      arrays: What the file holds, under the names and in the layout of a dialect.
+      tensors: What the file holds, under the names and in the layout of a dialect.
       dialect: One of `names.DIALECTS`.
       where: The tensors were found; for the error.
       variant: What it has to be, when somebody said so.
@@ -85,29 +110,44 @@ def identify(arrays: Mapping[str, np.ndarray], dialect: str, where: str, variant
       DataError: the tensors are those of no network of the family, or not of `variant`; it lists what does not fit the
         nearest one.
     """
-    candidates = VARIANTS if variant is None else [variant]
-    best, fewest = None, None
-    for name in candidates:
-        table = tensor_table(architecture(name), _num_classes(arrays, name, dialect))
-        mismatches = _mismatches(table, arrays, dialect)
-        if fewest is None or mismatches < fewest:
-            best, fewest = (name, table), mismatches
-    name, table = best
-    if fewest > len(table) // 2 and variant is None:
-        raise DataError(
-            f"{where} holds no EfficientNet: {len(arrays)} tensors, such as {', '.join(sorted(arrays)[:3])}"
-        )
-    check_arrays(table, arrays, dialect, f"{where}, read as {name}")
-    return name, _num_classes(arrays, name, dialect)
+    named = VARIANTS if variant is None else [variant]
+    candidates = [
+        name for name in named if dialect in conventions_of(architecture(name).family.name) or dialect == "keras_h5"
+    ]
+    if not candidates:
+        raise DataError(f"{where} cannot be {variant}: no file of this kind has that network")
+    counts = {name: _num_classes(name, tensors, dialect) for name in candidates}
+    fewest = {name: _mismatches(_shapes(name, counts[name], dialect), tensors) for name in candidates}
+    name = min(fewest, key=fewest.get)
+    table = tensor_table(architecture(name), counts[name])
+    if fewest[name] > len(table) // 2 and variant is None:
+        examples = ", ".join(printable(found) for found in sorted(tensors)[:3])
+        raise DataError(f"{where} holds no network that is known here: {len(tensors)} tensors, such as {examples}")
+    check_tensors(table, tensors, dialect, f"{where}, read as {name}", EXACT_IN_FLOAT32)
+    return name, counts[name]
 
 
-def _num_classes(arrays: Mapping[str, np.ndarray], variant: str, dialect: str) -> int:
-    """Returns the length of the classifier's bias, which is the last tensor of a table; 1000 where there is none."""
-    bias = arrays.get(tensor_table(architecture(variant), 1000)[-1].foreign[dialect])
+def _published(family: Family, image_size: int) -> Preprocessing:
+    """Returns how images are prepared for the published weights of a family, at a size in pixels."""
+    preprocessing = PUBLISHED[family.preprocessing]
+    if family.preprocessing == "v2" and image_size < _V2_WHOLE_IMAGE_PIXELS:
+        return dataclasses.replace(preprocessing, eval_crop="padding")
+    return preprocessing
+
+
+@functools.lru_cache(maxsize=256)
+def _shapes(variant: str, num_classes: int, dialect: str) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a network's tensors by their names, the classifier's bias last."""
+    table = tensor_table(architecture(variant), num_classes)
+    return {tensor.foreign[dialect]: tensor.shape_in(dialect) for tensor in table}
+
+
+def _num_classes(variant: str, tensors: Mapping[str, StoredTensor], dialect: str) -> int:
+    """Returns the length of the classifier's bias; 1000 where there is none."""
+    bias = tensors.get(next(reversed(_shapes(variant, 1000, dialect))))
     return bias.shape[0] if bias is not None and len(bias.shape) == 1 else 1000
 
 
-def _mismatches(table: tuple[Tensor, ...], arrays: Mapping[str, np.ndarray], dialect: str) -> int:
-    expected = {tensor.foreign[dialect]: tensor.shape_in(dialect) for tensor in table}
-    wrong = sum(name not in arrays or tuple(arrays[name].shape) != shape for name, shape in expected.items())
-    return wrong + sum(name not in expected for name in arrays)
+def _mismatches(expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, StoredTensor]) -> int:
+    wrong = sum(name not in tensors or tuple(tensors[name].shape) != shape for name, shape in expected.items())
+    return wrong + sum(name not in expected for name in tensors)

@@ -1,94 +1,169 @@
 """Keras's files, read with h5py alone: `.keras`, `.weights.h5` and the older `.h5`.
 
 Only numbers and the names of layers are read. The description of the model that a `.keras` file carries is left alone, so
-nothing of it is ever built or run.
+nothing of it is ever built or run. HDF5 can point out of a file, by links, external storage and virtual datasets: whatever is
+not stored in the file itself is refused, and so is what Keras does not write, chunks and compression.
 """
 
+import contextlib
 import io
+import math
 import pathlib
 import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.printable import printable
+from pipeline.weights.archives import open_archive, read_entry
 from pipeline.weights.identification import ForeignWeights
 from pipeline.weights.metadata import IMAGENET_STDDEV_RGB, Preprocessing
-from pipeline.weights.tensor_files import as_float32
+from pipeline.weights.plain_files import check_regular
+from pipeline.weights.stored import MOST_TENSORS, StoredTensor, StoredTensors
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
+_ENTRY = "model.weights.h5"
 _LARGEST_BYTES = 1 << 32  # L2, the largest of the family, has 2 GB
+_DEEPEST = 8  # groups within groups; Keras has three
 
 
-def read(path: pathlib.Path) -> ForeignWeights:
-    """Reads a Keras file.
+@contextlib.contextmanager
+def open_file(path: pathlib.Path) -> Iterator[ForeignWeights]:
+    """Lists the tensors of a Keras file, which stays open meanwhile.
 
     Raises:
-      DataError: it is damaged, or its layers have no weights that can be recognised.
+      DataError: it is damaged, points out of itself, or its layers have no weights that can be recognised.
     """
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                entry = archive.getinfo("model.weights.h5")
-                if entry.file_size > _LARGEST_BYTES:
-                    raise DataError(f"{path} would unpack to {entry.file_size:,} bytes of weights")
-                content = io.BytesIO(archive.read(entry))
-        else:
-            content = path
-        with h5py.File(content, "r") as file:
-            dialect, datasets = ("keras_h5", _numbered(file)) if "layers" in file else ("keras", _named(file))
-            oversized = [name for name, dataset in datasets.items() if dataset.nbytes > _LARGEST_BYTES]
-            if oversized:
-                raise DataError(f"{path}: {oversized[0]} has the impossible shape {datasets[oversized[0]].shape}")
-            arrays = {name: dataset[()] for name, dataset in datasets.items()}
-    except DataError:
-        raise
-    except Exception as error:  # h5py raises whatever the damage led to
-        raise DataError(f"{path} cannot be read as a Keras file: {type(error).__name__}: {error}") from error
-    normalization = {name: array for name, array in arrays.items() if "normalization/" in name and "batch" not in name}
-    normalization = {name: array for name, array in normalization.items() if not name.split("/")[-2].endswith("_bn")}
-    rest = {name: array for name, array in arrays.items() if name not in normalization}
-    return ForeignWeights(
-        arrays=as_float32(rest, path), dialect=dialect, source=str(path), preprocessing=_preprocessing(normalization)
-    )
+    check_regular(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            content, available = _open_content(path, stack)
+            file = stack.enter_context(h5py.File(content, "r"))
+            dialect, datasets = ("keras_h5", _numbered(file)) if _has(file, "layers") else ("keras", _named(file))
+            tensors = {name: _stored(dataset, name) for name, dataset in datasets.items()}
+            normalization = {name: tensors.pop(name) for name in list(tensors) if _is_normalization(name)}
+            preprocessing = _preprocessing(normalization)
+        except _Refused as error:
+            raise DataError(f"{path}: {error}") from error
+        except DataError:
+            raise
+        except Exception as error:  # h5py raises whatever the damage led to
+            reason = printable(f"{type(error).__name__}: {error}")
+            raise DataError(f"{path} cannot be read as a Keras file: {reason}") from error
+        yield ForeignWeights(StoredTensors(tensors, str(path), available), dialect, preprocessing=preprocessing)
+
+
+class _Refused(Exception):
+    """The file does not hold what Keras stores, or does not hold it itself."""
+
+
+def _open_content(path: pathlib.Path, stack: contextlib.ExitStack) -> tuple[BinaryIO, int]:
+    """Returns the HDF5 file itself or the one within a `.keras` archive, and its length."""
+    if zipfile.is_zipfile(path):
+        with open_archive(path) as archive:
+            content = read_entry(archive, _ENTRY, _LARGEST_BYTES, path)
+        return io.BytesIO(content), len(content)
+    return stack.enter_context(path.open("rb")), path.stat().st_size
 
 
 def _numbered(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Returns the datasets of Keras 3, "layers/conv2d_3/vars/0"."""
-    found = {}
-    file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-    return {name: dataset for name, dataset in found.items() if name.startswith("layers/")}
+    found: dict[str, h5py.Dataset] = {}
+    _collect(_member(file, "layers"), "layers", found, seen=[0])
+    return found
+
+
+def _collect(item: h5py.HLObject, name: str, found: dict[str, h5py.Dataset], seen: list[int]) -> None:
+    """Adds the datasets below a group; `seen` counts what was looked at."""
+    seen[0] += 1
+    if seen[0] > 4 * MOST_TENSORS or name.count("/") > _DEEPEST:
+        raise _Refused("it holds more groups than any network of the family has")
+    if isinstance(item, h5py.Dataset):
+        found[name] = item
+    elif isinstance(item, h5py.Group):
+        for part in item:
+            _collect(_member(item, part), f"{name}/{part}", found, seen)
 
 
 def _named(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Returns the datasets of Keras 1 and 2 under the names of Keras 3, "stem_conv/kernel"."""
-    root = file.get("model_weights", file)
+    root = _member(file, "model_weights") if _has(file, "model_weights") else file
     found = {}
     for layer in root.attrs["layer_names"]:
-        group = root[_text(layer)]
+        group = _member(root, _text(layer))
         for weight in group.attrs["weight_names"]:
             name = "/".join(_text(weight).split(":")[0].split("/")[-2:]).replace("depthwise_kernel", "kernel")
-            found[name] = group[_text(weight)]
+            if name in found:
+                raise _Refused(f"it holds {printable(name)} twice")
+            found[name] = _member(group, _text(weight))
+            if len(found) > MOST_TENSORS:
+                raise _Refused("it holds more tensors than any network of the family has")
     return found
+
+
+def _member(group: h5py.Group, path: str) -> h5py.HLObject:
+    """Returns what a group has under a path; raises `_Refused` where a step of the path is a link to somewhere else."""
+    for part in path.split("/"):
+        name = printable(f"{group.name}/{part}".lstrip("/"))
+        if not _has(group, part):
+            raise _Refused(f"{name} is missing")
+        if group.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
+            raise _Refused(f"{name} is a link to somewhere else, and links are not followed")
+        group = group[part]
+    return group
+
+
+def _has(group: h5py.HLObject, name: str) -> bool:
+    """Says whether a group has a link of a name; the `in` of h5py would open the file that it points to."""
+    return isinstance(group, h5py.Group) and bool(name) and group.id.links.exists(name.encode())
+
+
+def _stored(dataset: h5py.Dataset, name: str) -> StoredTensor:
+    """Checks where a dataset's numbers are, before its shape is asked for: that can already open other files."""
+    name = printable(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise _Refused(f"{name} is no dataset")
+    created = dataset.id.get_create_plist()
+    if created.get_layout() == h5py.h5d.VIRTUAL:
+        raise _Refused(f"{name} is a virtual dataset: its numbers are in other files, which are not read")
+    if created.get_external_count():
+        raise _Refused(f"{name} has its numbers in another file, which is not read")
+    if created.get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT):
+        raise _Refused(f"{name} is stored in chunks, which Keras does not write: save the file with Keras again")
+    if dataset.shape is None or dataset.id.get_storage_size() != math.prod(dataset.shape) * dataset.dtype.itemsize:
+        raise _Refused(f"{name} has the shape {dataset.shape}, and the file does not have its numbers")
+    return StoredTensor(dataset.shape, dataset.dtype.name, lambda: dataset[()])
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _preprocessing(normalization: dict[str, np.ndarray]) -> Preprocessing | None:
+def _is_normalization(name: str) -> bool:
+    """Says whether a tensor is of the layer that normalises pixels, "normalization/mean"; blocks have `…_bn` and `batch_…`."""
+    layer = name.removeprefix("layers/").split("/")[0]
+    return layer == "normalization" or layer.startswith("normalization_")
+
+
+def _preprocessing(normalization: dict[str, StoredTensor]) -> Preprocessing | None:
     """Returns mean and deviation, in pixel values, of the layer `normalization`, which sees pixels divided by 255.
 
     The files that Keras offers for download hold the standard deviation where the variance belongs (tensorflow#49930).
     """
-    values = {name.split("/")[-1]: np.asarray(array, np.float64) for name, array in normalization.items()}
-    mean, variance = values.get("mean", values.get("0")), values.get("variance", values.get("1"))
-    if mean is None or variance is None or mean.size != 3 or variance.size != 3:
+    tensors = {name.split("/")[-1]: tensor for name, tensor in normalization.items()}
+    mean, variance = tensors.get("mean", tensors.get("0")), tensors.get("variance", tensors.get("1"))
+    if mean is None or variance is None or math.prod(mean.shape) != 3 or math.prod(variance.shape) != 3:
         return None
-    deviation = np.sqrt(variance.ravel())
-    if np.allclose(variance.ravel() * 255, IMAGENET_STDDEV_RGB, rtol=1e-3):
-        deviation = variance.ravel()
+    mean, variance = (np.asarray(tensor.read(), np.float64).ravel() for tensor in (mean, variance))
+    if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance > 0).all()):
+        raise _Refused(f"its normalization layer has the mean {mean} and the variance {variance}")
+    deviation = np.sqrt(variance)
+    if np.allclose(variance * 255, IMAGENET_STDDEV_RGB, rtol=1e-3):
+        deviation = variance
     return Preprocessing(
-        mean_rgb=tuple(float(value) * 255 for value in mean.ravel()),
+        mean_rgb=tuple(float(value) * 255 for value in mean),
         stddev_rgb=tuple(float(value) * 255 for value in deviation),
     )

@@ -59,7 +59,7 @@ class _KerasLayers:
         self._pads = family.padding == "symmetric"
 
     def normalize(self, pixels):
-        scaled = self._layers.Rescaling(1 / 255, name="rescaling")(pixels)
+        scaled = self._layers.Rescaling(1 / 255, name="rescaling_of_0_to_255")(pixels)  # seen in model.summary()
         layer = self._layers.Normalization(name="normalization")
         normalized = layer(scaled)
         preprocessing = self._metadata.preprocessing

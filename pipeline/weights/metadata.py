@@ -14,8 +14,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pipeline.data.preprocessing import EvalTransform, eval_transform
-from pipeline.errors import ConfigError, DataError
-from pipeline.model.scaling import architecture
+from pipeline.data.resizing import METHODS
+from pipeline.errors import DataError
+from pipeline.model.scaling import VARIANTS, architecture
+from pipeline.printable import printable
 from pipeline.weights.names import Tensor, tensor_table
 
 IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)  # [efficientnet_builder.py]
@@ -23,6 +25,11 @@ IMAGENET_STDDEV_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)  # [efficientnet_b
 
 # Whether weights *and* BN statistics are averages; a foreign file may not say.
 EMA, RAW, UNSTATED = "ema", "raw", "unstated"
+
+PIXELS = "RGB, 0 to 255"  # what mean and deviation are of, in every format
+CROPS = ("padding", "fraction", "none")
+LARGEST_IMAGE_SIZE = 4096  # B8 is trained at 672 pixels, L2 at 800
+_LISTED = 12  # fields that one error names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +48,26 @@ class Preprocessing:
     def of_config(cls, data_config: ConfigDict) -> "Preprocessing":
         """Takes the fields over from `config.data`."""
         return cls(**{field.name: _frozen(data_config[field.name]) for field in dataclasses.fields(cls)})
+
+    def check(self) -> None:
+        """Raises `DataError` for a field that preparing pictures cannot follow."""
+        for name, choices in {"eval_crop": CROPS, "resize": METHODS}.items():
+            value = getattr(self, name)
+            _require(value in choices, f"{name} is {value!r:.100}, which is none of {', '.join(choices)}")
+        _require(
+            0 <= self.eval_crop_padding <= 10_000, f"eval_crop_padding is {self.eval_crop_padding}, not 0 to 10,000"
+        )
+        _require(
+            1e-6 <= self.eval_crop_fraction <= 1,
+            f"eval_crop_fraction is {self.eval_crop_fraction}; expected a share above 0, up to 1",
+        )
+        mean, deviation = self.mean_rgb, self.stddev_rgb
+        _require(len(mean) == len(deviation) == 3, "mean_rgb and stddev_rgb have three values each")
+        _require(all(abs(value) <= 1000 for value in mean), f"mean_rgb is {mean}; expected pixel values, 0 to 255")
+        _require(
+            all(1e-3 <= value <= 1e4 for value in deviation),
+            f"stddev_rgb is {deviation}; expected deviations of pixel values 0 to 255",
+        )
 
     @property
     def crop_rule(self) -> str:
@@ -79,20 +106,25 @@ class Metadata:
     bn_epsilon: float = 1e-3
 
     def __post_init__(self):
-        architecture(self.variant)
+        _check_types(self)
+        _check_types(self.preprocessing)
+        _require(self.variant in VARIANTS, f"variant is {self.variant!r:.100}, which is none of {', '.join(VARIANTS)}")
         _require(self.num_classes >= 2, f"num_classes is {self.num_classes}: a classifier has two or more")
-        _require(self.image_size >= 8, f"image_size is {self.image_size}: pictures of at least 8 pixels are needed")
-        _require(self.kind in (EMA, RAW, UNSTATED), f"kind is {self.kind!r}, which is none of ema, raw, unstated")
+        _require(
+            8 <= self.image_size <= LARGEST_IMAGE_SIZE,
+            f"image_size is {self.image_size}: pictures of 8 to {LARGEST_IMAGE_SIZE:,} pixels are possible",
+        )
+        _require(self.kind in (EMA, RAW, UNSTATED), f"kind is {self.kind!r:.100}, which is none of ema, raw, unstated")
+        _require(self.step is None or 0 <= self.step < 1 << 62, f"step is {self.step}, which counts no steps")
+        _require(0 < self.bn_epsilon <= 1, f"bn_epsilon is {self.bn_epsilon}; expected a number above 0, up to 1")
         _require(
             not self.class_names or len(self.class_names) == self.num_classes,
             f"there are {len(self.class_names)} class names for {self.num_classes} classes",
         )
-        _require(
-            len(self.preprocessing.mean_rgb) == len(self.preprocessing.stddev_rgb) == 3,
-            "mean_rgb and stddev_rgb have three values each",
-        )
-        _require(min(self.preprocessing.stddev_rgb) > 0, f"stddev_rgb is {self.preprocessing.stddev_rgb}")
-        self.eval_transform()
+        for label, name in enumerate(self.class_names):
+            _require(_is_unicode(name), f"the name of class {label}, {name!a}, is no Unicode text")
+        _require(_is_unicode(self.source), f"source, {self.source!a:.100}, is no Unicode text")
+        self.preprocessing.check()
 
     @property
     def table(self) -> tuple[Tensor, ...]:
@@ -100,16 +132,16 @@ class Metadata:
         return tensor_table(architecture(self.variant), self.num_classes)
 
     def eval_transform(self) -> EvalTransform:
-        """Returns the preprocessing of pictures; raises `ConfigError` when a field has an unknown value."""
+        """Returns the preprocessing of pictures."""
         return eval_transform(self.preprocessing, self.image_size)
 
     def name_of(self, label: int) -> str:
-        """Returns the name of a class, or its number."""
-        return self.class_names[label] if self.class_names else str(label)
+        """Returns the name of a class, fit for a terminal, or its number."""
+        return printable(self.class_names[label]) if self.class_names else str(label)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the metadata as JSON; `from_json` is the inverse."""
-        return {"format": 1, **dataclasses.asdict(self)}
+        return {"format": 1, "pixels": PIXELS, **dataclasses.asdict(self)}
 
     @classmethod
     def from_json(cls, content: Any, where: str) -> "Metadata":
@@ -122,9 +154,10 @@ class Metadata:
             _require(isinstance(content, Mapping), "it is not a JSON object")
             fields = dict(content)
             _require(fields.pop("format", None) == 1, "it has no 'format': 1")
+            _require(fields.pop("pixels", PIXELS) == PIXELS, f"'pixels' is not {PIXELS!r}")
             fields["preprocessing"] = _typed(Preprocessing, fields.get("preprocessing"))
             return _typed(cls, fields)
-        except (ConfigError, DataError) as error:
+        except DataError as error:
             raise DataError(f"{where}: {error}") from error
 
 
@@ -133,17 +166,30 @@ def _frozen(value: Any) -> Any:
 
 
 def _typed(cls: type, content: Any):
-    """Builds a dataclass from JSON that has exactly its fields, each of the annotated type."""
+    """Builds a dataclass from JSON that has exactly its fields."""
     _require(isinstance(content, Mapping), f"{cls.__name__} is not a JSON object")
     hints = typing.get_type_hints(cls)
     values = {name: _frozen(value) for name, value in content.items()}
     wrong = [f"{name!r} is missing" for name in hints if name not in values]
-    wrong += [f"{name!r} is unknown" for name in values if name not in hints]
-    wrong += [
-        f"{name!r} is {value!r}" for name, value in values.items() if name in hints and not _fits(value, hints[name])
-    ]
-    _require(not wrong, "; ".join(wrong))
+    wrong += [f"{name!r:.100} is unknown" for name in values if name not in hints]
+    _require(not wrong, "; ".join(wrong[:_LISTED]))
     return cls(**values)
+
+
+def _check_types(stated: Any) -> None:
+    """Raises `DataError` unless each field of a dataclass is of the annotated type."""
+    hints = typing.get_type_hints(type(stated))
+    values = {name: getattr(stated, name) for name in hints}
+    wrong = [f"{name!r} is {value!r:.100}" for name, value in values.items() if not _fits(value, hints[name])]
+    _require(not wrong, "; ".join(wrong))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a pair, such as a file name in another encoding has
+        return False
+    return True
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -152,6 +198,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, argument) for argument in arguments)
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, hint)
     return type(value) in (int, float) if hint is float else type(value) is hint
 
 

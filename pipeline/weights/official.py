@@ -5,6 +5,8 @@ have optimizer slots besides; older and LARS-trained ones say `batch_normalizati
 and raw variables are never mixed: a set is complete or refused.
 """
 
+import functools
+import glob
 import math
 import pathlib
 import re
@@ -13,14 +15,17 @@ import numpy as np
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.model.scaling import architecture
+from pipeline.printable import printable
 from pipeline.weights.container import Weights
 from pipeline.weights.identification import ForeignWeights
 from pipeline.weights.metadata import EMA, RAW
 from pipeline.weights.names import official_scope
-from pipeline.weights.tensor_files import as_float32
+from pipeline.weights.plain_files import check_regular, read_text
+from pipeline.weights.stored import StoredTensor, StoredTensors
 
 CHECKPOINT = "model.ckpt"
 _AVERAGE = "/ExponentialMovingAverage"
+_STEP = "global_step"
 _OPTIMIZER = re.compile(r"/(RMSProp|Momentum|LARSOptimizer|Adam)(_\d+)?$")
 _BATCH_NORM = re.compile(r"/batch_normalization(?=[_/])")
 
@@ -32,7 +37,7 @@ def find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
     if path.suffix == ".index" and path.exists():
         return path.with_suffix("")
     if (path / "checkpoint").is_file():
-        stated = re.search(r'^model_checkpoint_path: "(.+)"', (path / "checkpoint").read_text(errors="replace"), re.M)
+        stated = re.search(r'^model_checkpoint_path: "(.+)"', read_text(path / "checkpoint"), re.M)
         named = path / pathlib.Path(stated[1]).name if stated else None
         if named is not None and named.with_name(named.name + ".index").exists():
             return named
@@ -40,8 +45,8 @@ def find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
     return indices[0].with_suffix("") if len(indices) == 1 else None
 
 
-def read(prefix: pathlib.Path, kind: str | None = None) -> ForeignWeights:
-    """Reads a checkpoint.
+def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWeights:
+    """Lists the variables of a checkpoint.
 
     Args:
       prefix: What its file names begin with.
@@ -53,13 +58,16 @@ def read(prefix: pathlib.Path, kind: str | None = None) -> ForeignWeights:
     """
     import tensorflow as tf
 
+    data = sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"))
+    for path in (prefix.with_name(f"{prefix.name}.index"), *data):
+        check_regular(path)
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except Exception as error:  # TensorFlow raises whatever the damage led to
         raise DataError(f"{prefix} cannot be read as a TensorFlow checkpoint: {_first_line(error)}") from error
     needed = sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items())
-    found = sum(path.stat().st_size for path in prefix.parent.glob(f"{prefix.name}.data-*"))
+    found = sum(path.stat().st_size for path in data)
     if needed > found:
         raise DataError(f"{prefix} is cut off: its variables take {needed:,} bytes, and its data files have {found:,}")
     model_names = [name for name in shapes if "/" in name and not _OPTIMIZER.search(name)]
@@ -70,17 +78,30 @@ def read(prefix: pathlib.Path, kind: str | None = None) -> ForeignWeights:
         raise ConfigError(f"{prefix} holds no {kind or RAW} variables")
     scopes = {name.split("/", 1)[0] for name in chosen}
     if len(scopes) > 1:
-        raise DataError(f"{prefix} holds variables of several networks: {', '.join(sorted(scopes))}")
-    try:
-        arrays = {_canonical(name): np.asarray(reader.get_tensor(stored)) for name, stored in chosen.items()}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError, MemoryError) as error:
-        raise DataError(f"{prefix} is damaged: {_first_line(error)}") from error
+        raise DataError(f"{prefix} holds variables of several networks: {printable(', '.join(sorted(scopes)))}")
+    tensors = {}
+    for name, stored in chosen.items():
+        if _canonical(name) in tensors:
+            raise DataError(f"{prefix} holds {printable(_canonical(name))} twice")
+        read = functools.partial(reader.get_tensor, stored)
+        tensors[_canonical(name)] = StoredTensor(tuple(shapes[stored]), dtypes[stored].name, read)
     return ForeignWeights(
-        arrays=as_float32(arrays, prefix),
+        StoredTensors(tensors, str(prefix), found),
         dialect="official",
-        source=str(prefix),
         kind=EMA if chosen is averages else RAW,
+        step=_step(prefix, reader, shapes, dtypes),
     )
+
+
+def _step(prefix: pathlib.Path, reader, shapes: dict, dtypes: dict) -> int | None:
+    """Returns the step that the checkpoint is of, where it says so."""
+    if shapes.get(_STEP) != [] or dtypes[_STEP].name not in ("int64", "int32"):
+        return None
+    try:
+        step = int(reader.get_tensor(_STEP))
+    except Exception as error:
+        raise DataError(f"{prefix} is damaged: {_STEP} cannot be read: {_first_line(error)}") from error
+    return step if step >= 0 else None
 
 
 def write(weights: Weights, folder: pathlib.Path) -> None:
@@ -93,13 +114,15 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
 
     network = architecture(weights.metadata.variant)
     if not network.family.name.startswith("efficientnet"):
-        raise ConfigError(f"the authors' code has no network {network.name}: the official format is for B0 to Lite4")
+        raise ConfigError(
+            f"the authors' code has no network {network.name}: the official format is for EfficientNet, Lite and V2"
+        )
     suffix = _AVERAGE if weights.metadata.kind == EMA else ""
     arrays = {
         f"{official_scope(network)}/{name}{suffix}": array for name, array in weights.in_dialect("official").items()
     }
     if weights.metadata.step is not None:
-        arrays["global_step"] = np.int64(weights.metadata.step)
+        arrays[_STEP] = np.int64(weights.metadata.step)
     tf.raw_ops.SaveV2(
         prefix=str(folder / CHECKPOINT),
         tensor_names=list(arrays),
@@ -115,4 +138,4 @@ def _canonical(name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]
+    return printable(str(error).strip().split("\n", 1)[0][:300])

@@ -13,6 +13,7 @@ from pipeline.model.scaling import architecture
 from pipeline.weights.assembly import assemble
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import Forward
+from pipeline.weights.metadata import PIXELS
 
 MODEL = "model.onnx"
 OPSET = 17  # onnxruntime 1.14, TensorRT 8.6 and later read it
@@ -29,7 +30,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
     graph = onnx.helper.make_graph(
         [*builder.nodes, onnx.helper.make_node("Identity", [logits], ["logits"])],
         f"efficientnet-{weights.metadata.variant}",
-        [onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, shape, doc_string=PIXELS)],
         [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", weights.metadata.num_classes])],
         builder.initializers,
     )
@@ -44,6 +45,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
         "weights": metadata.kind,
         "step": metadata.step,
         "source": metadata.source,
+        "pixels": PIXELS,
         "image_size": metadata.image_size,
         "crop": metadata.preprocessing.crop_rule,
         "resize": metadata.preprocessing.resize,

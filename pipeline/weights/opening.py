@@ -4,8 +4,10 @@ The kind is found from what is there, and a path that is none of them is one err
 takes weights – export, evaluate, predict, convert, fine-tuning – opens them here.
 """
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 
 from absl import logging
 from etils import epath
@@ -14,11 +16,16 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.weights import directory, keras_files, official, runs, timm
 from pipeline.weights.container import Weights
 from pipeline.weights.identification import PUBLISHED, ForeignWeights
-from pipeline.weights.metadata import EMA, RAW
-from pipeline.weights.tensor_files import read_tensors
-from pipeline.weights.torch_files import read_state_dict
+from pipeline.weights.metadata import EMA, RAW, Metadata
+from pipeline.weights.plain_files import read_json
+from pipeline.weights.tensor_files import open_tensors
+from pipeline.weights.torch_files import open_state_dict
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
+_KNOWN = (
+    "known are a run of pipeline.train, a folder of pipeline.export or pipeline.convert, a TensorFlow checkpoint, "
+    f"timm's folder, and files {' '.join((*keras_files.SUFFIXES, '.safetensors', *_TORCH_SUFFIXES))}"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +67,19 @@ def open_weights(location: str, wishes: Wishes = Wishes()) -> Weights:
       DataError: there is nothing that can be read, or it is damaged or of another network; nothing in it is ever run.
     """
     path = pathlib.Path(location)
-    if runs.is_run(location):
-        found = runs.read(location, wishes.checkpoint).choose(wishes.kind)
-    elif path.is_dir() and directory.is_weights(path):
-        found = directory.read(path)
-    else:
-        foreign = _read_foreign(path, location, wishes.kind)
-        found = dataclasses.replace(foreign, variant=wishes.variant or foreign.variant).identified()
-        found = _metadata_beside(path, found)
-    return _fulfil(found, wishes)
+    try:
+        if runs.is_run(location):
+            found = runs.read(location, wishes.checkpoint).choose(wishes.kind)
+        elif path.is_dir() and directory.is_weights(path):
+            found = directory.read(path)
+        else:
+            with _open_foreign(path, location, wishes) as foreign:
+                variant = wishes.variant or foreign.variant
+                found = dataclasses.replace(foreign, variant=variant).identified()
+            found = _metadata_beside(path, found)
+    except OSError as error:
+        raise DataError(f"{location} cannot be read: {error.strerror or error}") from error
+    return _fulfil(found, wishes, location)
 
 
 def open_all_weights(location: str, wishes: Wishes = Wishes()) -> list[Weights]:
@@ -76,45 +87,60 @@ def open_all_weights(location: str, wishes: Wishes = Wishes()) -> list[Weights]:
     if not runs.is_run(location) or wishes.kind is not None:
         return [open_weights(location, wishes)]
     found = runs.read(location, wishes.checkpoint)
-    return [_fulfil(weights, wishes) for weights in (found.ema, found.raw) if weights is not None]
+    return [_fulfil(weights, wishes, location) for weights in (found.ema, found.raw) if weights is not None]
 
 
-def _read_foreign(path: pathlib.Path, location: str, kind: str | None) -> ForeignWeights:
+@contextlib.contextmanager
+def _open_foreign(path: pathlib.Path, location: str, wishes: Wishes) -> Iterator[ForeignWeights]:
     if not epath.Path(location).exists() and official.find_checkpoint(path) is None:
         raise DataError(f"{location} does not exist")
     if path.is_dir() and (path / timm.TENSORS).exists():
-        return timm.read_folder(path)
-    if prefix := official.find_checkpoint(path):
-        return official.read(prefix, kind)
-    if path.suffix in keras_files.SUFFIXES:
-        return keras_files.read(path)
-    if path.suffix == ".safetensors":
-        return timm.from_state_dict(read_tensors(path), location)
-    if path.suffix in _TORCH_SUFFIXES:
-        return timm.from_state_dict(read_state_dict(path), location)
-    suffixes = " ".join((*keras_files.SUFFIXES, ".safetensors", *_TORCH_SUFFIXES))
-    raise DataError(
-        f"{location} holds no weights that are known here: a run of pipeline.train, a folder of pipeline.export or "
-        f"pipeline.convert, a TensorFlow checkpoint, or a file {suffixes}"
-    )
+        with timm.open_folder(path, ignore_preprocessing=wishes.preprocessing is not None) as foreign:
+            yield foreign
+    elif prefix := official.find_checkpoint(path):
+        yield official.open_checkpoint(prefix, wishes.kind)
+    elif path.is_dir():
+        raise DataError(f"{location} is a folder without weights that are known here: {_KNOWN}")
+    elif path.suffix in keras_files.SUFFIXES:
+        with keras_files.open_file(path) as foreign:
+            yield foreign
+    elif path.suffix == ".safetensors":
+        with open_tensors(path) as tensors:
+            yield timm.from_state_dict(tensors)
+    elif path.suffix in _TORCH_SUFFIXES:
+        with open_state_dict(path) as tensors:
+            yield timm.from_state_dict(tensors)
+    else:
+        raise DataError(f"{location} holds no weights that are known here: {_KNOWN}")
 
 
 def _metadata_beside(path: pathlib.Path, found: Weights) -> Weights:
-    """Takes the metadata that an export left beside its file, when they are of the same network."""
+    """Takes the metadata that an export left beside its file, when they are this project's and of the same network."""
     beside = (path if path.is_dir() else path.parent) / directory.METADATA
-    if not beside.exists():
+    if not beside.is_file():
         return found
-    metadata = directory.read_metadata(beside)
-    same = (metadata.variant, metadata.num_classes) == (found.metadata.variant, found.metadata.num_classes)
-    return dataclasses.replace(found, metadata=metadata) if same else found
+    try:
+        content = read_json(beside)
+    except DataError as error:
+        logging.warning("%s. It may have said how pictures are prepared for these weights.", error)
+        return found
+    if not isinstance(content, dict) or "format" not in content:  # Keras has a file of this name, and others may
+        logging.info("%s is not of this project and says nothing of these weights.", beside)
+        return found
+    metadata = Metadata.from_json(content, str(beside))
+    stated, tensors = (f"{each.variant} with {each.num_classes} classes" for each in (metadata, found.metadata))
+    if stated != tensors:
+        logging.warning("%s is of %s, and the tensors are of %s: it is left aside.", beside, stated, tensors)
+        return found
+    return dataclasses.replace(found, metadata=metadata)
 
 
-def _fulfil(weights: Weights, wishes: Wishes) -> Weights:
+def _fulfil(weights: Weights, wishes: Wishes, location: str) -> Weights:
     metadata = weights.metadata
     if wishes.variant not in (None, metadata.variant):
-        raise ConfigError(f"{metadata.source} holds {metadata.variant}, not {wishes.variant}")
+        raise ConfigError(f"{location} holds {metadata.variant}, not {wishes.variant}")
     if wishes.kind not in (None, metadata.kind):
-        raise ConfigError(f"{metadata.source} holds {metadata.kind} weights, not {wishes.kind}")
+        raise ConfigError(f"{location} holds {metadata.kind} weights, not {wishes.kind}")
     changes = {}
     if wishes.preprocessing is not None:
         changes["preprocessing"] = PUBLISHED[wishes.preprocessing]
@@ -127,4 +153,4 @@ def _fulfil(weights: Weights, wishes: Wishes) -> Weights:
     try:
         return dataclasses.replace(weights, metadata=dataclasses.replace(metadata, **changes))
     except DataError as error:
-        raise ConfigError(f"{metadata.source}: {error}") from error
+        raise ConfigError(f"{location}: {error}") from error

@@ -85,5 +85,7 @@ def _metadata(notes: dict, workdir: str, step: int) -> Metadata:
             step=step,
             bn_epsilon=config.model.bn_epsilon,
         )
+    except (ConfigError, DataError) as error:
+        raise DataError(f"the notes of the checkpoint of step {step} in {workdir} do not hold: {error}") from error
     except (KeyError, AttributeError, TypeError) as error:
         raise DataError(f"the notes of the checkpoint of step {step} in {workdir} are incomplete: {error}") from error

@@ -4,6 +4,7 @@ The preprocessing of evaluation is inside, in TensorFlow's operations, so a serv
 is made of TensorFlow's own layers, which also converters (TF.js, tf2onnx) and servers without XLA understand.
 """
 
+import json
 import pathlib
 
 import numpy as np
@@ -11,15 +12,16 @@ import numpy as np
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import Forward
 from pipeline.weights.keras_network import build_keras
-from pipeline.weights.metadata import Metadata
+from pipeline.weights.metadata import PIXELS, Metadata
 
 
 def write(weights: Weights, folder: pathlib.Path) -> None:
-    """Writes the model with three signatures.
+    """Writes the model with four signatures.
 
     "serving_default": `pictures`, string `[batch]`, to `probabilities`, float32 `[batch, classes]`, and `name`, string
-    `[batch]`, of the most probable class. "pixels": `pixels`, float32 `[batch, height, width, 3]` in 0..255, to `logits`.
-    "class_names": nothing to `class_names`, string `[classes]`.
+    `[batch]`, of the most probable class. "pixels": `pixels`, float32 `[batch, height, width, 3]` in 0..255, to `logits`;
+    pixels divided by 255 are an error. "class_names": nothing to `class_names`, string `[classes]`. "metadata": nothing to
+    `json`, string, which says how pictures are prepared and what pixels are.
     """
     import tensorflow as tf
 
@@ -38,14 +40,31 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, "pixels")])
     def logits(pixels):
+        with tf.control_dependencies([_assert_range(pixels)]):
+            pixels = tf.identity(pixels)
         return {"logits": network(pixels, training=False)}
 
     @tf.function(input_signature=[])
     def class_names():
         return {"class_names": tf.identity(names)}
 
-    signatures = {"serving_default": classify, "pixels": logits, "class_names": class_names}
+    @tf.function(input_signature=[])
+    def stated():
+        return {"json": tf.constant(json.dumps(metadata.to_json(), allow_nan=False))}
+
+    signatures = {"serving_default": classify, "pixels": logits, "class_names": class_names, "metadata": stated}
     tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def _assert_range(pixels):
+    """Returns an operation that fails for pixels divided by 255: none is above 1, and some are between 0 and 1.
+
+    Black pictures, and those of nothing but zeros and ones, pass.
+    """
+    import tensorflow as tf
+
+    divided = tf.reduce_any((pixels > 0) & (pixels < 1)) & tf.reduce_all(pixels <= 1)
+    return tf.debugging.Assert(~divided, [f"the pixels are divided by 255, and this network takes {PIXELS}"])
 
 
 def load(folder: pathlib.Path) -> Forward:

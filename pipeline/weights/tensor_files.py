@@ -1,59 +1,58 @@
 """safetensors files, read and written with NumPy alone.
 
 A safetensors file is a table of names, dtypes and offsets followed by raw numbers: nothing in it can be executed, and the
-reader checks every offset against the file's length before memory is taken. Invariant: what is returned is float32; narrower
-floats are widened, which is exact, and anything else is refused.
+reader checks every offset against the file's length before memory is taken.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from pipeline.errors import DataError
+from pipeline.printable import printable
+from pipeline.weights.plain_files import check_regular
+from pipeline.weights.stored import MOST_TENSORS, StoredTensor, StoredTensors
 
-_EXACT_IN_FLOAT32 = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
-
-
-def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads all tensors of a safetensors file.
-
-    PyTorch's counters of batches ("…num_batches_tracked") are left out: nothing here needs them.
-
-    Raises:
-      DataError: the file is missing, damaged, or holds numbers that float32 cannot.
-    """
-    try:
-        arrays = safetensors.numpy.load_file(path)
-    except (
-        safetensors.SafetensorError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        MemoryError,
-    ) as error:
-        raise DataError(f"{path} cannot be read as safetensors: {type(error).__name__}: {error}") from error
-    return as_float32(arrays, path)
+COUNTER = "num_batches_tracked"  # PyTorch's, beside every BatchNorm: nothing here needs them
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "I64": "int64", "I32": "int32"}
 
 
-def as_float32(arrays: Mapping[str, np.ndarray], where: object) -> dict[str, np.ndarray]:
-    """Widens floats to float32, leaving out PyTorch's counters.
+@contextlib.contextmanager
+def open_tensors(path: pathlib.Path) -> Iterator[StoredTensors]:
+    """Lists the tensors of a safetensors file, which stays open meanwhile; PyTorch's counters of batches are left out.
 
     Raises:
-      DataError: a tensor is of a type whose values float32 may not hold; the error lists them.
+      DataError: the file is missing or damaged.
     """
-    kept = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
-    wrong = [f"{name} is {array.dtype}" for name, array in kept.items() if array.dtype not in _EXACT_IN_FLOAT32]
-    if wrong:
-        raise DataError(f"{where}: weights are float32, float16 or bfloat16, but {'; '.join(wrong[:12])}")
-    return {name: array.astype(np.float32) for name, array in kept.items()}
+    check_regular(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(safetensors.safe_open(path, framework="np"))
+            names = [name for name in file.keys() if not name.endswith(COUNTER)]  # noqa: SIM118 – it is no mapping
+            if len(names) > MOST_TENSORS:
+                raise DataError(f"{path} holds {len(names):,} tensors: no network of the family has so many")
+            tensors = {name: _stored(file, name) for name in names}
+        except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
+            if isinstance(error, DataError):
+                raise
+            reason = printable(f"{type(error).__name__}: {error}")
+            raise DataError(f"{path} cannot be read as safetensors: {reason}") from error
+        yield StoredTensors(tensors, str(path), path.stat().st_size)
 
 
 def write_tensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> None:
-    """Writes arrays with text notes into a safetensors file."""
+    """Writes arrays with text notes into a safetensors file, which others may read as the umask says."""
+    path.touch()
+    mode = path.stat().st_mode
     safetensors.numpy.save_file(dict(arrays), path, metadata=dict(notes))
+    path.chmod(mode)  # the library writes for the owner alone
+
+
+def _stored(file: safetensors.safe_open, name: str) -> StoredTensor:
+    part = file.get_slice(name)
+    dtype = part.get_dtype()
+    return StoredTensor(tuple(part.get_shape()), _DTYPES.get(dtype, dtype), lambda: file.get_tensor(name))

@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from pipeline.errors import TrainingError
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import Forward
 from pipeline.weights.keras_network import build_keras
@@ -80,6 +81,8 @@ def rounded_to_half(weights: Weights) -> Weights:
     for path in arrays:
         if path.endswith(("/kernel", "/bias")):
             arrays[path] = _half(arrays[path])
+            if not np.isfinite(arrays[path]).all():
+                raise TrainingError(f"tflite was not exported: {path} is too large for float16")
     stated = weights.metadata.preprocessing
     scale = _half(1 / 255)
     mean_rgb = _half(np.divide(stated.mean_rgb, 255)) / scale

@@ -1,25 +1,28 @@
 """timm's format: the folder layout of the Hugging Face hub, `model.safetensors` with `config.json`.
 
-The architecture is always `tf_efficientnet_…`, which pads as TensorFlow does; its twin `efficientnet_…` takes the same tensors
+The architecture is always `tf_efficientnet_…` or `tf_efficientnetv2_…`, which pads as TensorFlow does; its twin `efficientnet_…` takes the same tensors
 and silently computes something else. What timm needs to prepare pictures is written in full, never left to its defaults.
 """
 
-import json
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from pipeline.errors import ConfigError, DataError
+from pipeline.model.families import VARIANTS
 from pipeline.model.scaling import architecture
+from pipeline.printable import printable
 from pipeline.weights.container import Weights
 from pipeline.weights.identification import ForeignWeights
 from pipeline.weights.metadata import Metadata, Preprocessing
-from pipeline.weights.tensor_files import read_tensors, write_tensors
+from pipeline.weights.plain_files import read_json, write_json
+from pipeline.weights.stored import StoredTensors
+from pipeline.weights.tensor_files import open_tensors, write_tensors
 
 TENSORS = "model.safetensors"
 CONFIG = "config.json"
-_PREFIX = "tf_efficientnet_"
+_PREFIX, _V2_PREFIX = "tf_efficientnet_", "tf_efficientnetv2_"
 _INTERPOLATIONS = {
     "bicubic_tf1": "bicubic",
     "bicubic": "bicubic",
@@ -30,16 +33,17 @@ _INTERPOLATIONS = {
 
 def architecture_name(metadata: Metadata) -> str:
     """Returns timm's name of a network; raises `ConfigError` when timm does not have it."""
-    if not architecture(metadata.variant).family.name.startswith("efficientnet"):
-        raise ConfigError(f"timm has no network {metadata.variant}: its format is for B0 to B8, L2 and Lite0 to Lite4")
-    return _PREFIX + metadata.variant
+    variant = metadata.variant
+    if not architecture(variant).family.name.startswith("efficientnet"):
+        raise ConfigError(f"timm has no network {variant}: its format is for EfficientNet, EfficientNet-Lite and V2")
+    return _V2_PREFIX + variant.removeprefix("v2_") if variant.startswith("v2_") else _PREFIX + variant
 
 
 def write(weights: Weights, folder: pathlib.Path) -> None:
     """Writes both files into a folder that exists; raises `ConfigError` when timm does not have the network."""
     config = model_config(weights.metadata)
     write_tensors(folder / TENSORS, weights.in_dialect("timm"), {"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / CONFIG, config, indent=2)
 
 
 def model_config(metadata: Metadata) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def model_config(metadata: Metadata) -> dict[str, Any]:
     config = {
         "architecture": architecture_name(metadata),
         "num_classes": metadata.num_classes,
-        "num_features": network.head_filters,
+        "num_features": network.num_features,
         "global_pool": "avg",
         "pretrained_cfg": {
             "tag": metadata.kind,
@@ -72,47 +76,97 @@ def model_config(metadata: Metadata) -> dict[str, Any]:
     return config
 
 
-def read_folder(folder: pathlib.Path) -> ForeignWeights:
-    """Reads a folder of the hub's layout.
+@contextlib.contextmanager
+def open_folder(folder: pathlib.Path, ignore_preprocessing: bool = False) -> Iterator[ForeignWeights]:
+    """Lists the tensors of a folder of the hub's layout, whose file stays open meanwhile.
+
+    Args:
+      folder: Where `config.json` and `model.safetensors` are.
+      ignore_preprocessing: Whether somebody else says how pictures are prepared.
 
     Raises:
-      DataError: a file is missing or damaged, or the architecture is not one that pads as TensorFlow does.
+      DataError: a file is missing or damaged, the architecture is not one that pads as TensorFlow does, or the configuration
+        says of pictures what this project does not do.
     """
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text())
-        name, stated = config["architecture"], config.get("pretrained_cfg", {})
-        if not name.startswith(_PREFIX):
-            raise DataError(f"{path}: the architecture {name} does not pad as TensorFlow does; {_PREFIX}… are read")
-        return ForeignWeights(
-            arrays=read_tensors(folder / TENSORS),
-            dialect="timm",
-            source=str(folder),
-            variant=name.removeprefix(_PREFIX).split(".")[0],
-            preprocessing=_preprocessing(stated),
-            image_size=stated["input_size"][-1] if "input_size" in stated else None,
-            class_names=tuple(config.get("label_names", ())),
+    config = _of_type(read_json(path), dict, f"{path} is no JSON object")
+    name = _of_type(config.get("architecture"), str, f"{path}: the architecture is {config.get('architecture')!r:.100}")
+    variant = name.split(".")[0].replace(_V2_PREFIX, "v2_").replace(_PREFIX, "")
+    if not name.startswith((_PREFIX, _V2_PREFIX)) or variant not in VARIANTS:
+        raise DataError(
+            f"{path}: the architecture {printable(name)} is none that is known here and pads as TensorFlow does; "
+            f"{_PREFIX}b0 to {_PREFIX}lite4 and {_V2_PREFIX}s and its like are"
         )
-    except DataError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+    stated = _of_type(config.get("pretrained_cfg", config), dict, f"{path}: pretrained_cfg is no JSON object")
+    preprocessing = None if ignore_preprocessing else _preprocessing(stated, path)
+    image_size, class_names = _image_size(stated, path), _class_names(config.get("label_names"), path)
+    with open_tensors(folder / TENSORS) as tensors:
+        yield ForeignWeights(
+            tensors,
+            dialect="timm",
+            variant=variant,
+            preprocessing=preprocessing,
+            image_size=image_size,
+            class_names=class_names,
+            stated_in=str(path),
+        )
 
 
-def from_state_dict(arrays: dict[str, np.ndarray], source: str) -> ForeignWeights:
+def from_state_dict(tensors: StoredTensors) -> ForeignWeights:
     """Takes bare tensors under timm's names or those of lukemelas's package, which begin with an underscore."""
-    dialect = "lukemelas" if any(name.startswith("_") for name in arrays) else "timm"
-    return ForeignWeights(arrays=arrays, dialect=dialect, source=source)
+    return ForeignWeights(tensors, dialect="lukemelas" if any(name.startswith("_") for name in tensors) else "timm")
 
 
-def _preprocessing(stated: dict[str, Any]) -> Preprocessing | None:
-    """Returns what a `pretrained_cfg` says of pictures; None when it leaves out a part."""
-    if not {"mean", "std", "crop_pct", "interpolation"} <= set(stated):
+def _image_size(stated: dict[str, Any], path: pathlib.Path) -> int | None:
+    if "input_size" not in stated:
         return None
+    size = stated["input_size"]
+    whole = isinstance(size, list) and len(size) == 3 and all(type(value) is int for value in size)
+    if not whole or size[0] != 3 or size[1] != size[2]:
+        raise DataError(f"{path}: input_size is {size!r:.100}; expected [3, size, size], whole numbers")
+    return size[2]
+
+
+def _class_names(stated: Any, path: pathlib.Path) -> tuple[str, ...]:
+    names = [] if stated is None else stated
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: label_names is no list of names: leave it out, and give --class_names FILE")
+    return tuple(names)
+
+
+def _preprocessing(stated: dict[str, Any], path: pathlib.Path) -> Preprocessing | None:
+    """Returns what a `pretrained_cfg` says of pictures; None when it says nothing of them."""
+    needed = ("mean", "std", "crop_pct", "interpolation")
+    missing = [name for name in needed if name not in stated]
+    if len(missing) == len(needed):
+        return None
+    instead = "give --preprocessing to say how pictures are prepared"
+    if missing:
+        raise DataError(f"{path} says of pictures some things, but not {', '.join(missing)}: {instead}")
+    interpolation, crop_mode = stated["interpolation"], stated.get("crop_mode", "center")
+    if interpolation not in ("bicubic", "bilinear"):
+        raise DataError(
+            f"{path}: interpolation is {interpolation!r:.100}; bicubic and bilinear are known here: {instead}"
+        )
+    if crop_mode not in ("center", "squash"):
+        raise DataError(f"{path}: crop_mode is {crop_mode!r:.100}; center and squash are known here: {instead}")
+    numbers = [stated["crop_pct"]]
+    for name in ("mean", "std"):
+        if not isinstance(stated[name], list) or len(stated[name]) != 3:
+            raise DataError(f"{path}: {name} is {stated[name]!r:.100}; expected three numbers: {instead}")
+        numbers += stated[name]
+    if not all(type(value) in (int, float) and abs(value) < 1e6 for value in numbers):
+        raise DataError(f"{path}: mean, std and crop_pct are {numbers!r:.200}; expected numbers: {instead}")
     return Preprocessing(
-        eval_crop="none" if stated.get("crop_mode") == "squash" else "fraction",
+        eval_crop="none" if crop_mode == "squash" else "fraction",
         eval_crop_fraction=float(stated["crop_pct"]),
-        resize="bilinear" if stated["interpolation"] == "bilinear" else "bicubic_antialias",
+        resize="bilinear" if interpolation == "bilinear" else "bicubic_antialias",
         mean_rgb=tuple(255.0 * value for value in stated["mean"]),
         stddev_rgb=tuple(255.0 * value for value in stated["std"]),
     )
+
+
+def _of_type(value: Any, kind: type, message: str) -> Any:
+    if not isinstance(value, kind):
+        raise DataError(message)
+    return value

@@ -1,162 +1,133 @@
 """PyTorch's `.pth` files, read without PyTorch and without running anything that the file says.
 
-Such a file is a pickle beside raw numbers, in a zip archive or (before PyTorch 1.6) one after the other. The unpickler here
-knows ordered dictionaries, tensors and their storages, and refuses every other name, so a file cannot call code. Layout as in
-torch/serialization.py.
+Such a file is a pickle beside raw numbers, in a zip archive or (before PyTorch 1.6) one after the other; `tensor_pickles.py`
+interprets the pickle. Layout as in torch/serialization.py.
 """
 
-import collections
-import dataclasses
+import contextlib
+import functools
 import io
 import pathlib
-import pickle
 import struct
 import zipfile
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.weights.tensor_files import as_float32
+from pipeline.printable import printable
+from pipeline.weights.archives import open_archive, read_entry
+from pipeline.weights.plain_files import check_regular
+from pipeline.weights.stored import StoredTensor, StoredTensors
+from pipeline.weights.tensor_files import COUNTER
+from pipeline.weights.tensor_pickles import LARGEST_BYTES, Machine, Refused, Storage, View
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py, MAGIC_NUMBER
-_DTYPES = {
-    "FloatStorage": np.float32,
-    "HalfStorage": np.float16,
-    "BFloat16Storage": ml_dtypes.bfloat16,
-    "DoubleStorage": np.float64,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ByteStorage": np.uint8,
-    "BoolStorage": np.bool_,
-}
 _WRAPPERS = ("state_dict_ema", "state_dict", "model")  # where training scripts put the weights; averages first
 
 
-@dataclasses.dataclass
-class _Storage:
-    """Numbers that tensors view: `elements` of a type, filled in when the file's raw part is read."""
+@contextlib.contextmanager
+def open_state_dict(path: pathlib.Path) -> Iterator[StoredTensors]:
+    """Lists the weights of a `.pth`, `.pt` or `.bin` file, which stays open meanwhile.
 
-    dtype: np.dtype
-    elements: int
-    values: np.ndarray | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _View:
-    """A tensor as the pickle has it: a window of a storage; offset, shape and strides in elements."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def array(self) -> np.ndarray:
-        """Returns the numbers; raises `ValueError` when the window leaves its storage."""
-        if any(not isinstance(value, int) or value < 0 for value in (self.offset, *self.shape, *self.strides)):
-            raise ValueError("a tensor's offset, shape or strides are no counts")
-        if len(self.shape) != len(self.strides):
-            raise ValueError("a tensor has not one stride for each axis")
-        last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides))
-        if 0 not in self.shape and last >= self.storage.values.size:
-            raise ValueError(
-                f"a tensor of shape {self.shape} leaves its storage of {self.storage.values.size} elements"
-            )
-        if np.prod(self.shape, dtype=object) > self.storage.values.size:
-            raise ValueError(f"a tensor of shape {self.shape} views {self.storage.values.size} elements")
-        itemsize = self.storage.dtype.itemsize
-        strides = tuple(stride * itemsize for stride in self.strides)
-        return np.lib.stride_tricks.as_strided(self.storage.values[self.offset :], self.shape, strides).copy()
-
-
-def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads the weights of a `.pth`, `.pt` or `.bin` file.
-
-    Returns:
-      Arrays by name; of a training script's file those under "state_dict_ema", "state_dict" or "model".
+    Of a training script's file they are those under "state_dict_ema", "state_dict" or "model". PyTorch's counters of batches
+    are left out.
 
     Raises:
       DataError: the file is damaged, names anything that is not a tensor, or is no dictionary of tensors.
     """
-    try:
-        content = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
-        for wrapper in _WRAPPERS:
-            if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-                content = content[wrapper]
-                break
-        if (
-            not isinstance(content, dict)
-            or not content
-            or not all(isinstance(item, _View) for item in content.values())
-        ):
-            raise DataError(f"{path} is no dictionary of tensors")
-        arrays = {str(name): view.array() for name, view in content.items()}
-    except DataError:
-        raise
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise DataError(f"{path} cannot be read as PyTorch weights: {type(error).__name__}: {error}") from error
-    return as_float32({name.removeprefix("module."): array for name, array in arrays.items()}, path)
+    check_regular(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            if zipfile.is_zipfile(path):
+                content = _open_zip(stack.enter_context(open_archive(path)), path)
+            else:
+                content = _open_legacy(stack.enter_context(path.open("rb")), path)
+            views = _state_dict(content, path)
+        except DataError:
+            raise
+        except Refused as error:
+            raise DataError(f"{path} cannot be read as PyTorch weights: {error}") from error
+        except Exception as error:  # a damaged archive can fail in any way
+            reason = printable(f"{type(error).__name__}: {error}")
+            raise DataError(f"{path} cannot be read as PyTorch weights: {reason}") from error
+        storages = {view.storage.key: view.storage for view in views.values()}
+        values = functools.cache(lambda key: _numbers(storages[key]))
+        tensors = {name: _stored(view, values) for name, view in views.items() if not name.endswith(COUNTER)}
+        yield StoredTensors(tensors, str(path), path.stat().st_size)
 
 
-class _TensorsOnly(pickle.Unpickler):
-    """Makes views of storages, and nothing else."""
-
-    def __init__(self, file):
-        super().__init__(file)
-        self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda view, requires_grad, hooks: view
-        if module == "torch" and name in _DTYPES:
-            return np.dtype(_DTYPES[name])
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no tensor: refused")
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        tag, dtype, key, _, elements, *view = pid
-        if tag != "storage" or not isinstance(dtype, np.dtype) or any(part is not None for part in view):
-            raise pickle.UnpicklingError("it refers to something that is no storage of numbers: refused")
-        return self.storages.setdefault(str(key), _Storage(dtype, elements))
+def _state_dict(content: Any, path: pathlib.Path) -> dict[str, View]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path} is no dictionary of tensors")
+    if not all(isinstance(name, str) and isinstance(item, View) for name, item in content.items()):
+        raise DataError(f"{path} is no dictionary of tensors")
+    views = {name.removeprefix("module."): view for name, view in content.items()}
+    if len(views) < len(content):
+        raise DataError(f"{path} holds tensors twice, with and without 'module.' before their names")
+    return views
 
 
-def _rebuild_tensor(storage: _Storage, offset: int, shape: tuple, strides: tuple, *_) -> _View:
-    return _View(storage, offset, tuple(shape), tuple(strides))
+def _numbers(storage: Storage) -> np.ndarray:
+    return np.frombuffer(storage.read(), ml_dtypes.bfloat16 if storage.dtype == "bfloat16" else storage.dtype)
 
 
-def _read_zip(path: pathlib.Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        if len(names) != 1:
-            raise DataError(f"{path} is a zip archive, but not of PyTorch: it has {len(names)} entries data.pkl")
-        folder = names[0].removesuffix("data.pkl")
-        unpickler = _TensorsOnly(io.BytesIO(archive.read(names[0])))
-        content = unpickler.load()
-        for key, storage in unpickler.storages.items():
-            entry, expected = archive.getinfo(f"{folder}data/{key}"), storage.elements * storage.dtype.itemsize
-            if entry.file_size != expected or entry.compress_type != zipfile.ZIP_STORED:
-                raise DataError(f"{path}: storage {key} has {entry.file_size} bytes, not {expected}, or is compressed")
-            storage.values = np.frombuffer(archive.read(f"{folder}data/{key}"), storage.dtype)
+def _stored(view: View, values: Callable[[str], np.ndarray]) -> StoredTensor:
+    def read() -> np.ndarray:
+        array = values(view.storage.key)
+        strides = tuple(stride * array.itemsize for stride in view.strides)
+        return np.lib.stride_tricks.as_strided(array[view.offset :], view.shape, strides, writeable=False)
+
+    return StoredTensor(view.shape, view.storage.dtype, read)
+
+
+def _open_zip(archive: zipfile.ZipFile, path: pathlib.Path) -> Any:
+    names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(names) != 1:
+        raise DataError(f"{path} is a zip archive, but not of PyTorch: it has {len(names)} entries data.pkl")
+    folder = names[0].removesuffix("data.pkl")
+    machine = Machine()
+    content = machine.load(io.BytesIO(read_entry(archive, names[0], LARGEST_BYTES, path)))
+    for key, storage in machine.storages.items():
+        entry = archive.getinfo(f"{folder}data/{key}")
+        if not entry.file_size == entry.compress_size == storage.nbytes or entry.compress_type != zipfile.ZIP_STORED:
+            raise DataError(
+                f"{path}: storage {printable(key)} has {entry.file_size:,} bytes, not {storage.nbytes:,}, or is compressed"
+            )
+        storage.read = functools.partial(archive.read, entry)
     return content
 
 
-def _read_legacy(path: pathlib.Path) -> Any:
-    with path.open("rb") as file:
-        if _TensorsOnly(file).load() != _LEGACY_MAGIC:
-            raise DataError(f"{path} is no PyTorch file")
-        for _ in ("protocol", "system"):
-            _TensorsOnly(file).load()
-        unpickler = _TensorsOnly(file)
-        content = unpickler.load()
-        for key in _TensorsOnly(file).load():
-            storage = unpickler.storages[str(key)]
-            (elements,) = struct.unpack("<q", file.read(8))
-            size = storage.elements * storage.dtype.itemsize
-            if elements != storage.elements or not 0 <= size <= path.stat().st_size - file.tell():
-                raise DataError(f"{path} is cut off, or storage {key} has another length than its tensors")
-            storage.values = np.frombuffer(file.read(size), storage.dtype)
+def _open_legacy(file: BinaryIO, path: pathlib.Path) -> Any:
+    """Reads five pickles: a number, a version, the writer's machine, the content, and the order of the storages."""
+    head = io.BytesIO(file.read(LARGEST_BYTES))
+    if Machine().load(head) != _LEGACY_MAGIC:
+        raise DataError(f"{path} is no PyTorch file")
+    for _ in ("protocol", "system"):
+        Machine().load(head)
+    machine = Machine()
+    content = machine.load(head)
+    position, length = None, path.stat().st_size
+    keys = Machine().load(head)
+    position = head.tell()
+    for key in keys:
+        storage = machine.storages[str(key)]
+        file.seek(position)
+        (elements,) = struct.unpack("<q", file.read(8))
+        position += 8
+        if elements != storage.elements or storage.nbytes > length - position:
+            raise DataError(f"{path} is cut off, or storage {printable(str(key))} has another length than its tensors")
+        storage.read = functools.partial(_read_at, file, position, storage.nbytes)
+        position += storage.nbytes
     return content
+
+
+def _read_at(file: BinaryIO, position: int, length: int) -> bytes:
+    file.seek(position)
+    return file.read(length)

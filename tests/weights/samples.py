@@ -1,10 +1,11 @@
 """Weights to try formats on."""
 
+import h5py
 import numpy as np
 
 from pipeline.weights.container import Weights
 from pipeline.weights.keras_network import build_keras
-from pipeline.weights.metadata import Metadata
+from pipeline.weights.metadata import IMAGENET_MEAN_RGB, Metadata
 from pipeline.weights.names import Tensor
 from pipeline.weights.photographs import PHOTOGRAPHS, calibration_windows, photographs, prepare
 from tests.configs import tiny
@@ -35,6 +36,27 @@ def measured_weights(variant, num_classes=10, image_size=32) -> Weights:
     model(np.concatenate([pictures, calibration_windows(image_size)[:2]]).astype(np.float32), training=True)
     found = {variable.path: variable.numpy() for variable in model.weights if "normalization/" not in variable.path}
     return Weights.from_dialect(weights.metadata, found, "keras")
+
+
+def write_keras_2(path, weights, variance=(0.229**2, 0.224**2, 0.225**2)):
+    """Writes the layout of Keras 2, as of the files that Keras offers for download."""
+    with h5py.File(path, "w") as file:
+        layers = {}
+        for name, array in weights.in_dialect("keras").items():
+            if "dwconv" in name:
+                name = name.replace("kernel", "depthwise_kernel")
+            layers.setdefault(name.split("/")[0], {})[f"{name}:0"] = array
+        layers["normalization"] = {
+            "normalization/mean:0": np.divide(IMAGENET_MEAN_RGB, 255).astype(np.float32),
+            "normalization/variance:0": np.asarray(variance, np.float32),
+            "normalization/count:0": np.int64(0),
+        }
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        for layer, arrays in layers.items():
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [name.encode() for name in arrays]
+            for name, array in arrays.items():
+                group[name] = array
 
 
 def same(one: Weights, other: Weights) -> bool:

@@ -11,7 +11,7 @@ from pipeline.weights.keras_network import build_keras
 from pipeline.weights.metadata import IMAGENET_MEAN_RGB, IMAGENET_STDDEV_RGB
 from pipeline.weights.opening import open_weights
 from pipeline.weights.photographs import PHOTOGRAPHS, photographs, prepare
-from tests.weights.samples import random_weights, same
+from tests.weights.samples import random_weights, same, write_keras_2
 
 
 @pytest.fixture(scope="module")
@@ -63,30 +63,9 @@ def test_our_weights_file_loads_into_their_network(b0, theirs, images, tmp_path)
     assert np.abs(model.predict(images.astype(np.float32), verbose=0) - expected).max() < 1e-5
 
 
-def write_legacy(path, weights, variance):
-    """Writes the layout of Keras 2, as of the files that Keras offers for download."""
-    with h5py.File(path, "w") as file:
-        layers = {}
-        for name, array in weights.in_dialect("keras").items():
-            if "dwconv" in name:
-                name = name.replace("kernel", "depthwise_kernel")
-            layers.setdefault(name.split("/")[0], {})[f"{name}:0"] = array
-        layers["normalization"] = {
-            "normalization/mean:0": np.divide(IMAGENET_MEAN_RGB, 255).astype(np.float32),
-            "normalization/variance:0": np.asarray(variance, np.float32),
-            "normalization/count:0": np.int64(0),
-        }
-        file.attrs["layer_names"] = [name.encode() for name in layers]
-        for layer, arrays in layers.items():
-            group = file.create_group(layer)
-            group.attrs["weight_names"] = [name.encode() for name in arrays]
-            for name, array in arrays.items():
-                group[name] = array
-
-
 @pytest.mark.parametrize("variance", [(0.229, 0.224, 0.225), (0.229**2, 0.224**2, 0.225**2)])
 def test_files_of_keras_2_and_their_deviation_in_place_of_the_variance(b0, tmp_path, variance):
-    write_legacy(tmp_path / "efficientnetb0.h5", b0, variance)
+    write_keras_2(tmp_path / "efficientnetb0.h5", b0, variance)
     found = open_weights(str(tmp_path / "efficientnetb0.h5"))
     assert same(found, b0)
     assert found.metadata.preprocessing.stddev_rgb == pytest.approx(IMAGENET_STDDEV_RGB, rel=1e-5)

@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.weights.torch_files import read_state_dict
+from pipeline.weights.torch_files import open_state_dict
+
+
+def read_state_dict(path):
+    with open_state_dict(path) as tensors:
+        return {name: tensor.read() for name, tensor in tensors.items()}
 
 
 class Storage:
@@ -142,13 +147,11 @@ def test_other_damage(tmp_path, torch_names):
     content = {"w": tensor(torch_names, "0", np.arange(600, dtype=np.float32))}
     save_legacy(tmp_path / "cut.pth", torch_names, content, cut=50)
     save_zip(tmp_path / "bomb.pth", torch_names, content, zipfile.ZIP_DEFLATED)
-    save_zip(tmp_path / "integers.pth", torch_names, {"w": tensor(torch_names, "0", np.arange(6))})
     save_zip(tmp_path / "number.pth", torch_names, {"w": 3})
     (tmp_path / "text.pth").write_text("no weights")
     for name, expected in {
         "cut.pth": "cut off",
         "bomb.pth": "compressed",
-        "integers.pth": "int64",
         "number.pth": "no dictionary of tensors",
         "text.pth": "cannot be read",
     }.items():

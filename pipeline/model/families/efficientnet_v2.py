@@ -16,6 +16,7 @@ FAMILY = Family(
     bn_momentum=0.9,
     survival_probability=0.8,
     weight_decay="kernels",
+    preprocessing="v2",
     limit_rounding_loss=False,
 )
 

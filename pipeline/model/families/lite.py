@@ -8,7 +8,9 @@ import dataclasses
 from pipeline.model.families.efficientnet import B0
 from pipeline.model.specs import Family, Variant
 
-FAMILY = Family(name="efficientnet-lite", activation="relu6", survival_probability=0.8, fixed_ends=True)
+FAMILY = Family(
+    name="efficientnet-lite", activation="relu6", survival_probability=0.8, preprocessing="lite", fixed_ends=True
+)
 
 LITE0 = dataclasses.replace(
     B0, family=FAMILY, stages=tuple(dataclasses.replace(stage, se_ratio=0.0) for stage in B0.stages)

@@ -6,7 +6,13 @@ models (mobilenet_v1.py: no weight decay on depthwise kernels). Compound scaling
 
 from pipeline.model.specs import Baseline, Family, StageSpec, Variant
 
-FAMILY = Family(name="mobilenet-v1", activation="relu6", initializers="mobilenet", weight_decay="kernels_but_depthwise")
+FAMILY = Family(
+    name="mobilenet-v1",
+    activation="relu6",
+    initializers="mobilenet",
+    weight_decay="kernels_but_depthwise",
+    preprocessing="inception",
+)
 
 
 def _separable(repeats: int, strides: int, output_filters: int) -> StageSpec:

@@ -13,6 +13,7 @@ FAMILY = Family(
     bn_momentum=0.999,
     initializers="mobilenet",
     weight_decay="kernels_but_depthwise",
+    preprocessing="inception",
 )
 
 

@@ -20,7 +20,7 @@ FAMILY = Family(
     bn_epsilon=1e-5,
     initializers="resnet",
 )
-FAMILY_V1 = dataclasses.replace(FAMILY, name="resnet-v1", bn_momentum=0.99, bn_epsilon=1.001e-5)
+FAMILY_V1 = dataclasses.replace(FAMILY, name="resnet-v1", bn_momentum=0.99, bn_epsilon=1.001e-5, preprocessing="caffe")
 
 
 def _baseline(family: Family, block: str, repeats: tuple[int, int, int, int]) -> Baseline:

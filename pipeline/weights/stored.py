@@ -1,0 +1,127 @@
+"""Tensors of a file before any of their numbers is read: what the file says of them, and how to get them.
+
+A reader lists a `StoredTensor` for each name. Names, shapes, types and the sum of sizes are then compared with the network, and
+only what fits is read. So a file can take no more memory than its own length, whatever it says of itself.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.printable import printable
+from pipeline.weights.names import Tensor
+
+MOST_TENSORS = 10_000  # L2, the largest of the family, has 1,654
+FLOAT32 = ("float32",)
+EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_LISTED = 12  # tensors that one error names
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """A tensor that a file holds: shape, NumPy's name of its type, and a function that reads it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensors(Mapping[str, StoredTensor]):
+    """The tensors of a file by name.
+
+    Attributes:
+      tensors: By name.
+      where: The file, for errors.
+      available_bytes: What the file has for them; those that are read may not take more.
+    """
+
+    tensors: dict[str, StoredTensor]
+    where: str
+    available_bytes: int
+
+    def __post_init__(self):
+        if len(self.tensors) > MOST_TENSORS:
+            raise DataError(f"{self.where} holds {len(self.tensors):,} tensors: no network of the family has so many")
+
+    def __getitem__(self, name: str) -> StoredTensor:
+        return self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def read(self, table: tuple[Tensor, ...], dialect: str, as_what: str = "") -> dict[str, np.ndarray]:
+        """Reads the tensors of a network.
+
+        Args:
+          table: The network's tensors.
+          dialect: Whose names and layouts the file has.
+          as_what: What the file was taken for; for the error.
+
+        Returns:
+          Float32 arrays under our paths and in our layout.
+
+        Raises:
+          DataError: the tensors are not exactly those of the table, take more than the file has, or cannot be read.
+        """
+        check_tensors(table, self.tensors, dialect, self.where + as_what, EXACT_IN_FLOAT32)
+        chosen = {tensor.path: (tensor, self.tensors[tensor.name_in(dialect)]) for tensor in table}
+        needed = sum(math.prod(stored.shape) * _BYTES[stored.dtype] for _, stored in chosen.values())
+        if needed > self.available_bytes:
+            raise DataError(
+                f"{self.where}: its tensors take {needed:,} bytes, and the file has {self.available_bytes:,}: it is cut "
+                "off, or its tensors share their numbers"
+            )
+        arrays = {}
+        for path, (tensor, stored) in chosen.items():
+            name = printable(tensor.name_in(dialect))
+            try:
+                array = np.asarray(stored.read())
+            except DataError:
+                raise
+            except Exception as error:  # a library raises whatever the damage led to
+                reason = printable(f"{type(error).__name__}: {error}")
+                raise DataError(f"{self.where}: {name} cannot be read: {reason}") from error
+            if array.shape != tuple(stored.shape):
+                raise DataError(f"{self.where}: {name} has the shape {array.shape}, and was to have {stored.shape}")
+            arrays[path] = tensor.from_dialect(array.astype(np.float32), dialect)
+        return arrays
+
+
+def check_tensors(
+    table: tuple[Tensor, ...],
+    tensors: Mapping[str, StoredTensor | np.ndarray],
+    dialect: str,
+    where: str,
+    dtypes: tuple[str, ...] = FLOAT32,
+) -> None:
+    """Compares names, shapes and types with what a network has.
+
+    Args:
+      table: The network's tensors.
+      tensors: What was found: arrays, or what a file says of them.
+      dialect: Whose names and layouts they have.
+      where: It was found; for the error.
+      dtypes: The types that are taken.
+
+    Raises:
+      DataError: one error that lists everything missing, unexpected, misshapen or of another type.
+    """
+    expected = {tensor.name_in(dialect): tensor.shape_in(dialect) for tensor in table}
+    problems = [f"{name} {shape} is missing" for name, shape in expected.items() if name not in tensors]
+    problems += [f"{printable(name)} is unexpected" for name in tensors if name not in expected]
+    for name, shape in expected.items():
+        if name in tensors and tuple(tensors[name].shape) != shape:
+            problems.append(f"{name} has the shape {tuple(tensors[name].shape)}, not {shape}")
+        elif name in tensors and str(tensors[name].dtype) not in dtypes:
+            problems.append(f"{name} is {printable(str(tensors[name].dtype))}, not {' or '.join(dtypes)}")
+    if problems:
+        more = f"; and {len(problems) - _LISTED:,} more" if len(problems) > _LISTED else ""
+        raise DataError(f"{where}: these tensors do not fit: {'; '.join(problems[:_LISTED])}{more}")
