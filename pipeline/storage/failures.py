@@ -6,8 +6,10 @@ permission, no such bucket) is a `ConfigError` at once. A storage failure is nev
 was read whole and is wrong.
 """
 
+import errno
 import functools
 import http.client
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -94,7 +96,7 @@ def explained(error: Exception, location: str) -> Exception:
             "--role=roles/storage.objectUser"
         )
     if code == 404:
-        return FileNotFoundError(f"{location} does not exist")
+        return not_found(location)
     if code == 412:
         return FileExistsError(
             f"{location} is not as it was when this request was prepared: somebody else writes it too"
@@ -102,6 +104,11 @@ def explained(error: Exception, location: str) -> Exception:
     if code == 400:
         return ConfigError(f"{location}: Google Cloud Storage does not accept this name ({_reason(error)})")
     return MachineError(f"{location}: storage failed: {_reason(error)}")
+
+
+def not_found(location: str) -> FileNotFoundError:
+    """Returns the error for an object that is not there, as the system words it."""
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location)
 
 
 def no_such_bucket(location: str) -> ConfigError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from pipeline.storage import objects
+from pipeline.storage import failures, objects
 
 _IN_MEMORY_BYTES = 32 * 1024**2  # of a file that is being written; what is longer waits on the disk
 COMMIT_MARK = "commit_success.txt"  # orbax's sign that a folder on gs:// is whole
@@ -37,7 +37,7 @@ class BucketFileSystem(AbstractFileSystem):
         found, _ = objects.entries(location, recursive=True, limit=1)
         if found or not objects.split(location)[1]:
             return _folder(location)
-        raise FileNotFoundError(f"{location} does not exist")
+        raise failures.not_found(location)
 
     def exists(self, path: str, **_) -> bool:
         try:
@@ -106,7 +106,7 @@ class BucketFileSystem(AbstractFileSystem):
             return
         found = [entry.location for entry in objects.entries(source, recursive=True)[0]]
         if not found:
-            raise FileNotFoundError(f"{source} does not exist")
+            raise failures.not_found(source)
         for name in found:
             objects.copy(name, target + name.removeprefix(source))
         self.rm(source, recursive=True)

@@ -73,10 +73,11 @@ def train(config: ConfigDict, workdir: str) -> Results:
         Checkpoints(
             f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
         ) as checkpoints,
-        Checkpoints(f"{workdir}/best", keep=1) as best,
+        Checkpoints(f"{workdir}/best", keep=2) as best,  # the best, and the one before: see `forget_after`
     ):
         stop_requests = StopRequests()
         state, start_step = _initial_state(experiment, checkpoints, stop_requests, workdir)
+        best.forget_after(start_step)  # as the record forgets it: those weights may not come again
         with Reporter(workdir, numbers, start_step, goodput, tensorboard=config.log.tensorboard) as reporter:
             reporter.say(
                 f"{config.model.variant} on {config.data.name}, {jax.device_count()} {jax.default_backend()} device(s), "
@@ -285,6 +286,7 @@ class _Run:
         key = "ema_top1" if state.ema is not None else "raw_top1"
         top1 = {event["step"]: event[key] for event in self._reporter.events if event["event"] == "evaluation"}
         if step in top1 and all(top1[step] > top1[earlier] for earlier in top1 if earlier < step):
+            self._check_finite(jax.device_get(state.metrics))
             with self._goodput.phase("checkpoint"):
                 self._checkpoints.wait()
                 self._best.save(step, state, self._experiment.notes)

@@ -1,0 +1,119 @@
+"""Whole runs on gs:// alone: prepared, trained by two processes, killed, continued, evaluated, exported, used."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from pipeline.data.preparation.datasets import prepare_digits
+from pipeline.runtime.reporting import read_events
+from tests.runs import ROOT, TINY, finish, start_all, state_at, wait_for
+from tests.storage.server import SeededFaults
+
+STEPS = 60
+RUN = (
+    f"--config={TINY}",
+    f"--config.duration={STEPS} steps",
+    "--config.log.every=1 steps",
+    "--config.checkpoint.every=10 steps",
+    "--config.evaluation.every=30 steps",
+    "--config.data.workers=0",
+)
+SAME = ("records", "loss", "accuracy", "gradient_norm", "learning_rate")
+
+
+def train(workdir, data_dir, **environment):
+    return start_all([workdir] * 2, *RUN, f"--config.data.data_dir={data_dir}", devices=2, **environment)
+
+
+def command(name, *arguments, code=0):
+    result = subprocess.run(
+        [sys.executable, "-m", f"pipeline.{name}", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def reports(workdir):
+    events = [event for event in read_events(str(workdir)) if event["event"] == "train"]
+    assert [event["step"] for event in events] == list(range(1, STEPS + 1))
+    return [[event[key] for key in SAME] for event in events]
+
+
+def assert_same_run(workdir, reference):
+    jax.tree.map(np.testing.assert_array_equal, state_at(workdir, STEPS), state_at(reference, STEPS))
+    assert reports(workdir) == reports(reference)
+    assert (
+        json.loads((workdir / "results.json").read_text())["evaluation"]
+        == (json.loads((reference / "results.json").read_text())["evaluation"])
+    )
+
+
+@pytest.fixture(scope="module")
+def local_run(tmp_path_factory):
+    """The same run on the local disk."""
+    folder = tmp_path_factory.mktemp("local")
+    prepare_digits(str(folder / "data"))
+    codes, outputs = finish(train(folder / "run", folder / "data"))
+    assert codes == [0, 0], outputs
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def data_dir(running_server):
+    command("prepare", "--dataset=digits", "--data_dir=gs://bucket/data")
+    return "gs://bucket/data"
+
+
+@pytest.mark.slow
+def test_everything_on_gs_equals_the_local_disk(server, data_dir, local_run):
+    workdir = epath.Path("gs://bucket/runs/digits")
+    processes = train(workdir, data_dir)
+    wait_for(processes[0], f"step 25/{STEPS}")
+    for process in processes:
+        process.kill()
+    finish(processes)
+    codes, outputs = finish(train(workdir, data_dir))
+    assert codes == [0, 0], outputs
+    assert "Continuing after step " in outputs[0]
+    assert_same_run(workdir, local_run)
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()) == ["50", "60"]
+
+    command(
+        *("evaluate", f"--workdir={workdir}", f"--config={TINY}", f"--config.data.data_dir={data_dir}"),
+        "--out=gs://bucket/evaluated",
+    )
+    results = json.loads((workdir / "results.json").read_text())
+    evaluated = json.loads(epath.Path("gs://bucket/evaluated/evaluation.json").read_text())
+    assert evaluated["ema"]["top1"] == results["evaluation"]["ema"]["top1"]
+
+
+@pytest.mark.slow
+def test_kills_and_faults_change_nothing(server, data_dir, local_run):
+    """Twenty kills and two hundred faults at random places."""
+    workdir, rng, faults = epath.Path("gs://bucket/runs/hurt"), random.Random(7), SeededFaults(8, 0.06, 200)
+    server.fault = faults.next
+    for kill in range(20):
+        processes = train(workdir, data_dir)
+        number = (signal.SIGKILL, signal.SIGTERM)[kill % 2]
+        wait_for(processes[0], rng.choice(["Compiling", "Compiled", "\nstep", "step"]).strip())
+        for process in processes:
+            process.send_signal(number)
+        codes, outputs = finish(processes)
+        assert set(codes) <= {0, 75, -signal.SIGKILL}, outputs
+    codes, outputs = finish(train(workdir, data_dir))
+    assert codes == [0, 0], outputs
+    assert_same_run(workdir, local_run)
+    assert not [path.name for path in (workdir / "checkpoints").iterdir() if "damaged" in path.name]
+    assert faults.made.total() == 200
