@@ -8,9 +8,9 @@ The configuration names the dataset; size, crop and normalisation come with the 
 """
 
 import json
-import pathlib
 
 from absl import flags
+from etils import epath
 
 from pipeline import command
 from pipeline.errors import ConfigError
@@ -35,7 +35,7 @@ def main() -> None:
     result, confusion = score(config, weights)
     text = json.dumps(result, indent=1, ensure_ascii=False)
     if _OUT.value:
-        folder = pathlib.Path(_OUT.value)
+        folder = epath.Path(_OUT.value)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "evaluation.json").write_text(text + "\n")
         for name, matrix in confusion.items():

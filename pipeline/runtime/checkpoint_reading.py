@@ -14,7 +14,7 @@ from absl import logging
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError, MachineError
-from pipeline.runtime import storage_errors
+from pipeline.storage import storage_errors
 
 _WANTED = ("step", "params", "batch_stats", "ema")
 
@@ -100,7 +100,7 @@ def read_checked(path: epath.Path, read: Callable[[], Any]) -> Any:
         if not storage_errors.is_storage_failure(failure):
             storage_errors.read_whole(path)
             break
-        logging.warning("%s: %s", path, _reason(failure))
+        logging.warning("%s: %s", path, storage_errors.reason(failure))
     else:
         raise storage_errors.failure_of(failure, path) from failure
     try:
@@ -110,7 +110,7 @@ def read_checked(path: epath.Path, read: Callable[[], Any]) -> Any:
     except Exception as error:
         if storage_errors.is_storage_failure(error):
             raise storage_errors.failure_of(error, path) from error
-        raise DataError(_reason(error)) from error
+        raise DataError(storage_errors.reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

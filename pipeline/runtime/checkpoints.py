@@ -19,8 +19,9 @@ from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint._src.path import gcs_utils
 
 from pipeline.errors import ConfigError, DataError, MachineError
-from pipeline.runtime import agreement, storage_errors
+from pipeline.runtime import agreement
 from pipeline.runtime.checkpoint_reading import newest_readable, read_checked
+from pipeline.storage import storage_errors
 from pipeline.training.durations import crossed
 
 # orbax has the devices write shares of each array; cutting up the many small arrays of a BatchNorm network takes longer than

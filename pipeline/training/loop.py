@@ -91,6 +91,8 @@ def train(config: ConfigDict, workdir: str) -> Results:
             reporter.wait()
             write_results(workdir, numbers.total_steps, results, reporter.events, experiment.notes)
             say_results(reporter.say, results, workdir)
+            if experiment.staging is not None:
+                experiment.staging.remove()
             reporter.say(f"Time over all starts, {goodput.describe()}")
             return results
 

@@ -11,6 +11,7 @@ from absl import logging
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.storage import local
 from pipeline.weights import directory, keras_files, official, runs, timm
 from pipeline.weights.container import Weights
 from pipeline.weights.identification import PUBLISHED, ForeignWeights
@@ -52,7 +53,7 @@ def open_weights(location: str, wishes: Wishes = Wishes()) -> Weights:
     """Reads weights of any kind.
 
     Args:
-      location: A folder, file or checkpoint prefix; a run may be `gs://…`.
+      location: A folder, file or checkpoint prefix; a run, folder or file may be `gs://…`.
       wishes: See `Wishes`.
 
     Raises:
@@ -62,6 +63,8 @@ def open_weights(location: str, wishes: Wishes = Wishes()) -> Weights:
     path = pathlib.Path(location)
     if runs.is_run(location):
         found = runs.read(location, wishes.checkpoint).choose(wishes.kind)
+    elif local.is_remote(location):
+        return _open_remote(location, wishes)
     elif path.is_dir() and directory.is_weights(path):
         found = directory.read(path)
     else:
@@ -77,6 +80,14 @@ def open_all_weights(location: str, wishes: Wishes = Wishes()) -> list[Weights]:
         return [open_weights(location, wishes)]
     found = runs.read(location, wishes.checkpoint)
     return [_fulfil(weights, wishes) for weights in (found.ema, found.raw) if weights is not None]
+
+
+def _open_remote(location: str, wishes: Wishes) -> Weights:
+    try:
+        with local.local_copy(location) as copy:
+            return open_weights(str(copy), wishes)
+    except FileNotFoundError as error:
+        raise DataError(f"{location} does not exist") from error
 
 
 def _read_foreign(path: pathlib.Path, location: str, kind: str | None) -> ForeignWeights:

@@ -7,6 +7,7 @@ are composed.
 
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import http.client
 import http.server
@@ -14,6 +15,7 @@ import importlib.resources
 import json
 import random
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -22,6 +24,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 
+_PR_SET_PDEATHSIG = 1
 _DROPPED_HEADERS = ("connection", "transfer-encoding", "content-length", "host", "keep-alive")
 
 
@@ -84,7 +87,8 @@ class StorageServer:
                 str(binary),
                 *("-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(backend_port)),
                 *("-external-url", self.url, "-public-host", f"127.0.0.1:{port}", "-log-level", "error"),
-            ]
+            ],
+            preexec_fn=_end_with_parent,
         )
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
@@ -153,19 +157,24 @@ class StorageServer:
 
 
 class SeededFaults:
-    """Fails a share of the requests, by a fixed seed, until so many have failed; give its `next` to `StorageServer.fault`."""
+    """Fails shares of the requests, by a fixed seed; give its `next` to `StorageServer.fault`.
+
+    Attributes:
+      made: How many have failed, by client and kind.
+    """
 
     KINDS = ("429", "503", "500", "reset before", "reset after", "cut", "slow")
 
-    def __init__(self, seed: int, share: float, most: int, kinds: tuple[str, ...] = KINDS):
-        self._rng, self._share, self._most, self._kinds = random.Random(seed), share, most, kinds
+    def __init__(self, seed: int, shares: dict[str, float], most: int):
+        """Fails at most `most` requests, of each client the share that `shares` says."""
+        self._rng, self._shares, self._most = random.Random(seed), shares, most
         self.made = collections.Counter()
 
     def next(self, request: Request) -> Fault | None:
-        if self.made.total() >= self._most or self._rng.random() >= self._share:
+        if self.made.total() >= self._most or self._rng.random() >= self._shares[request.client]:
             return None
-        kind = self._rng.choice(self._kinds)
-        self.made[kind] += 1
+        kind = self._rng.choice(self.KINDS)
+        self.made[request.client, kind] += 1
         return Fault(kind)
 
 
@@ -292,6 +301,11 @@ def _client(headers) -> str:
     if "tensorstore" in agent:
         return "tensorstore"
     return "python" if "gl-python" in agent or "python" in agent else "array_record"
+
+
+def _end_with_parent() -> None:
+    """Has the kernel end this process when the tests are killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:

@@ -36,8 +36,8 @@ def _check_split(source: Source) -> dict:
     counts = np.zeros(source.num_classes, np.int64)
     unlabelled = 0
     digest = hashlib.sha256()
-    for record in tqdm.trange(len(source), unit=" pictures", desc=f"checking {source.split}"):
-        image, label = source.read(record)
+    progress = tqdm.tqdm(source.in_order(), total=len(source), unit=" pictures", desc=f"checking {source.split}")
+    for record, (image, label) in enumerate(progress):
         digest.update(label.to_bytes(8, "little", signed=True) + image)
         if label == _UNKNOWN_LABEL:
             unlabelled += 1

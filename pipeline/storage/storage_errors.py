@@ -4,11 +4,12 @@ Libraries give such failures as errors of their own, with the system's words or 
 recognised by its words is decided by reading: whoever can read every byte has no failure of storage before him.
 """
 
+import contextlib
 import errno
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from absl import logging
 from etils import epath
@@ -56,7 +57,7 @@ def attempts() -> Iterator[int]:
 def failure_of(error: Exception, path: object) -> Exception:
     """Returns what to raise for a failure of storage: as it is where it says what to do, else a `MachineError`."""
     known = [cause for cause in _causes(error) if isinstance(cause, ConfigError | MachineError)]
-    return known[0] if known else MachineError(f"{path}: storage failed: {_reason(error)}. The same command continues")
+    return known[0] if known else MachineError(f"{path}: storage failed: {reason(error)}. The same command continues")
 
 
 def read_whole(folder: epath.Path) -> None:
@@ -69,27 +70,41 @@ def read_whole(folder: epath.Path) -> None:
     if os.fspath(folder).startswith("gs://"):
         _read_whole_on_gs(os.fspath(folder))
         return
+    _on_disk(folder, lambda: _read_files_below(os.fspath(folder)))
+
+
+def read_file_whole(path: str) -> None:
+    """Reads a file on a disk; raises as `read_whole`, and `FileNotFoundError`."""
+    _on_disk(path, lambda: _read_file(path))
+
+
+def _on_disk(path: object, read: Callable[[], None]) -> None:
     for number in attempts():
         try:
-            _read_whole_on_disk(os.fspath(folder))
+            read()
             return
+        except FileNotFoundError:
+            raise
         except OSError as error:
             failure = error
-            logging.warning(
-                "%s: %s%s", folder, _reason(error), "" if number == len(PAUSES_SECONDS) else "; trying again"
-            )
-    raise MachineError(f"{folder} cannot be read: {_reason(failure)}. Mend that; the same command continues")
+            logging.warning("%s: %s%s", path, reason(error), "" if number == len(PAUSES_SECONDS) else "; trying again")
+    raise MachineError(f"{path} cannot be read: {reason(failure)}. Mend that; the same command continues")
 
 
-def _read_whole_on_disk(folder: str) -> None:
+def _read_files_below(folder: str) -> None:
     def stop(error: OSError) -> None:
         raise error
 
     for directory, _, names in os.walk(folder, onerror=stop):
         for name in names:
-            with open(os.path.join(directory, name), "rb", buffering=0) as file:
-                while file.read(_PIECE_BYTES):
-                    pass
+            with contextlib.suppress(FileNotFoundError):  # what is missing is not unreadable
+                _read_file(os.path.join(directory, name))
+
+
+def _read_file(path: str) -> None:
+    with open(path, "rb", buffering=0) as file:
+        while file.read(_PIECE_BYTES):
+            pass
 
 
 def _read_whole_on_gs(folder: str) -> None:
@@ -105,5 +120,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Returns an error as a part of one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]

@@ -9,13 +9,14 @@ import sys
 import pytest
 
 from pipeline.errors import MachineError
-from pipeline.runtime import storage_errors
+from pipeline.storage import storage_errors
 from tests.runtime.test_checkpoints import largest_file, restore, save, state_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 READ_AS_NOBODY = """
 import os, sys
-from pipeline.runtime import storage_errors, checkpoint_reading
+from pipeline.runtime import checkpoint_reading
+from pipeline.storage import storage_errors
 from pipeline.errors import MachineError
 storage_errors.PAUSES_SECONDS = (0.0,)
 if os.getuid() == 0:
