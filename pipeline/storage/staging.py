@@ -127,11 +127,11 @@ class Staging:
         bytes_left = sum(file.size for file in missing)
         self.copied_bytes = self.total_bytes - bytes_left
         if not missing:
-            logging.info("All %.1f GB of the data are staged in %s", self.total_bytes / 1e9, self._folder)
+            logging.info("All %s of the data are staged in %s", _size(self.total_bytes), self._folder)
             return
         logging.info(
-            "Staging %.1f GB in %s, in the background; until then the data are read from where they are",
-            bytes_left / 1e9,
+            "Staging %s in %s, in the background; until then the data are read from where they are",
+            _size(bytes_left),
             self._folder,
         )
         self._said, self._start, self._bytes_at_start = self.copied_bytes, start, self.copied_bytes
@@ -151,7 +151,7 @@ class Staging:
             return
         seconds = time.monotonic() - start
         logging.info(
-            "Staged %.1f GB in %.0f s, %.0f MB/s", bytes_left / 1e9, seconds, bytes_left / 1e6 / max(seconds, 1e-9)
+            "Staged %s in %.0f s, %.0f MB/s", _size(bytes_left), seconds, bytes_left / 1e6 / max(seconds, 1e-9)
         )
 
     def _take_lock(self) -> bool:
@@ -199,9 +199,9 @@ class Staging:
             self._said = self.copied_bytes
         rate = (self.copied_bytes - self._bytes_at_start) / max(time.monotonic() - self._start, 1e-9)
         logging.info(
-            "Staging: %.0f %% of %.1f GB, %.0f MB/s, %.0f s left",
+            "Staging: %.0f %% of %s, %.0f MB/s, %.0f s left",
             100 * self.copied_bytes / self.total_bytes,
-            self.total_bytes / 1e9,
+            _size(self.total_bytes),
             rate / 1e6,
             (self.total_bytes - self.copied_bytes) / max(rate, 1.0),
         )
@@ -258,6 +258,10 @@ def _pieces(file: _File):
 def _generation(stamp) -> int:
     """Returns the number that the bucket gave an object, from tensorstore's form of it."""
     return int.from_bytes(stamp.generation[1:9], "little")
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def _disk_root() -> str:

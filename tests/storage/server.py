@@ -12,6 +12,7 @@ import dataclasses
 import http.client
 import http.server
 import importlib.resources
+import io
 import json
 import random
 import re
@@ -24,6 +25,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 
+_PIECE_BYTES = 256 * 1024
 _PR_SET_PDEATHSIG = 1
 _DROPPED_HEADERS = ("connection", "transfer-encoding", "content-length", "host", "keep-alive")
 
@@ -233,7 +235,7 @@ def _handler(server: StorageServer) -> type:
                 return b"".join(parts)
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-        def _done(self, bucket, kind, key, query, body) -> tuple[int, dict, bytes]:
+        def _done(self, bucket, kind, key, query, body) -> tuple:
             wanted = query.get("ifGenerationMatch") or query.get("generation")
             if kind in ("read", "stat") and wanted and wanted != server._generation(bucket, key):
                 return 412 if "ifGenerationMatch" in query else 404, {}, b"{}"
@@ -246,22 +248,35 @@ def _handler(server: StorageServer) -> type:
             headers["Host"] = self.headers.get("Host")
             self.to_backend.request(self.command, self.path, body, headers)
             answer = self.to_backend.getresponse()
+            if answer.length is not None and answer.length > _PIECE_BYTES:
+                return answer.status, dict(answer.getheaders()), answer
             return answer.status, dict(answer.getheaders()), answer.read()
 
-        def _send(self, status: int, headers: dict, content: bytes, cut: bool = False) -> None:
+        def _send(self, status: int, headers: dict, content, cut: bool = False) -> None:
+            """Sends bytes, or an answer of the server behind as it comes: many clients leave before its end."""
+            length = len(content) if isinstance(content, bytes) else content.length
             self.send_response(status)
             for name, value in headers.items():
                 if name.lower() not in _DROPPED_HEADERS:
                     self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Length", str(length))
             self.end_headers()
             if self.command == "HEAD":
                 return
-            if cut:
-                self.wfile.write(content[: len(content) // 2])
-                self._reset()
+            source = io.BytesIO(content) if isinstance(content, bytes) else content
+            left = length // 2 if cut else length
+            try:
+                while left:
+                    piece = source.read(min(left, _PIECE_BYTES))
+                    self.wfile.write(piece)
+                    left -= len(piece)
+            except OSError:
+                self.to_backend.close()  # the rest is not wanted
+                self.close_connection = True
                 return
-            self.wfile.write(content)
+            if cut:
+                self.to_backend.close()
+                self._reset()
 
         def _reset(self) -> None:
             """Ends the connection as a machine that goes down does, by RST."""

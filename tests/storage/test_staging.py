@@ -88,7 +88,7 @@ def test_an_image_costs_far_less_than_a_fiftieth_of_a_request(server, data_dir, 
 @pytest.mark.parametrize("fault", ["reset before", "cut", "503", "429", "slow"])
 def test_a_fault_while_copying_changes_nothing(fault, server, data_dir, tmp_path):
     source = open_source("digits", "train", data_dir)
-    left = [fault] * 2
+    left = [fault]
     server.fault = lambda request: (
         Fault(left.pop()) if left and request.client == "tensorstore" and request.kind == "read" else None
     )
