@@ -25,6 +25,7 @@ from pipeline.runtime.goodput import Goodput
 from pipeline.runtime.reporting import Reporter, read_events, say
 from pipeline.runtime.stopping import StopRequests
 from pipeline.runtime.watchdog import Watchdog
+from pipeline.storage import region
 from pipeline.training.compatibility import check_same_data, check_unchanged
 from pipeline.training.durations import crossed
 from pipeline.training.evaluation import evaluate
@@ -62,6 +63,9 @@ def train(config: ConfigDict, workdir: str) -> Results:
         }
     )
     agreement.check_shared(workdir)
+    if jax.process_index() == 0:
+        region.warn_if_far(workdir)
+        region.warn_if_far(config.data.data_dir)
     if finished := read_results(workdir, numbers.total_steps):
         results, notes = finished
         if "config" in notes:  # not in what earlier versions wrote
