@@ -7,18 +7,20 @@ leaves is used by the next one on the same data, and deleted by one on others. N
 """
 
 import base64
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import os
 import pathlib
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import google_crc32c
 from absl import logging
@@ -78,6 +80,7 @@ class Staging:
         self._folder = root / hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.files = StagedFiles(str(self._folder))
         self._stop = threading.Event()
+        self._changed: list[DataError] = []
         self.total_bytes = sum(file.size for file in self._files)
         self.copied_bytes = 0
         self._count = threading.Lock()
@@ -94,6 +97,11 @@ class Staging:
         """Waits for the end and returns whether everything is here."""
         self._thread.join()
         return all(self.files.copy_of(file.location) for file in self._files)
+
+    def raise_changed(self) -> None:
+        """Raises `DataError` if the data were seen to change: what is read from now on would be others."""
+        if self._changed:
+            raise self._changed[0]
 
     def close(self) -> None:
         """Stops copying; what is here stays for the next start."""
@@ -141,6 +149,7 @@ class Staging:
         failures = [failure for failure in failures if failure is not None]
         if self._stop.is_set():
             return
+        self._changed = [failure for failure in failures if isinstance(failure, DataError)]
         if failures:
             logging.error(
                 "Staging: %d of %d files are not here and go on being read from where they are, which is slow: %s",
@@ -187,6 +196,8 @@ class Staging:
             except Exception as error:
                 failure = error
                 self._advance(-counted)
+                if _is_changed(file):
+                    raise _changed(file) from error
                 if not storage_errors.is_storage_failure(error):
                     break
         raise failure
@@ -230,7 +241,7 @@ def _described(paths: Sequence[str]) -> list[_File]:
     return [_File(name, found[name].size, found[name].generation, found[name].crc32c) for name in sorted(names)]
 
 
-def _pieces(file: _File):
+def _pieces(file: _File) -> Iterator[bytes]:
     """Yields the content of a file; by tensorstore from a bucket, whose threads leave Python's alone."""
     if not is_remote(file.location):
         with open(file.location, "rb", buffering=0) as source:
@@ -241,18 +252,28 @@ def _pieces(file: _File):
 
     bucket, key = objects.split(file.location)
     store = tensorstore.KvStore.open({"driver": "gcs", "bucket": bucket}).result()
-    starts = range(0, file.size, _PIECE_BYTES)
-    ahead = [store.read(key, byte_range=slice(start, min(start + _PIECE_BYTES, file.size))) for start in starts[:1]]
-    for number in range(len(starts)):
-        if number + 1 < len(starts):
-            start = starts[number + 1]
-            ahead.append(store.read(key, byte_range=slice(start, min(start + _PIECE_BYTES, file.size))))
-        result = ahead.pop(0).result()
+    ends = [min(start + _PIECE_BYTES, file.size) for start in range(0, file.size, _PIECE_BYTES)]
+    reads = (store.read(key, byte_range=slice(start, end)) for start, end in zip([0, *ends], ends))
+    ahead = collections.deque(itertools.islice(reads, 2))
+    while ahead:
+        result = ahead.popleft().result()
         if result.state != "value" or _generation(result.stamp) != file.generation:
-            raise DataError(
-                f"{file.location} was changed while it was read: somebody writes the dataset. Start again when that is done"
-            )
+            raise _changed(file)
         yield result.value
+        ahead.extend(itertools.islice(reads, 1))
+
+
+def _is_changed(file: _File) -> bool:
+    if not is_remote(file.location):
+        return False
+    entry = objects.stat(file.location)
+    return entry is None or entry.generation != file.generation
+
+
+def _changed(file: _File) -> DataError:
+    return DataError(
+        f"{file.location} was changed while it was read: somebody writes the dataset. Start again when that is done"
+    )
 
 
 def _generation(stamp) -> int:

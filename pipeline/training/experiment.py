@@ -183,6 +183,8 @@ class Experiment:
         )
         ahead = collections.deque(itertools.islice(copies, BATCHES_AHEAD))
         while ahead:
+            if self.staging is not None:
+                self.staging.raise_changed()
             yield ahead.popleft()
             ahead.extend(itertools.islice(copies, 1))
 

@@ -12,7 +12,7 @@ import pytest
 from pipeline.data.batches import train_batches
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source, stage
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.storage import objects, staging, storage_errors
 from tests.data.tiny import Noise
 from tests.storage.server import Fault
@@ -113,7 +113,7 @@ def test_bytes_that_are_not_the_buckets_are_not_taken(server, data_dir, tmp_path
     staged.remove()
 
 
-def test_a_shard_that_is_replaced_meanwhile_is_named(server, data_dir, tmp_path, caplog):
+def test_a_shard_that_is_replaced_meanwhile_is_named(server, data_dir, tmp_path):
     source = open_source("digits", "test", data_dir)
     shard = source.shards[0].filename
     changed = []
@@ -129,7 +129,8 @@ def test_a_shard_that_is_replaced_meanwhile_is_named(server, data_dir, tmp_path,
     server.fault = replace
     staged = stage("disk", [source], str(tmp_path))
     assert not staged.wait()
-    assert f"{shard} was changed while it was read: somebody writes the dataset" in caplog.text
+    with pytest.raises(DataError, match=f"{shard} was changed while it was read: somebody writes the dataset"):
+        staged.raise_changed()
     staged.remove()
     objects.write(shard, content)
 
