@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -26,11 +27,29 @@ RUN = (
     "--config.evaluation.every=30 steps",
     "--config.data.workers=0",
 )
+INSTEAD_OF_TENSORFLOW = """
+import pathlib, traceback
+(pathlib.Path(__file__).parent.parent / "imported").write_text("".join(traceback.format_stack()))
+raise ImportError("TensorFlow is not wanted here")
+"""
 SAME = ("records", "loss", "accuracy", "gradient_norm", "learning_rate")
 
 
-def train(workdir, data_dir, **environment):
-    return start_all([workdir] * 2, *RUN, f"--config.data.data_dir={data_dir}", devices=2, **environment)
+@pytest.fixture(scope="module", autouse=True)
+def _no_tensorflow(tmp_path_factory):
+    """Puts a package in TensorFlow's place that writes down who imports it, for all processes that are started."""
+    folder = tmp_path_factory.mktemp("instead")
+    (folder / "tensorflow").mkdir()
+    (folder / "tensorflow" / "__init__.py").write_text(INSTEAD_OF_TENSORFLOW)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([before] if before else [])])
+    yield
+    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    assert not (folder / "imported").exists(), (folder / "imported").read_text()
+
+
+def train(workdir, data_dir, *arguments):
+    return start_all([workdir] * 2, *RUN, f"--config.data.data_dir={data_dir}", *arguments, devices=2)
 
 
 def command(name, *arguments, code=0):
@@ -42,7 +61,7 @@ def command(name, *arguments, code=0):
         text=True,
     )
     assert result.returncode == code, result.stdout + result.stderr
-    return result.stdout + result.stderr
+    return result.stdout
 
 
 def reports(workdir):
@@ -84,7 +103,7 @@ def test_everything_on_gs_equals_the_local_disk(server, data_dir, local_run):
     for process in processes:
         process.kill()
     finish(processes)
-    codes, outputs = finish(train(workdir, data_dir))
+    codes, outputs = finish(train(workdir, data_dir, "--config.data.stage=disk"))
     assert codes == [0, 0], outputs
     assert "Continuing after step " in outputs[0]
     assert_same_run(workdir, local_run)
@@ -97,6 +116,17 @@ def test_everything_on_gs_equals_the_local_disk(server, data_dir, local_run):
     results = json.loads((workdir / "results.json").read_text())
     evaluated = json.loads(epath.Path("gs://bucket/evaluated/evaluation.json").read_text())
     assert evaluated["ema"]["top1"] == results["evaluation"]["ema"]["top1"]
+
+    command("export", f"--workdir={workdir}", "--format=weights", "--out=gs://bucket/exported")
+    picture = cv2.imencode(".png", np.full((8, 8, 3), 128, np.uint8))[1].tobytes()
+    epath.Path("gs://bucket/picture.png").write_bytes(picture)
+    said = [
+        command("predict", place, "gs://bucket/picture.png", "--json")
+        for place in (f"--workdir={workdir}", "--weights=gs://bucket/exported/weights")
+    ]
+    assert json.loads(said[0]) == json.loads(said[1])
+    local = command("predict", f"--workdir={local_run}", "gs://bucket/picture.png", "--json")
+    assert json.loads(said[0]) == json.loads(local)
 
 
 @pytest.mark.slow
