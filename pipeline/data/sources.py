@@ -17,7 +17,7 @@ from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from pipeline.data.records import Records, Shard
-from pipeline.errors import DataError
+from pipeline.errors import DataError, MachineError
 from pipeline.storage.staging import StagedFiles, Staging
 
 DEFAULT_DATA_DIR = "data"
@@ -135,8 +135,15 @@ class Source:
         self._records.staged = copies
 
     def read(self, record: int) -> tuple[bytes, int]:
-        """Returns the picture and the label as they are stored."""
-        return self._image_and_label(_features(self._records[record]))
+        """Returns the picture and the label as they are stored.
+
+        Raises:
+            DataError, MachineError, ConfigError: see `Records`.
+        """
+        try:
+            return self._image_and_label(_features(self._records[record]))
+        except (DataError, MachineError) as error:
+            raise type(error)(f"Record {record} of {self!r} cannot be read: {error}") from error
 
     def in_order(self) -> Iterator[tuple[bytes, int]]:
         """Yields what `read` returns of every record, in order, by large reads: for whoever reads all of them once."""
