@@ -9,6 +9,8 @@ import threading
 
 from etils import epath
 
+from pipeline.errors import ConfigError
+
 
 class GrowingFile:
     """A file that is only added to, by this process alone.
@@ -49,6 +51,12 @@ class GrowingFile:
     def _write(self) -> None:
         with self._lock:
             piece, self._waiting = bytes(self._waiting), bytearray()
-        if piece:
+        if not piece:
+            return
+        try:
             with self._path.open("ab") as file:
                 file.write(piece)
+        except FileExistsError as error:  # of a bucket: it is not as this process left it
+            raise ConfigError(
+                f"{self._path} was written by another process meanwhile: two runs have the same --workdir. End one of them"
+            ) from error

@@ -8,7 +8,6 @@ leaves is used by the next one on the same data, and deleted by one on others. N
 
 import base64
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
@@ -143,10 +142,7 @@ class Staging:
             self._folder,
         )
         self._said, self._start, self._bytes_at_start = self.copied_bytes, start, self.copied_bytes
-        with concurrent.futures.ThreadPoolExecutor(_THREADS, "staging") as pool:
-            copies = [pool.submit(self._copy, file) for file in missing]
-            failures = [copy.exception() for copy in copies]
-        failures = [failure for failure in failures if failure is not None]
+        failures = self._copy_all(missing)
         if self._stop.is_set():
             return
         self._changed = [failure for failure in failures if isinstance(failure, DataError)]
@@ -172,6 +168,31 @@ class Staging:
             except BlockingIOError:
                 self._stop.wait(1.0)
         return False
+
+    def _copy_all(self, files: list["_File"]) -> list[Exception]:
+        """Copies files, some at a time, and returns why those that failed did.
+
+        By threads that do not keep the process from ending, which those of a `ThreadPoolExecutor` would.
+        """
+        left, failures = collections.deque(files), []
+
+        def work() -> None:
+            while not self._stop.is_set():
+                try:
+                    file = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    self._copy(file)
+                except Exception as error:
+                    failures.append(error)
+
+        threads = [threading.Thread(target=work, name="staging", daemon=True) for _ in range(min(_THREADS, len(files)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return failures
 
     def _copy(self, file: "_File") -> None:
         partial = self._folder / f".{os.path.basename(file.location)}.partial"
