@@ -1,19 +1,16 @@
 """A run without a network: the input, the checkpoints and the record of the real one, around a sum that takes no time.
 
-python -m tests.storage.small_run WORKDIR DATA_DIR STEPS
-
-It prints each step, so that whoever started it can kill it anywhere; started again it goes on.
+It tells of each step, so that whoever started it can kill it anywhere; started again it goes on.
 """
 
-import sys
 import types
+from multiprocessing.connection import Connection
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from pipeline import command
 from pipeline.data.batches import train_batches
 from pipeline.data.sources import open_source
 from pipeline.runtime.checkpoints import Checkpoints
@@ -26,7 +23,10 @@ SAVE_EVERY = 5
 EVALUATE_EVERY = 10
 
 
-def run(workdir: str, data_dir: str, steps: int) -> None:
+def run(workdir: str, data_dir: str, steps: int, told: Connection) -> None:
+    """Is a process of the run; sends each step, and "done" at the end."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
     source = open_source("digits", "train", data_dir)
     numbers = types.SimpleNamespace(total_steps=steps, steps_per_epoch=10, batch_size=BATCH_SIZE)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -56,13 +56,7 @@ def run(workdir: str, data_dir: str, steps: int) -> None:
                     reporter.record("evaluation", step, {"top1": step})
                     checkpoints.wait()
                     best.save(step, state, {"step": step})
-                print(f"step {step}", flush=True)
+                told.send(step)
             batches.close()
             reporter.wait()
-    print("done", flush=True)
-
-
-if __name__ == "__main__":
-    workdir, data_dir, steps = sys.argv[1:]
-    flags.FLAGS.mark_as_parsed()
-    command.run(lambda: run(workdir, data_dir, int(steps)), [sys.argv[0]])
+    told.send("done")
