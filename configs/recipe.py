@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
         {
             "name": "imagenet2012",  # a tfds dataset that `python -m pipeline.prepare` has prepared
             "data_dir": placeholder(str),  # folder or gs:// path that holds it; unset: $TFDS_DATA_DIR, then ./data
+            "stage": "none",  # copy the data to each host's "disk" or "memory" in the background; see docs/storage.md
             "train_split": "train",
             "eval_split": "validation",
             "crop": "random_resized",  # or "shift", for small pictures: see pipeline/data/images.py

@@ -6,7 +6,7 @@ python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder FOLDER]
 python -m pipeline.benchmark restart --config configs/quickstart.py [--config.key=value …]
 
 `input`: what a host pays for an image, by stage, beside tf.data; with --step_seconds, the seconds of a training step, also
-how many cores each host needs to keep up with it.
+how many cores each host needs to keep up with it; of data on gs:// also what reading costs from there and from a copy.
 `step`: the train step on the devices here, in turns with the same training in Keras on JAX, with --timm also with timm; with
 --aot what the TPU compiler says of ours and Keras's for a slice. Needs no data.
 `checkpoint`: how long training stands still for one, and how long it takes until it is complete, in --folder.
@@ -41,11 +41,13 @@ def main_input() -> None:
 
     import jax
 
-    from pipeline.data import benchmark, preprocessing
+    from pipeline.data import benchmark, preprocessing, reading_benchmark
     from pipeline.data.sources import open_source
     from pipeline.model.scaling import architecture
 
     source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
+    if source.remote:
+        print(reading_benchmark.report(*reading_benchmark.measure_reading(source, _PICTURES.value)), flush=True)
     size = config.image_size or architecture(config.model.variant).resolution
     transform = preprocessing.train_transform(config.data, size)
     print(

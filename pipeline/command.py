@@ -110,6 +110,10 @@ def absolute_workdir(workdir: str | None) -> str:
     if not workdir:
         raise ConfigError("--workdir is missing: name the directory of the run, such as --workdir runs/b0")
     if "://" in workdir:
+        if not workdir.startswith("gs://"):
+            raise ConfigError(
+                f"--workdir={workdir}: give a local path, or one of Google Cloud Storage, gs://BUCKET/FOLDER"
+            )
         return workdir.rstrip("/")
     workdir = os.path.abspath(expanded(workdir))
     try:

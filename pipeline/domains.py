@@ -175,6 +175,7 @@ DOMAINS: Mapping[str, Domain] = {
     "data.mean_rgb": Numbers(3, Number(0, 255)),
     "data.stddev_rgb": Numbers(3, Number(0, 255, without_low=True)),
     "data.apply_exif_orientation": Flag(),
+    "data.stage": OneOf(("none", "disk", "memory")),
     "data.max_bad_images": Whole(0),
     "data.workers": Whole(-1, 4096),
     "model.variant": Text(),

@@ -8,9 +8,9 @@ The configuration names the dataset; size, crop and normalisation come with the 
 """
 
 import json
-import pathlib
 
 from absl import flags
+from etils import epath
 
 from pipeline import command
 from pipeline.errors import ConfigError
@@ -45,9 +45,9 @@ def main() -> None:
     print(text, flush=True)
 
 
-def _made(out: str) -> pathlib.Path:
+def _made(out: str) -> epath.Path:
     """Makes the folder before the work whose results it takes."""
-    folder = pathlib.Path(out)
+    folder = epath.Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,12 +7,13 @@ Formats: weights (our own folder), timm, keras, savedmodel, tflite, stablehlo, o
 name below --out, after it was opened by its own runtime and gave the logits of the trained network on real pictures.
 """
 
-import pathlib
+import os
 
 from absl import flags, logging
 
 from pipeline import command
 from pipeline.host.announcing import announce
+from pipeline.storage import local
 from pipeline.weights import command_line
 
 _FORMATS = flags.DEFINE_list("format", None, "One or several formats, separated by commas.")
@@ -39,8 +40,9 @@ def main() -> None:
         calibration = photographs.calibration_windows(weights.metadata.image_size)
     for name in formats:
         announce(f"Exporting {name}, and comparing it in its own runtime", "10 to 60 seconds")
-        for difference in exporting.export(weights, name, pathlib.Path(out, name), pictures, calibration):
-            logging.info("%s/%s", pathlib.Path(out, name), difference)
+        with local.written_to(os.path.join(out, name)) as folder:
+            for difference in exporting.export(weights, name, folder, pictures, calibration):
+                logging.info("%s/%s", os.path.join(out, name), difference)
 
 
 if __name__ == "__main__":

@@ -120,9 +120,9 @@ def wait_until(happened: Callable[[], bool], processes: Sequence[subprocess.Pope
     return True
 
 
-def state_at(workdir: pathlib.Path, step: int) -> dict:
+def state_at(workdir: pathlib.Path, step: int, folder: str = "checkpoints") -> dict:
     """Returns the arrays of a checkpoint as nested dictionaries, whatever devices they were saved from."""
-    path = workdir / "checkpoints" / str(step) / "state"
+    path = workdir / folder / str(step) / "state"
     with ocp.PyTreeCheckpointer() as reader:
         saved = reader.metadata(path).item_metadata.tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 
 import cv2
@@ -124,6 +125,29 @@ def test_a_killed_and_an_interrupted_run_end_with_the_bits_of_an_undisturbed_one
         assert reported(tmp_path, event, key) == reported(undisturbed, event, key)
     for event, key in (("train", "loss"), ("evaluation", "ema_loss")):
         assert shown(tmp_path, f"{event}/{key}") == pytest.approx(reported(tmp_path, event, key))
+
+
+def test_best_is_of_the_trajectory_that_the_record_tells(finished, tmp_path, data_dir):
+    """A run that goes on from other weights than before, as on another slice, and evaluates steps that it had evaluated."""
+    other, workdir = tmp_path / "other", tmp_path / "run"
+    arguments = (f"--config={TINY}", f"--config.data.data_dir={data_dir}", "--config.log.tensorboard=False")
+    status, output = run(*arguments, f"--workdir={other}", "--config.seed=1", "--config.duration=8 steps")
+    assert status == 0, output
+    shutil.copytree(finished[0], workdir)
+    (workdir / "results.json").unlink()
+    shutil.rmtree(workdir / "checkpoints" / "12")
+    shutil.rmtree(workdir / "checkpoints" / "8" / "state")
+    shutil.copytree(other / "checkpoints" / "8" / "state", workdir / "checkpoints" / "8" / "state")
+    status, output = run(*arguments, f"--workdir={workdir}")
+    assert status == 0, output
+    top1 = reported(workdir, "evaluation", "ema_top1")
+    best = 12 if top1[12] > top1[6] else 6
+    assert max(int(path.name) for path in (workdir / "best").iterdir()) == best
+    source, step = (workdir, 12) if best == 12 else (finished[0], 6)
+    kept = state_at(workdir, best, "best")
+    assert int(kept["step"]) == step
+    if best == 12:
+        jax.tree.map(np.testing.assert_array_equal, kept["params"], state_at(source, step)["params"])
 
 
 def test_an_evaluation_does_not_keep_a_run_that_is_to_stop(tmp_path, data_dir):

@@ -25,7 +25,7 @@ from pipeline.data.workers import (
     set_up_worker,
     worker_count,
 )
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, MachineError
 
 Batch = dict[str, np.ndarray]
 _CHUNK_ROWS = 64  # what a worker makes at a time, at most; with the number of workers it bounds the memory in use
@@ -274,7 +274,7 @@ class _Example:
             self.trace.note(record)
         try:
             example = {**self.source[record], "record": record}
-        except DataError:
+        except (ConfigError, DataError, MachineError):
             raise
         except Exception as error:  # array_record raises what absl's status codes map to, of many types
             raise DataError(f"Record {record} of {self.source!r} cannot be read: {error}") from error

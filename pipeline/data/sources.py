@@ -10,16 +10,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow_datasets as tfds
-from array_record.python import array_record_data_source
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
-from pipeline.errors import DataError
+from pipeline.data.records import Records, Shard
+from pipeline.errors import DataError, MachineError
 from pipeline.host import open_files
 from pipeline.host.paths import command_line, expanded
+from pipeline.storage.staging import StagedFiles, Staging
 
 DEFAULT_DATA_DIR = "data"
 INFO_FILE = "dataset_info.json"  # what makes a folder a tfds dataset
@@ -43,6 +44,23 @@ def open_source(name: str, split: str, data_dir: str | None = None) -> "Source":
     source.check_shards()
     source.check_labels()
     return source
+
+
+def stage(place: str, sources: Sequence["Source"], root: str | None = None) -> Staging:
+    """Begins to copy the shards of sources to this machine, whose readers take the copies as they appear.
+
+    Args:
+        place: "disk" or "memory".
+        sources: of one dataset; workers that are started from now on know of the copies.
+        root: the folder for the copies, instead of that of the place.
+
+    Raises:
+        ConfigError: there is no room.
+    """
+    staging = Staging(place, [shard.filename for source in sources for shard in source.shards], root=root)
+    for source in sources:
+        source.read_copies(staging.files)
+    return staging
 
 
 class Source:
@@ -80,7 +98,12 @@ class Source:
         self.class_names = tuple(self._info.features[self._label_key].names)
         self.num_classes = len(self.class_names)
         try:
-            self._records = builder.as_data_source(split).data_source  # serialized examples
+            parts = self._info.splits[split].file_instructions
+            self._records = Records(
+                [Shard(part.filename, part.skip, part.take, part.examples_in_shard) for part in parts]
+            )
+            if not len(self._records):
+                raise ValueError("it has no record")
         except (ValueError, KeyError) as error:
             splits = ", ".join(f"{name} ({split.num_examples:,})" for name, split in self._info.splits.items())
             raise DataError(f"{self.name} has no split {split!r}, or it is empty. It has: {splits}.") from error
@@ -105,20 +128,33 @@ class Source:
         fingerprint = self.fingerprint  # a worker process cannot compute it without the metadata
         return {**vars(self), "fingerprint": fingerprint, "_info": None}
 
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The files, or parts of files, that hold the records."""
+        return self._records.shards
+
+    def read_copies(self, copies: StagedFiles) -> None:
+        """Reads each shard from its copy as soon as there is one."""
+        self._records.staged = copies
+
     def read(self, record: int) -> tuple[bytes, int]:
-        """Returns the picture and the label as they are stored."""
-        return self._image_and_label(self._records[record])
+        """Returns the picture and the label as they are stored.
+
+        Raises:
+            DataError, MachineError, ConfigError: see `Records`.
+        """
+        try:
+            return self._image_and_label(_features(self._records[record]))
+        except (DataError, MachineError) as error:
+            raise type(error)(f"Record {record} of {self!r} cannot be read: {error}") from error
 
     def in_order(self) -> Iterator[tuple[bytes, int]]:
-        """Yields what `read` returns of every record of a whole split, in order, with one file open at a time."""
-        for path in self._info.splits[self.split].filepaths:
-            with array_record_data_source.ArrayRecordDataSource(os.fspath(path)) as shard:
-                for number in range(len(shard)):
-                    yield self._image_and_label(shard[number])
+        """Yields what `read` returns of every record, in order, by large reads: for whoever reads all of them once."""
+        for record in self._records.in_order():
+            yield self._image_and_label(_features(record))
 
-    def _image_and_label(self, serialized: bytes) -> tuple[bytes, int]:
-        example = tf_example_pb2.Example.FromString(serialized).features.feature
-        return example[self._image_key].bytes_list.value[0], example[self._label_key].int64_list.value[0]
+    def _image_and_label(self, features: Mapping[str, tf_feature_pb2.Feature]) -> tuple[bytes, int]:
+        return features[self._image_key].bytes_list.value[0], features[self._label_key].int64_list.value[0]
 
     def checked_label(self, record: int, label: int) -> int:
         """Returns `label`; raises DataError when it is not a class."""
@@ -134,7 +170,7 @@ class Source:
         if not self._names_files:
             return "without file name"
         try:
-            return self._parse(record)[_FILE_NAME].bytes_list.value[0].decode()
+            return _features(self._records[record])[_FILE_NAME].bytes_list.value[0].decode()
         except Exception as error:  # a description must not hide the error that it is for
             return f"unreadable: {error}"
 
@@ -161,10 +197,6 @@ class Source:
             samples = min(len(self), _LABELS_SAMPLED)
             for record in (i * len(self) // samples for i in range(samples)):
                 self.checked_label(record, self.read(record)[1])
-
-    def _parse(self, record: int) -> Mapping[str, tf_feature_pb2.Feature]:
-        """Returns the features of the `tf.train.Example` that a record is; tfds's own parser takes three times as long."""
-        return tf_example_pb2.Example.FromString(self._records[record]).features.feature
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -194,6 +226,11 @@ class Source:
     def _whole_splits(self) -> list[str]:
         """The splits that `split` takes from: ["train", "test"] of "train[:90%]+test"."""
         return re.findall(r"(?:^|\+)\s*(\w+)", self.split)
+
+
+def _features(record: bytes) -> Mapping[str, tf_feature_pb2.Feature]:
+    """Returns the features of the `tf.train.Example` that a record is; tfds's own parser takes three times as long."""
+    return tf_example_pb2.Example.FromString(record).features.feature
 
 
 def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:

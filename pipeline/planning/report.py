@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from pipeline.planning import storage
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.program import Program
 from pipeline.planning.slices import GIB, Slice
@@ -52,6 +53,7 @@ def describe(plan: Plan) -> str:
         "virtual ones",
         f"  whole run     {numbers.total_steps:,} steps with evaluations of {estimate.evaluation:,.0f} s: "
         f"{estimate.hours:,.1f} hours, {estimate.chip_hours:,.0f} chip-hours, {estimate.dollars:,.0f} dollars",
+        f"  data          {storage.describe(storage.reading(numbers, tpu_slice.hosts))}",
     ]
     return "\n".join(lines)
 
@@ -79,6 +81,7 @@ def as_json(plan: Plan) -> dict:
         "train": dataclasses.asdict(plan.train),
         "evaluation": dataclasses.asdict(plan.evaluation),
         "estimate": dataclasses.asdict(plan.estimate) if plan.estimate else None,
+        "data": dataclasses.asdict(storage.reading(plan.numbers, plan.tpu_slice.hosts)),
     }
 
 

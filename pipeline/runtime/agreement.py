@@ -17,7 +17,10 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError, MachineError
+
+_KINDS = (DataError, MachineError, ConfigError)  # of failures, the more serious the later
+_OTHER = len(_KINDS) + 1
 
 
 def check_same(values: dict[str, Any]) -> None:
@@ -78,11 +81,28 @@ def check_shared(workdir: str) -> None:
         )
 
 
-def processes_where(value: bool) -> list[int]:
-    """Returns the numbers of the processes that passed True, the same on every process."""
-    if jax.process_count() == 1:
-        return [0] if value else []
-    return [int(process) for process in np.flatnonzero(multihost_utils.process_allgather(np.bool_(value)))]
+def found_everywhere(found: Any, failure: Exception | None) -> Any:
+    """Returns what this process found if all processes found theirs; else all of them raise an error of one kind.
+
+    A storage that failed one process (`MachineError`) comes before damage that another saw (`DataError`), because damage is
+    only what all of them could read, and before both comes whatever else went wrong.
+
+    Args:
+      found: what this process found.
+      failure: why it did not; None if it did.
+    """
+    kind = 0 if failure is None else next((i for i, kind in enumerate(_KINDS, 1) if isinstance(failure, kind)), _OTHER)
+    kinds = [kind]
+    if jax.process_count() > 1:
+        kinds = [int(kind) for kind in multihost_utils.process_allgather(np.int32(kind))]
+    worst = max(kinds)
+    if kind == worst:
+        if failure is not None:
+            raise failure
+        return found
+    processes = [process for process, kind in enumerate(kinds) if kind == worst]
+    said = f"process(es) {processes} cannot read it; their logs have the reason"
+    raise _KINDS[worst - 1](said) if worst < _OTHER else MachineError(said)
 
 
 def code_version() -> str:

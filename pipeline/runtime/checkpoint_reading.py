@@ -13,7 +13,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, MachineError
+from pipeline.storage import storage_errors
 
 _WANTED = ("step", "params", "batch_stats", "ema")
 
@@ -29,7 +30,8 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
       "step", "params", "batch_stats" and, with moving averages, "ema" as NumPy arrays; and the notes saved with them.
 
     Raises:
-      DataError: there is no such checkpoint, or it cannot be read.
+      DataError: there is no such checkpoint, or it is damaged.
+      ConfigError, MachineError: it could not be read.
     """
     path = epath.Path(directory)
     if not path.exists():
@@ -45,7 +47,9 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
         if not steps:
             raise DataError(f"{directory} holds no checkpoint yet")
         _, variables = newest_readable(
-            path, steps if step is None else [step], lambda candidate: _read(manager, candidate)
+            path,
+            steps if step is None else [step],
+            lambda candidate: read_checked(path / str(candidate), lambda: _read(manager, candidate)),
         )
     return variables
 
@@ -53,25 +57,64 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
 def newest_readable(directory: epath.Path, steps: Sequence[int], read: Callable[[int], Any]) -> tuple[int, Any] | None:
     """Returns the newest step that can be read, and what `read` gives for it; None when there are no steps.
 
-    Each step that cannot be read is named in the log with the reason, and the one before it is tried.
+    Each step that is damaged is named in the log with the reason, and the one before it is tried.
+
+    Args:
+      directory: of the checkpoints.
+      steps: in order.
+      read: raises `DataError` for what is damaged; see `read_checked`.
 
     Raises:
-      ConfigError: whatever `read` raises of this kind, at once: it is a refusal and no damage.
-      DataError: none of the steps can be read.
+      DataError: all of the steps are damaged.
+      ConfigError, MachineError: whatever `read` raises of these, at once: neither is damage.
     """
     failures = []
     for step in reversed(steps):
         try:
             return step, read(step)
-        except ConfigError:
-            raise
-        except Exception as error:  # orbax and tensorstore raise whatever the damage led to
-            reason = " ".join(str(error).split())[:400]
-            failures.append(f"{directory / str(step)} cannot be read: {type(error).__name__}: {reason}")
+        except DataError as error:
+            failures.append(f"{directory / str(step)} cannot be read: {error}")
             logging.error("%s%s", failures[-1], "" if step == steps[0] else ". Taking the checkpoint before it")
     if failures:
         raise DataError("no checkpoint can be read:\n  " + "\n  ".join(failures))
     return None
+
+
+def read_checked(path: epath.Path, read: Callable[[], Any]) -> Any:
+    """Returns what `read` returns of a checkpoint; tells damage from a storage that fails.
+
+    Only what can be read whole, byte by byte, and is wrong nevertheless is damage.
+
+    Raises:
+      DataError: it is damaged, or of another structure.
+      MachineError: it could not be read, tried several times with pauses.
+      ConfigError: what `read` raises of it, such as a refusal of the notes.
+    """
+    for _ in storage_errors.attempts():
+        try:
+            return read()
+        except (ConfigError, MachineError):
+            raise
+        except Exception as error:  # orbax and tensorstore raise whatever the damage led to
+            failure = error
+        if not storage_errors.is_storage_failure(failure):
+            storage_errors.read_whole(path)
+            break
+        logging.warning("%s: %s", path, storage_errors.reason(failure))
+    else:
+        raise storage_errors.failure_of(failure, path) from failure
+    try:
+        return read()  # the failure, if it was the storage's, has passed
+    except (ConfigError, MachineError, DataError):
+        raise
+    except Exception as error:
+        if storage_errors.is_storage_failure(error):
+            raise storage_errors.failure_of(error, path) from error
+        raise DataError(storage_errors.reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
 
 
 def _read(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict]:

@@ -2,11 +2,12 @@
 
 A checkpoint `<workdir>/checkpoints/<step>` holds the train state, the resolved configuration and a fingerprint of the data.
 A directory that orbax did not commit is never taken for a checkpoint, and nothing damaged is ever deleted or overwritten in
-silence.
+silence. A storage that fails is no damage: it ends the process as a failure of the machine, and leaves everything as it is.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,10 +16,12 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint._src.path import gcs_utils
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, MachineError
 from pipeline.runtime import agreement
-from pipeline.runtime.checkpoint_reading import newest_readable
+from pipeline.runtime.checkpoint_reading import newest_readable, read_checked
+from pipeline.storage import storage_errors
 from pipeline.training.durations import crossed
 
 # orbax has the devices write shares of each array; cutting up the many small arrays of a BatchNorm network takes longer than
@@ -35,24 +38,27 @@ class Checkpoints:
     def __init__(self, directory: str, *, keep: int, keep_every_steps: float = 0.0):
         self._directory = epath.Path(directory)
         _write_small_arrays_whole()
-        self._manager = _Manager(
-            self._directory,
-            # Named here, so that a manager which has not saved yet can read what an earlier one did.
-            item_handlers={"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()},
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                    [checkpoint_managers.LatestN(keep), _Landmarks(keep_every_steps)]
+        _ask_no_bucket_for_folders()
+        with self._storage_failures():
+            self._manager = _Manager(
+                self._directory,
+                # Named here, so that a manager which has not saved yet can read what an earlier one did.
+                item_handlers={"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()},
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                        [checkpoint_managers.LatestN(keep), _Landmarks(keep_every_steps)]
+                    ),
+                    enable_async_checkpointing=True,
+                    cleanup_tmp_directories=False,
                 ),
-                enable_async_checkpointing=True,
-                cleanup_tmp_directories=False,
-            ),
-        )
+            )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *error) -> None:
-        self._manager.close()
+        with self._storage_failures():
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Returns the steps that have a checkpoint, in order."""
@@ -67,19 +73,27 @@ class Checkpoints:
             return False
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
         # The training loop decides when to save: without `force` orbax declines what its policies do not want.
-        return self._manager.save(step, args=arguments, force=True)
+        with self._storage_failures():
+            return self._manager.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
         """Waits until everything is on disk; raises what went wrong in the background."""
-        self._manager.wait_until_finished()
+        with self._storage_failures():
+            self._manager.wait_until_finished()
+
+    def forget_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps: a run that goes on from `step` takes back what came after it."""
+        for later in [other for other in self.steps() if other > step]:
+            logging.info("%s is of steps that are taken back: deleted", self._directory / str(later))
+            self._manager.delete(later)
 
     def restore_newest(
         self, abstract_state: Any, check_notes: Callable[[dict], None] = lambda notes: None
     ) -> tuple[Any, dict] | None:
         """Returns the state and the notes of the newest checkpoint that can be read; None when there is no checkpoint.
 
-        A checkpoint that one of the processes cannot read is named, with the reason, and all of them take the one before it;
-        the unreadable one is renamed to `<step>.damaged`, so that its step can be saved anew.
+        A checkpoint that is damaged, for one of the processes at least, is named, with the reason, and all of them take the one
+        before it; the damaged one is renamed to `<step>.damaged`, so that its step can be saved anew.
 
         Args:
           abstract_state: the structure, shapes, dtypes and shardings to restore to; the devices may be others than those
@@ -88,7 +102,8 @@ class Checkpoints:
 
         Raises:
           ConfigError: what `check_notes` raised.
-          DataError: there are checkpoints and none of them can be read.
+          MachineError: one of the processes could not read what is there, for reasons of storage. Nothing is renamed.
+          DataError: there are checkpoints and all of them are damaged.
         """
 
         # Read by the handlers: the manager ends with a barrier, which a process that cannot read would never reach.
@@ -103,16 +118,13 @@ class Checkpoints:
         def read_everywhere(step: int) -> tuple[Any, dict]:
             found = failure = None
             try:
-                found = read(step)
-            except ConfigError:
-                raise  # the notes are the same everywhere, and so is the refusal
+                found = read_checked(self._directory / str(step), lambda: read(step))
             except Exception as error:  # whatever it is: the others must hear of it before it goes on
                 failure = error
-            if unable := agreement.processes_where(failure is not None):
-                raise failure or DataError(f"process(es) {unable} cannot read it; their logs have the reason")
-            return found
+            return agreement.found_everywhere(found, failure)
 
-        steps = self.steps()
+        with self._storage_failures():
+            steps = self.steps()
         found = newest_readable(self._directory, steps, read_everywhere)
         if found is None:
             return None
@@ -141,6 +153,28 @@ class Checkpoints:
                 (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
         multihost_utils.sync_global_devices("damaged checkpoints set aside")
         self._manager.reload()
+
+    @contextlib.contextmanager
+    def _storage_failures(self) -> Iterator[None]:
+        """Raises a `MachineError` for whatever a library raises when storage fails; a full disk keeps its own error."""
+        try:
+            yield
+        except (ConfigError, DataError, MachineError):
+            raise
+        except Exception as error:
+            if not storage_errors.is_storage_failure(error):
+                raise
+            raise storage_errors.failure_of(error, self._directory) from error
+
+
+@functools.cache
+def _ask_no_bucket_for_folders() -> None:
+    """Keeps orbax from asking for the bucket's own description whenever it lists or deletes.
+
+    It wants to know whether the bucket has real folders. That needs a permission (storage.buckets.get) that writing objects
+    does not need; without it a run could not begin. Objects are listed and deleted equally in either kind of bucket.
+    """
+    gcs_utils.is_hierarchical_namespace_enabled = lambda path: False
 
 
 @functools.cache

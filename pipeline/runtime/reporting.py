@@ -1,7 +1,8 @@
 """What a run tells: lines and a progress bar on the console, TensorBoard, and `metrics.jsonl` for machines.
 
 Only the leading process writes. `metrics.jsonl` is the run's record: one JSON object a line with "event" and "step", each
-step once also after restarts, because a run that resumes at step s first takes back what was written of later steps.
+step once also after restarts, because a run that resumes at step s first takes back what was written of later steps. It is
+written in the background, as TensorBoard's files are.
 """
 
 import json
@@ -15,6 +16,7 @@ from etils import epath
 from tqdm import tqdm
 
 from pipeline.runtime.goodput import Goodput
+from pipeline.runtime.growing_files import GrowingFile
 from pipeline.runtime.tensorboard import TensorBoard
 from pipeline.training.hyperparameters import Hyperparameters
 from pipeline.whole_files import write_whole
@@ -40,14 +42,14 @@ class Reporter:
         self._hyperparameters = hyperparameters
         self._goodput = goodput
         self._leads = jax.process_index() == 0
-        self._record = epath.Path(workdir) / "metrics.jsonl"
         self.starts(start_step)
-        self._tensorboard = None
-        self._bar = None
+        self._record = self._tensorboard = self._bar = None
         if self._leads:
+            path = epath.Path(workdir) / "metrics.jsonl"
             if damaged:
                 _set_aside(damaged, epath.Path(workdir) / "metrics.damaged")
-            write_whole(self._record, "".join(json.dumps(event) + "\n" for event in self.events))
+            write_whole(path, "".join(json.dumps(event) + "\n" for event in self.events))
+            self._record = GrowingFile(path)
             if tensorboard:
                 self._tensorboard = TensorBoard(workdir, start_step)
             if sys.stdout.isatty():
@@ -59,13 +61,16 @@ class Reporter:
     def __exit__(self, *error) -> None:
         if self._bar is not None:
             self._bar.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        for file in self._files():
+            file.close()
 
     def wait(self) -> None:
-        """Waits until all that was told is on disk."""
-        if self._tensorboard is not None:
-            self._tensorboard.wait()
+        """Waits until all that was told is written."""
+        for file in self._files():
+            file.wait()
+
+    def _files(self) -> list:
+        return [file for file in (self._record, self._tensorboard) if file is not None]
 
     def say(self, text: str) -> None:
         """Prints text on the console of the leading process."""
@@ -116,13 +121,12 @@ class Reporter:
         self.starts(step)
 
     def record(self, event: str, step: int, values: dict[str, Any]) -> None:
-        """Appends an event to `metrics.jsonl` and its numbers to TensorBoard."""
+        """Adds an event to `metrics.jsonl` and its numbers to TensorBoard; `wait` waits until it is there."""
         entry = {"event": event, "step": step, "epoch": step / self._hyperparameters.steps_per_epoch, **values}
         self.events.append(entry)
         if not self._leads:
             return
-        with self._record.open("a") as record:
-            record.write(json.dumps(entry) + "\n")
+        self._record.append(f"{json.dumps(entry)}\n".encode())
         scalars = {f"{event}/{name}": value for name, value in values.items() if isinstance(value, int | float)}
         if scalars and self._tensorboard is not None:
             self._tensorboard.write(step, scalars)

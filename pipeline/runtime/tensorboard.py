@@ -1,17 +1,28 @@
 """The numbers of a run as TensorBoard shows them: one line for each, however often the run was restarted.
 
-The only importer of clu's writers. A thread of its own writes, because importing TensorFlow takes seconds in which the run can
-restore its state and compile, and because the files may be far away.
+TensorBoard's own protocol buffers in the format of its files, but not its writers, which import TensorFlow. Each start of a
+run writes a file of its own, and in it first a session-start event: TensorBoard's mark of a restart, for which readers drop
+what earlier starts wrote of the same and later steps.
 """
 
-import concurrent.futures
+import os
+import socket
+import struct
 import time
 
+import google_crc32c
 from etils import epath
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT
+
+from pipeline.runtime.growing_files import GrowingFile
 
 
 class TensorBoard:
-    """The TensorBoard files of one run below `<workdir>/tensorboard`.
+    """The TensorBoard file of one start of a run, below `<workdir>/tensorboard`.
 
     Args:
       workdir: the run's directory, a local path or `gs://…`.
@@ -19,47 +30,47 @@ class TensorBoard:
     """
 
     def __init__(self, workdir: str, start_step: int):
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "tensorboard")
-        self._writer = self._thread.submit(_open, str(epath.Path(workdir) / "tensorboard"), start_step)
-        self._pending = []
+        directory = epath.Path(workdir) / "tensorboard"
+        directory.mkdir(parents=True, exist_ok=True)
+        # Readers go by the names, in their order.
+        name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = GrowingFile(directory / name)
+        now = time.time()
+        start = SessionLog(status=SessionLog.START)
+        self._file.append(
+            _record(Event(wall_time=now, file_version="brain.Event:2"))
+            + _record(Event(wall_time=now, step=start_step + 1, session_log=start))
+        )
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Hands points over to be written."""
-        self._pending.append(self._thread.submit(self._write, step, scalars))
+        values = [_scalar(tag, value) for tag, value in scalars.items()]
+        self._file.append(_record(Event(wall_time=time.time(), step=step, summary=Summary(value=values))))
 
     def wait(self) -> None:
         """Waits until all points are written; raises what went wrong."""
-        while self._pending:
-            self._pending.pop(0).result()
+        self._file.wait()
 
     def close(self) -> None:
-        """Waits as `wait`; does not wait for TensorFlow where there is nothing to write."""
-        if self._pending or self._writer.done():
-            self.wait()
-            self._writer.result().close()
-        self._thread.shutdown(wait=False)
-
-    def _write(self, step: int, scalars: dict[str, float]) -> None:
-        self._writer.result().write_scalars(step, scalars)
-        self._writer.result().flush()
+        """Waits as `wait`, and ends the thread that writes."""
+        self._file.close()
 
 
-def _open(directory: str, start_step: int):
-    from clu import metric_writers  # imports TensorFlow
+def _scalar(tag: str, value: float) -> Summary.Value:
+    return Summary.Value(
+        tag=tag,
+        metadata=SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="scalars")),
+        tensor=TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto(), float_val=[value]),
+    )
 
-    epath.Path(directory).mkdir(parents=True, exist_ok=True)
-    _retract_later_steps(directory, start_step)
-    return metric_writers.SummaryWriter(directory)
+
+def _record(event) -> bytes:
+    """Returns an event in the framing of TFRecord files: length and content, each with its masked CRC-32C."""
+    content = event.SerializeToString()
+    length = struct.pack("<Q", len(content))
+    return length + _masked_crc(length) + content + _masked_crc(content)
 
 
-def _retract_later_steps(directory: str, start_step: int) -> None:
-    """Has TensorBoard forget points of steps after `start_step` that earlier processes of this run wrote.
-
-    A session-start event is TensorBoard's own mark of a restart: readers drop what lies at or after its step.
-    """
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-    writer = EventFileWriter(directory, filename_suffix=".restart")
-    writer.add_event(Event(step=start_step + 1, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
-    writer.close()
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

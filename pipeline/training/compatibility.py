@@ -17,6 +17,7 @@ HARMLESS = (
     "checkpoint",
     "data.data_dir",
     "data.max_bad_images",
+    "data.stage",
     "data.workers",
     "evaluation",
     "launch",

@@ -24,11 +24,12 @@ from configs import recipe
 from pipeline.data import batches
 from pipeline.data.preparation.datasets import ensure_digits
 from pipeline.data.preprocessing import eval_transform, train_transform
-from pipeline.data.sources import Source, open_source
+from pipeline.data.sources import Source, open_source, stage
 from pipeline.domains import DOMAINS
 from pipeline.model.network import build_model, with_family_defaults
 from pipeline.runtime.lowering import compiler_options, depthwise_block
 from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_devices
+from pipeline.storage.staging import Staging
 from pipeline.training import finetuning
 from pipeline.training.compatibility import flatten
 from pipeline.training.evaluation import make_eval_step
@@ -54,6 +55,7 @@ class Experiment:
     tx: optax.GradientTransformation
     train_source: Source | None = None
     eval_source: Source | None = None
+    staging: Staging | None = None
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Experiment":
@@ -66,6 +68,7 @@ class Experiment:
             ensure_digits(config.data.data_dir)
         train_source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
         eval_source = open_source(config.data.name, config.data.eval_split, config.data.data_dir)
+        staging = _stage(config.data.stage, train_source, eval_source)
         hyperparameters = resolve(
             config,
             num_classes=train_source.num_classes,
@@ -74,7 +77,7 @@ class Experiment:
             num_devices=jax.device_count(),
         )
         planned = cls.planned(config, hyperparameters, make_mesh())
-        return dataclasses.replace(planned, train_source=train_source, eval_source=eval_source)
+        return dataclasses.replace(planned, train_source=train_source, eval_source=eval_source, staging=staging)
 
     @classmethod
     def planned(cls, config: ConfigDict, hyperparameters: Hyperparameters, mesh: Mesh) -> "Experiment":
@@ -203,6 +206,8 @@ class Experiment:
         )
         ahead = collections.deque(itertools.islice(copies, BATCHES_AHEAD))
         while ahead:
+            if self.staging is not None:
+                self.staging.raise_changed()
             yield ahead.popleft()
             ahead.extend(itertools.islice(copies, 1))
 
@@ -230,6 +235,10 @@ class Experiment:
             "workers": self.config.data.workers,
             "max_bad_images": self.config.data.max_bad_images,
         }
+
+
+def _stage(place: str, *sources: Source) -> Staging | None:
+    return None if place == "none" else stage(place, sources)
 
 
 def _abstract(shape: tuple[int, ...], dtype, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

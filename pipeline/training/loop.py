@@ -27,6 +27,7 @@ from pipeline.runtime.goodput import Goodput
 from pipeline.runtime.reporting import Reporter, read_events, say
 from pipeline.runtime.stopping import StopRequests
 from pipeline.runtime.watchdog import Watchdog
+from pipeline.storage import region
 from pipeline.training.compatibility import check_continues
 from pipeline.training.durations import crossed
 from pipeline.training.evaluation import evaluate
@@ -71,6 +72,9 @@ def train(config: ConfigDict, workdir: str) -> Results:
             }
         )
         agreement.check_shared(workdir)
+        if jax.process_index() == 0:
+            region.warn_if_far(workdir)
+            region.warn_if_far(config.data.data_dir)
         return _finished(experiment, workdir) or _train(experiment, workdir, cache, goodput, watchdog)
 
 
@@ -106,7 +110,7 @@ def _train(
         Checkpoints(
             f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
         ) as checkpoints,
-        Checkpoints(f"{workdir}/best", keep=1) as best,
+        Checkpoints(f"{workdir}/best", keep=2) as best,  # the best, and the one before: see `forget_after`
     ):
         watchdog.beat("restoring the newest checkpoint")
         announce("Restoring the newest checkpoint, or making a new state", "5 seconds to a minute")
@@ -114,6 +118,7 @@ def _train(
         if state is None:
             watchdog.beat("making the initial state")
             state = stop_requests.unless_asked(experiment.create_state)
+        best.forget_after(start_step)  # as the record forgets it: those weights may not come again
         with Reporter(workdir, numbers, start_step, goodput, tensorboard=config.log.tensorboard) as reporter:
             reporter.say(
                 f"{config.model.variant} on {config.data.name}, {jax.device_count()} {jax.default_backend()} device(s), "
@@ -127,6 +132,8 @@ def _train(
             reporter.wait()
             write_results(workdir, numbers.total_steps, results, reporter.events, experiment.notes)
             say_results(reporter.say, results, workdir, numbers.num_eval_examples)
+            if experiment.staging is not None:
+                experiment.staging.remove()
             reporter.say(f"Time over all starts, {goodput.describe()}")
             return results
 
@@ -337,6 +344,8 @@ class _Run:
         top1 = {event["step"]: event[key] for event in self._reporter.events if event["event"] == "evaluation"}
         if step in top1 and all(top1[step] > top1[earlier] for earlier in top1 if earlier < step):
             self._watchdog.beat(f"saving the best state, that of step {step}")
+
+            self._check_finite(jax.device_get(state.metrics))
             with self._goodput.phase("checkpoint"):
                 self._checkpoints.wait()
                 self._best.save(step, state, self._experiment.notes)

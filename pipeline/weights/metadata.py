@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from pipeline.data.preprocessing import EvalTransform, eval_transform
 from pipeline.data.resizing import METHODS
 from pipeline.errors import DataError
-from pipeline.model.scaling import VARIANTS, architecture
+from pipeline.model.families import VARIANTS
+from pipeline.model.scaling import architecture
 from pipeline.printable import printable
 from pipeline.weights.names import Tensor, tensor_table
 

@@ -13,6 +13,7 @@ from absl import logging
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.storage import local
 from pipeline.weights import directory, keras_files, official, runs, timm
 from pipeline.weights.container import Weights
 from pipeline.weights.identification import PUBLISHED, ForeignWeights
@@ -59,7 +60,7 @@ def open_weights(location: str, wishes: Wishes = Wishes()) -> Weights:
     """Reads weights of any kind.
 
     Args:
-      location: A folder, file or checkpoint prefix; a run may be `gs://…`.
+      location: A folder, file or checkpoint prefix; a run, folder or file may be `gs://…`.
       wishes: See `Wishes`.
 
     Raises:
@@ -67,6 +68,8 @@ def open_weights(location: str, wishes: Wishes = Wishes()) -> Weights:
       DataError: there is nothing that can be read, or it is damaged or of another network; nothing in it is ever run.
     """
     path = pathlib.Path(location)
+    if local.is_remote(location) and not runs.is_run(location):
+        return _open_remote(location, wishes)
     try:
         if runs.is_run(location):
             found = runs.read(location, wishes.checkpoint).choose(wishes.kind)
@@ -88,6 +91,14 @@ def open_all_weights(location: str, wishes: Wishes = Wishes()) -> list[Weights]:
         return [open_weights(location, wishes)]
     found = runs.read(location, wishes.checkpoint)
     return [_fulfil(weights, wishes, location) for weights in (found.ema, found.raw) if weights is not None]
+
+
+def _open_remote(location: str, wishes: Wishes) -> Weights:
+    try:
+        with local.local_copy(location) as copy:
+            return open_weights(str(copy), wishes)
+    except FileNotFoundError as error:
+        raise DataError(f"{location} does not exist") from error
 
 
 @contextlib.contextmanager

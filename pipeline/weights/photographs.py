@@ -5,10 +5,10 @@ and, where the user has none better, calibrated with.
 """
 
 import importlib.resources
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epath
 
 from pipeline.data.headers import DamagedPicture
 from pipeline.data.images import decode
@@ -39,7 +39,7 @@ def prepare(pictures: Sequence[bytes], metadata: Metadata, names: Sequence[str])
 def read_pictures(paths: Sequence[str]) -> list[bytes]:
     """Reads files; raises `DataError` with the name of one that cannot be read."""
     try:
-        return [pathlib.Path(path).read_bytes() for path in paths]
+        return [epath.Path(path).read_bytes() for path in paths]
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from error
 

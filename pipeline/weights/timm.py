@@ -1,7 +1,8 @@
 """timm's format: the folder layout of the Hugging Face hub, `model.safetensors` with `config.json`.
 
-The architecture is always `tf_efficientnet_…` or `tf_efficientnetv2_…`, which pads as TensorFlow does; its twin `efficientnet_…` takes the same tensors
-and silently computes something else. What timm needs to prepare pictures is written in full, never left to its defaults.
+The architecture is always `tf_efficientnet_…` or `tf_efficientnetv2_…`, which pad as TensorFlow does; their twins without "tf_"
+take the same tensors and silently compute something else. What timm needs to prepare images is written in full, never left
+to its defaults.
 """
 
 import contextlib

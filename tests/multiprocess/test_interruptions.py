@@ -146,7 +146,7 @@ def test_a_run_killed_twenty_times_equals_an_undisturbed_one(tmp_path, data_dir,
     assert list(reported(killed, "summary", "seconds")) == [STEPS]
     results = [json.loads((workdir / "results.json").read_text()) for workdir in (killed, undisturbed)]
     assert results[0] == results[1]
-    best = [[path.name for path in (workdir / "best").iterdir()] for workdir in (killed, undisturbed)]
+    best = [sorted(path.name for path in (workdir / "best").iterdir()) for workdir in (killed, undisturbed)]
     assert best[0] == best[1]
 
 

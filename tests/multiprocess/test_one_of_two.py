@@ -19,7 +19,12 @@ address, index, directory = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 distributed.initialize(address, 2, index, peer_seconds=20)
 """
 
-CANNOT_READ = """
+READ = """
+from pipeline.storage import storage_errors
+
+error, times = {"damage": (ValueError("no such array"), 9), "away": (OSError(5, "Input/output error"), 99),
+                "away for a moment": (OSError(5, "Input/output error"), 2)}[sys.argv[4]]
+storage_errors.PAUSES_SECONDS = (0.0, 0.0, 0.0)
 sharding = jax.sharding.NamedSharding(jax.make_mesh((jax.device_count(),), ("data",)), jax.sharding.PartitionSpec())
 
 def state(step):
@@ -29,20 +34,24 @@ with checkpoints.Checkpoints(directory, keep=5) as run:
     for step in (1, 2):
         run.save(step, state(step), {})
 check = checkpoints.Checkpoints._check_structure
+left = [error] * times
 
 def fail_at_2(self, step, abstract_state):
-    if step == 2:
-        raise OSError("the disk of this host is away")
+    if step == 2 and left:
+        raise left.pop()
     check(self, step, abstract_state)
 
 if index == 1:
     checkpoints.Checkpoints._check_structure = fail_at_2
-with checkpoints.Checkpoints(directory, keep=5) as run:
-    restored, _ = run.restore_newest({"step": jax.ShapeDtypeStruct((), "int32", sharding=sharding)})
-    print("restored", int(restored["step"]), "of", run.steps())
-    run.save(2, state(2), {})
-    print("anew", run.steps())
-stopping.leave(0)
+
+def restore():
+    with checkpoints.Checkpoints(directory, keep=5) as run:
+        restored, _ = run.restore_newest({"step": jax.ShapeDtypeStruct((), "int32", sharding=sharding)})
+        print("restored", int(restored["step"]), "of", run.steps())
+        run.save(2, state(2), {})
+        print("anew", run.steps())
+
+command.run(restore, ["program"], leave=stopping.leave)
 """
 
 LEAVES = """
@@ -64,15 +73,31 @@ def run_two(source: str, *arguments) -> tuple[list[int], list[str]]:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_one_cannot_read_is_taken_by_none(tmp_path):
-    codes, outputs = run_two(CANNOT_READ, tmp_path)
+def test_a_checkpoint_that_is_damaged_for_one_is_taken_by_none(tmp_path):
+    codes, outputs = run_two(READ, tmp_path, "damage")
     assert codes == [0, 0], "\n".join(outputs)
     for output in outputs:
         assert "restored 1 of [1]" in output
         assert "anew [1, 2]" in output
     assert "process(es) [1] cannot read it" in outputs[0]
-    assert "the disk of this host is away" in outputs[1]
+    assert "no such array" in outputs[1]
     assert (tmp_path / "2.damaged").is_dir()
+
+
+@pytest.mark.slow
+def test_storage_that_fails_one_ends_both_and_renames_nothing(tmp_path):
+    codes, outputs = run_two(READ, tmp_path, "away")
+    assert codes == [71, 71], "\n".join(outputs)
+    assert "process(es) [1] cannot read it" in outputs[0]
+    assert "Input/output error" in outputs[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_storage_that_fails_one_for_a_moment_changes_nothing(tmp_path):
+    codes, outputs = run_two(READ, tmp_path, "away for a moment")
+    assert codes == [0, 0], "\n".join(outputs)
+    assert all("restored 2 of [1, 2]" in output for output in outputs)
 
 
 @pytest.mark.slow

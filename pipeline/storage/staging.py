@@ -1,0 +1,342 @@
+"""Copies the shards of a dataset to this machine's disk or memory while the first epoch is read from the bucket.
+
+Random access to records in a bucket costs a connection and two requests for each, so what is read in every epoch is copied
+once, in large pieces. A copy appears under its name when it is whole and its checksum is that of the bucket; readers take it
+from then on. A lock that ends with its process makes one of several processes of a machine copy. What a run that was killed
+leaves is used by the next one on the same data, and deleted by one on others. Nothing is copied for which there is no room.
+"""
+
+import base64
+import collections
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import itertools
+import os
+import pathlib
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import google_crc32c
+from absl import logging
+
+from pipeline.errors import ConfigError, DataError, MachineError
+from pipeline.storage import objects, storage_errors
+from pipeline.storage.local import is_remote
+
+PLACES = ("none", "disk", "memory")
+_MEMORY = "/dev/shm"
+_ROOT = "efficientnet-staged"
+_THREADS = 16  # files at a time; a connection carries about 100 MB/s
+_PIECE_BYTES = 16 * 1024**2
+_SPARE = 0.05  # of the room there is, to be left
+_SPARE_MEMORY_BYTES = 8 * 1024**3  # for the trainer and its workers
+_SAY_EVERY = 0.1  # of all bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class StagedFiles:
+    """Where the copies of a dataset are, for those who read; pickles.
+
+    Attributes:
+      folder: On this machine.
+    """
+
+    folder: str
+
+    def copy_of(self, path: str) -> str | None:
+        """Returns the copy of a file, None as long as there is none that is whole."""
+        copy = os.path.join(self.folder, os.path.basename(path))
+        return copy if os.path.exists(copy) else None
+
+
+class Staging:
+    """The copying of one dataset, in the background.
+
+    Attributes:
+      files: For the readers.
+    """
+
+    def __init__(self, place: str, paths: Sequence[str], *, root: str | None = None):
+        """Checks the room and begins.
+
+        Args:
+          place: "disk" or "memory".
+          paths: The files, of one folder; local paths or `gs://…`.
+          root: The folder in which copies are kept, instead of that of the place.
+
+        Raises:
+          ConfigError: there is no room.
+        """
+        self._place = place
+        self._files = _described(paths)
+        root = pathlib.Path(root or (_MEMORY if place == "memory" else _disk_root()), _ROOT)
+        identity = "\n".join(f"{file.location} {file.size} {file.generation}" for file in self._files)
+        self._folder = root / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self.files = StagedFiles(str(self._folder))
+        self._stop = threading.Event()
+        self._changed: list[DataError] = []
+        self.total_bytes = sum(file.size for file in self._files)
+        self.copied_bytes = 0
+        self._count = threading.Lock()
+        with _as_advice(root):
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _remove_others(root, self._folder)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._lock = (self._folder / ".lock").open("w")
+        self._check_room()
+        self._thread = threading.Thread(target=self._run, name="staging", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> bool:
+        """Waits for the end and returns whether everything is here."""
+        self._thread.join()
+        return all(self.files.copy_of(file.location) for file in self._files)
+
+    def raise_changed(self) -> None:
+        """Raises `DataError` if the data were seen to change: what is read from now on would be others."""
+        if self._changed:
+            raise self._changed[0]
+
+    def close(self) -> None:
+        """Stops copying; what is here stays for the next start."""
+        self._stop.set()
+        self._thread.join()
+        self._lock.close()
+
+    def remove(self) -> None:
+        """Stops copying and deletes the copies, unless another process of this machine uses them."""
+        self.close()
+        _remove_unused(self._folder)
+
+    def _check_room(self) -> None:
+        missing = sum(file.size for file in self._files if not self.files.copy_of(file.location))
+        room = _room(self._place, self._folder)
+        if missing > room:
+            others = {
+                "memory": "'disk', 'none', or a machine with more memory",
+                "disk": "'memory', 'none', or a larger disk",
+            }
+            raise ConfigError(
+                f"config.data.stage={self._place!r}: {self._folder.parent} has room for {room / 1e9:,.1f} GB, and what is "
+                f"not there yet has {missing / 1e9:,.1f} GB. Take {others[self._place]}"
+            )
+
+    def _run(self) -> None:
+        if not self._take_lock():
+            return
+        start = time.monotonic()
+        missing = [file for file in self._files if not self.files.copy_of(file.location)]
+        bytes_left = sum(file.size for file in missing)
+        self.copied_bytes = self.total_bytes - bytes_left
+        if not missing:
+            logging.info("All %s of the data are staged in %s", _size(self.total_bytes), self._folder)
+            return
+        logging.info(
+            "Staging %s in %s, in the background; until then the data are read from where they are",
+            _size(bytes_left),
+            self._folder,
+        )
+        self._said, self._start, self._bytes_at_start = self.copied_bytes, start, self.copied_bytes
+        failures = self._copy_all(missing)
+        if self._stop.is_set():
+            return
+        self._changed = [failure for failure in failures if isinstance(failure, DataError)]
+        if failures:
+            logging.error(
+                "Staging: %d of %d files are not here and go on being read from where they are, which is slow: %s",
+                len(failures),
+                len(self._files),
+                storage_errors.reason(failures[0]),
+            )
+            return
+        seconds = time.monotonic() - start
+        logging.info(
+            "Staged %s in %.0f s, %.0f MB/s", _size(bytes_left), seconds, bytes_left / 1e6 / max(seconds, 1e-9)
+        )
+
+    def _take_lock(self) -> bool:
+        """Waits until no other process of this machine copies the same; False when that is no longer wanted."""
+        while not self._stop.is_set():
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                self._stop.wait(1.0)
+        return False
+
+    def _copy_all(self, files: list["_File"]) -> list[Exception]:
+        """Copies files, some at a time, and returns why those that failed did.
+
+        By threads that do not keep the process from ending, which those of a `ThreadPoolExecutor` would.
+        """
+        left, failures = collections.deque(files), []
+
+        def work() -> None:
+            while not self._stop.is_set():
+                try:
+                    file = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    self._copy(file)
+                except Exception as error:
+                    failures.append(error)
+
+        threads = [threading.Thread(target=work, name="staging", daemon=True) for _ in range(min(_THREADS, len(files)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return failures
+
+    def _copy(self, file: "_File") -> None:
+        partial = self._folder / f".{os.path.basename(file.location)}.partial"
+        for _ in storage_errors.attempts():
+            counted = 0
+            try:
+                checksum = google_crc32c.Checksum()
+                with partial.open("wb") as target:
+                    for piece in _pieces(file):
+                        if self._stop.is_set():
+                            return
+                        target.write(piece)
+                        checksum.update(piece)
+                        counted += len(piece)
+                        self._advance(len(piece))
+                if file.crc32c is not None and base64.b64encode(checksum.digest()).decode() != file.crc32c:
+                    raise MachineError(f"{file.location} did not arrive as it is in the bucket")
+                os.replace(partial, self._folder / os.path.basename(file.location))
+                return
+            except DataError:
+                raise
+            except Exception as error:
+                failure = error
+                self._advance(-counted)
+                if _is_changed(file):
+                    raise _changed(file) from error
+                if not storage_errors.is_storage_failure(error):
+                    break
+        raise failure
+
+    def _advance(self, count: int) -> None:
+        with self._count:
+            self.copied_bytes += count
+            if self.copied_bytes - self._said < _SAY_EVERY * self.total_bytes:
+                return
+            self._said = self.copied_bytes
+        rate = (self.copied_bytes - self._bytes_at_start) / max(time.monotonic() - self._start, 1e-9)
+        logging.info(
+            "Staging: %.0f %% of %s, %.0f MB/s, %.0f s left",
+            100 * self.copied_bytes / self.total_bytes,
+            _size(self.total_bytes),
+            rate / 1e6,
+            (self.total_bytes - self.copied_bytes) / max(rate, 1.0),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    location: str
+    size: int
+    generation: int
+    crc32c: str | None
+
+
+def _described(paths: Sequence[str]) -> list[_File]:
+    """Returns what is known of files before they are copied; of a folder in a bucket by one listing."""
+    names = {os.fspath(path) for path in paths}
+    if not names or not is_remote(next(iter(names))):
+        stats = {name: os.stat(name) for name in names}
+        return [_File(name, stats[name].st_size, stats[name].st_mtime_ns, None) for name in sorted(names)]
+    found = {}
+    for folder in sorted({name.rpartition("/")[0] for name in names}):
+        found |= {entry.location: entry for entry in objects.entries(folder)[0]}
+    missing = sorted(name for name in names if name not in found)
+    if missing:
+        raise DataError(f"{missing[0]} is not in the bucket, and {len(missing) - 1} more")
+    return [_File(name, found[name].size, found[name].generation, found[name].crc32c) for name in sorted(names)]
+
+
+def _pieces(file: _File) -> Iterator[bytes]:
+    """Yields the content of a file; by tensorstore from a bucket, whose threads leave Python's alone."""
+    if not is_remote(file.location):
+        with open(file.location, "rb", buffering=0) as source:
+            while piece := source.read(_PIECE_BYTES):
+                yield piece
+        return
+    import tensorstore
+
+    bucket, key = objects.split(file.location)
+    store = tensorstore.KvStore.open({"driver": "gcs", "bucket": bucket}).result()
+    ends = [min(start + _PIECE_BYTES, file.size) for start in range(0, file.size, _PIECE_BYTES)]
+    reads = (store.read(key, byte_range=slice(start, end)) for start, end in zip([0, *ends], ends))
+    ahead = collections.deque(itertools.islice(reads, 2))
+    while ahead:
+        result = ahead.popleft().result()
+        if result.state != "value" or _generation(result.stamp) != file.generation:
+            raise _changed(file)
+        yield result.value
+        ahead.extend(itertools.islice(reads, 1))
+
+
+def _is_changed(file: _File) -> bool:
+    if not is_remote(file.location):
+        return False
+    entry = objects.stat(file.location)
+    return entry is None or entry.generation != file.generation
+
+
+def _changed(file: _File) -> DataError:
+    return DataError(
+        f"{file.location} was changed while it was read: somebody writes the dataset. Start again when that is done"
+    )
+
+
+def _generation(stamp) -> int:
+    """Returns the number that the bucket gave an object, from tensorstore's form of it."""
+    return int.from_bytes(stamp.generation[1:9], "little")
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _disk_root() -> str:
+    return os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()
+
+
+def _room(place: str, folder: pathlib.Path) -> float:
+    """Returns how many bytes may be written."""
+    room = shutil.disk_usage(folder).free * (1 - _SPARE)
+    if place != "memory":
+        return room
+    with open("/proc/meminfo") as file:
+        fields = dict(line.split(":") for line in file)
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    return max(0.0, min(room, available - _SPARE_MEMORY_BYTES))
+
+
+def _remove_others(root: pathlib.Path, wanted: pathlib.Path) -> None:
+    """Deletes the copies of other data, unless a process reads them."""
+    for folder in root.iterdir():
+        if folder != wanted and folder.is_dir():
+            _remove_unused(folder)
+
+
+def _remove_unused(folder: pathlib.Path) -> None:
+    with contextlib.suppress(FileNotFoundError, BlockingIOError), (folder / ".lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _as_advice(root: pathlib.Path):
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"config.data.stage: {root} cannot be written: {error.strerror}") from error

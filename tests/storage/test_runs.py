@@ -1,0 +1,151 @@
+"""Whole runs on gs:// alone: prepared, trained by two processes, killed, continued, evaluated, exported, used."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from pipeline.data.preparation.datasets import prepare_digits
+from pipeline.runtime.reporting import read_events
+from tests.runs import ROOT, TINY, finish, start_all, state_at, wait_for
+from tests.storage.server import SeededFaults
+
+STEPS = 24
+RUN = (
+    f"--config={TINY}",
+    f"--config.duration={STEPS} steps",
+    "--config.log.every=1 steps",
+    "--config.checkpoint.every=4 steps",
+    "--config.evaluation.every=12 steps",
+    "--config.data.workers=0",
+)
+INSTEAD_OF_TENSORFLOW = """
+import pathlib, traceback
+(pathlib.Path(__file__).parent.parent / "imported").write_text("".join(traceback.format_stack()))
+raise ImportError("TensorFlow is not wanted here")
+"""
+SAME = ("records", "loss", "accuracy", "gradient_norm", "learning_rate")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_tensorflow(tmp_path_factory):
+    """Puts a package in TensorFlow's place that writes down who imports it, for all processes that are started."""
+    folder = tmp_path_factory.mktemp("instead")
+    (folder / "tensorflow").mkdir()
+    (folder / "tensorflow" / "__init__.py").write_text(INSTEAD_OF_TENSORFLOW)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([before] if before else [])])
+    yield
+    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    assert not (folder / "imported").exists(), (folder / "imported").read_text()
+
+
+def train(workdir, data_dir, *arguments):
+    return start_all([workdir] * 2, *RUN, f"--config.data.data_dir={data_dir}", *arguments, devices=1)
+
+
+def command(name, *arguments, code=0):
+    result = subprocess.run(
+        [sys.executable, "-m", f"pipeline.{name}", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout
+
+
+def reports(workdir):
+    events = [event for event in read_events(str(workdir)) if event["event"] == "train"]
+    assert [event["step"] for event in events] == list(range(1, STEPS + 1))
+    return [[event[key] for key in SAME] for event in events]
+
+
+def assert_same_run(workdir, reference):
+    jax.tree.map(np.testing.assert_array_equal, state_at(workdir, STEPS), state_at(reference, STEPS))
+    assert reports(workdir) == reports(reference)
+    assert (
+        json.loads((workdir / "results.json").read_text())["evaluation"]
+        == (json.loads((reference / "results.json").read_text())["evaluation"])
+    )
+
+
+@pytest.fixture(scope="module")
+def local_run(tmp_path_factory):
+    """The same run on the local disk."""
+    folder = tmp_path_factory.mktemp("local")
+    prepare_digits(str(folder / "data"))
+    codes, outputs = finish(train(folder / "run", folder / "data"))
+    assert codes == [0, 0], "\n".join(outputs)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def data_dir(running_server):
+    command("prepare", "--dataset=digits", "--data_dir=gs://bucket/data")
+    return "gs://bucket/data"
+
+
+@pytest.mark.slow
+def test_everything_on_gs_equals_the_local_disk(server, data_dir, local_run):
+    workdir = epath.Path("gs://bucket/runs/digits")
+    processes = train(workdir, data_dir)
+    wait_for(processes[0], f"step 10/{STEPS}")
+    for process in processes:
+        process.kill()
+    finish(processes)
+    codes, outputs = finish(train(workdir, data_dir, "--config.data.stage=disk"))
+    assert codes == [0, 0], "\n".join(outputs)
+    assert "Continuing after step " in outputs[0]
+    assert_same_run(workdir, local_run)
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()) == ["20", "24"]
+
+    command(
+        *("evaluate", f"--workdir={workdir}", f"--config={TINY}", f"--config.data.data_dir={data_dir}"),
+        "--out=gs://bucket/evaluated",
+    )
+    results = json.loads((workdir / "results.json").read_text())
+    evaluated = json.loads(epath.Path("gs://bucket/evaluated/evaluation.json").read_text())
+    assert evaluated["ema"]["top1"] == results["evaluation"]["ema"]["top1"]
+
+    command("export", f"--workdir={workdir}", "--format=weights", "--out=gs://bucket/exported")
+    picture = cv2.imencode(".png", np.full((8, 8, 3), 128, np.uint8))[1].tobytes()
+    epath.Path("gs://bucket/picture.png").write_bytes(picture)
+    said = [
+        command("predict", place, "gs://bucket/picture.png", "--json")
+        for place in (f"--workdir={workdir}", "--weights=gs://bucket/exported/weights")
+    ]
+    assert json.loads(said[0]) == json.loads(said[1])
+    local = command("predict", f"--workdir={local_run}", "gs://bucket/picture.png", "--json")
+    assert json.loads(said[0]) == json.loads(local)
+
+
+@pytest.mark.slow
+def test_kills_and_faults_change_nothing(server, data_dir, local_run):
+    """Kills and faults at random places, of two processes that train; STORAGE_KILLS=20 makes it as many as are promised."""
+    workdir, rng = epath.Path("gs://bucket/runs/hurt"), random.Random(7)
+    faults = SeededFaults(8, {"python": 0.05, "tensorstore": 0.02, "array_record": 0.01}, 200)
+    server.fault = faults.next
+    for kill in range(int(os.environ.get("STORAGE_KILLS", "2"))):
+        processes = train(workdir, data_dir)
+        wait_for(processes[0], "Compiled")
+        for _ in range(rng.randrange(12)):
+            wait_for(processes[0], "step")
+        for process in processes:
+            process.send_signal((signal.SIGKILL, signal.SIGTERM)[kill % 2])
+        codes, outputs = finish(processes)
+        assert set(codes) <= {0, 75, -signal.SIGKILL}, "\n".join(outputs)
+    codes, outputs = finish(train(workdir, data_dir))
+    assert codes == [0, 0], "\n".join(outputs)
+    assert_same_run(workdir, local_run)
+    assert not [path.name for path in (workdir / "checkpoints").iterdir() if "damaged" in path.name]
+    assert faults.made.total() > 20
