@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipeline.data import images, libjpeg_turbo
+from pipeline.data import images
 from pipeline.data.headers import DamagedPicture, read_header
 
 SOUND = hostile_pictures.sound_pictures()
@@ -59,16 +59,6 @@ def test_cut_off_files_are_damaged(name, tenth):
         images.decode(data[: len(data) * tenth // 10])
 
 
-@pytest.fixture(params=[True, False], ids=["blocks", "rows"])
-def _both_ways(request, monkeypatch):
-    """With the library that decodes windows, and without it."""
-    if not request.param:
-        monkeypatch.setattr(libjpeg_turbo, "is_available", lambda: False)
-    elif not libjpeg_turbo.is_available():
-        pytest.skip("there is no package turbojpeg for this machine")
-
-
-@pytest.mark.usefixtures("_both_ways")
 @pytest.mark.parametrize("name", [name for name in SOUND if name.startswith("jpeg")])
 def test_a_window_has_the_pixels_of_the_whole(name):
     whole = images.decode(SOUND[name])
@@ -80,7 +70,6 @@ def test_a_window_has_the_pixels_of_the_whole(name):
         assert np.array_equal(part, whole[top : top + window[2], left : left + window[3]])
 
 
-@pytest.mark.usefixtures("_both_ways")
 def test_a_window_of_wrong_bits_has_the_wrong_pixels_of_the_whole():
     rng = np.random.default_rng(0)
     for _ in range(60):
@@ -93,7 +82,6 @@ def test_a_window_of_wrong_bits_has_the_wrong_pixels_of_the_whole():
             assert np.array_equal(part, whole[20:61, 30:82])
 
 
-@pytest.mark.usefixtures("_both_ways")
 def test_rows_below_the_window_are_not_decoded():
     data = bytearray(SOUND["jpeg_444"])
     scan = read_header(bytes(data)).jpeg.scan_offset

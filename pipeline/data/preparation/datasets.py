@@ -1,7 +1,7 @@
 """The datasets that can be prepared, each by one function that returns the folder of the finished dataset.
 
 Owns what becomes of a preparation that was begun, interrupted or finished before: a finished one is never touched. Each ends
-with an index for every JPEG (`restart_index`) and a check of every record (`checking`); without the check it is not finished.
+with an index for every JPEG (`jpeg_index`) and a check of every record (`checking`); without the check it is not finished.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from etils import epath
 
 from pipeline.data import sources
-from pipeline.data.preparation import checking, conversion, digits, fake_imagenet, image_folder, restart_index, shards
+from pipeline.data.preparation import checking, conversion, digits, fake_imagenet, image_folder, jpeg_index, shards
 from pipeline.errors import ConfigError, DataError
 
 
@@ -131,6 +131,6 @@ def _prepare(directory: epath.Path, write: Callable[[], None]) -> epath.Path:
     if not (directory / sources.INFO_FILE).exists():
         write()
     image_key, _ = sources.labelled_picture_keys(tfds.builder_from_directory(directory).info, str(directory))
-    restart_index.index_dataset(directory, image_key)
+    jpeg_index.index_dataset(directory, image_key)
     checking.check_dataset(directory)
     return directory
