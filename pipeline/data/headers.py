@@ -48,6 +48,7 @@ class JpegFrame:
         one_scan: Whether the whole picture is in a single scan, row after row.
         mcu_height: Rows of pixels of an MCU, what is coded together.
         mcu_width: Columns of pixels of an MCU.
+        least_bits: How many bits a block of 64 pixels takes in the file at least: one for each code; 0: unknown.
         adobe: Whether Adobe's marker is there: its CMYK is stored inverted.
         restart_interval: How many MCUs lie between two restart markers; 0: there are none.
         index: Where in the file the index of its MCUs begins, behind its name, and how many bytes it takes; see
@@ -60,6 +61,7 @@ class JpegFrame:
     one_scan: bool
     mcu_height: int
     mcu_width: int
+    least_bits: int
     adobe: bool
     restart_interval: int = 0
     index: tuple[int, int] | None = None
@@ -96,7 +98,7 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg_header(data: bytes) -> Header:
-    height = width = components = height_offset = mcu_height = mcu_width = restart_interval = 0
+    height = width = components = height_offset = mcu_height = mcu_width = least_bits = restart_interval = 0
     sequential = adobe = False
     index = None
     position = 2
@@ -117,6 +119,7 @@ def _jpeg_header(data: bytes) -> Header:
             if any(factors not in _SAMPLINGS for factors in sampling):
                 raise DamagedPicture("a JPEG whose sampling factors are not 1 to 4")
             height_offset, sequential = position + 4, marker in (0xC0, 0xC1)
+            least_bits = 2 if sequential else 1 if marker == 0xC2 else 0  # DC and end of block; DC; arithmetic coding
             several = components > 1  # alone, a component has MCUs of one block [T.81, A.2.2]
             mcu_height = 8 * max((factors & 15 for factors in sampling if several), default=1)
             mcu_width = 8 * max((factors >> 4 for factors in sampling if several), default=1)
@@ -124,8 +127,8 @@ def _jpeg_header(data: bytes) -> Header:
             if not components:
                 raise DamagedPicture("a JPEG without a frame header")
             one_scan = sequential and data[position + 3] == components
-            mcu = mcu_height, mcu_width
-            frame = JpegFrame(components, height_offset, position, one_scan, *mcu, adobe, restart_interval, index)
+            block = mcu_height, mcu_width, least_bits
+            frame = JpegFrame(components, height_offset, position, one_scan, *block, adobe, restart_interval, index)
             return Header("jpeg", height, width, frame)
         elif marker == 0xDD:
             (restart_interval,) = struct.unpack_from(">H", data, position + 3)

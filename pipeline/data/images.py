@@ -18,7 +18,7 @@ from pipeline.data.crops import Window
 from pipeline.data.headers import DamagedPicture, Header, read_header
 
 MAX_PIXELS = 1 << 26  # a progressive JPEG of this size takes 9 bytes a pixel: under 1 GiB
-MAX_SCANNED_PIXELS = 1 << 30  # scans times pixels of a progressive JPEG: some seconds; usual are about 10 scans
+MAX_SCANNED_PIXELS = 1 << 28  # scans times pixels of a progressive JPEG: a second; 24 megapixels in 10 scans are fewer
 
 
 def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
@@ -90,13 +90,15 @@ def checked_header(data: bytes) -> Header:
 
 
 def _check_scans(data: bytes, header: Header) -> None:
-    """Refuses JPEGs that end too early, and those whose many scans cost much more time than their size suggests.
+    """Refuses JPEGs that end too early, and those that cost much more time than the bytes in them suggest.
 
     libjpeg's warnings are not errors, as in TensorFlow; its most frequent one, of the early end, is looked for here. Neither
     marker can occur inside a scan, where a byte of 255 is followed by 0 or belongs to a restart marker.
     """
     if data.rfind(b"\xff\xd9", header.jpeg.scan_offset) < 0:
         raise DamagedPicture(f"{header} is cut off after {len(data)} bytes")
+    if header.height * header.width // 64 * header.jpeg.least_bits > 8 * len(data):
+        raise DamagedPicture(f"{header}: {len(data)} bytes cannot hold as many")
     scans = 1 if header.jpeg.one_scan else data.count(b"\xff\xda", header.jpeg.scan_offset - 1)
     if scans * header.height * header.width > MAX_SCANNED_PIXELS:
         raise DamagedPicture(f"{header} in {scans} scans; expected at most {MAX_SCANNED_PIXELS} pixels in all of them")

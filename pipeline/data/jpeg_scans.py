@@ -105,7 +105,9 @@ def _read_tables(data: np.ndarray, end: int, tables: np.ndarray) -> bool:
                 values += np.int64(data[position + length])
             if name >> 4 > 1 or name & 15 > 3 or values > 256 or position + 17 + values > behind:
                 return False
-            if not _add_table(data[position + 1 : position + 17 + values], name >> 4, tables[4 * (name >> 4) + (name & 15)]):
+            if not _add_table(
+                data[position + 1 : position + 17 + values], name >> 4, tables[4 * (name >> 4) + (name & 15)]
+            ):
                 return False
             position += 17 + values
         position = behind

@@ -1,8 +1,8 @@
 """Decodes a window of a JPEG of which `pipeline.prepare` wrote down where its MCUs begin.
 
-The MCUs that the window needs are put together to a smaller JPEG, which any decoder reads, so that of what lies outside not even
-the bits are decoded. Owns no policy: what the decoder refuses or warns of, and every JPEG without an index, is `images.py`'s
-business. The invariant: a window has the very pixels that it has when the whole image is decoded.
+The MCUs that the window needs are put together to a smaller JPEG, which any decoder reads, so that of what lies outside not
+even the bits are decoded. Owns no policy: what the decoder refuses or warns of, and every JPEG without an index, is
+`images.py`'s business. The invariant: a window has the very pixels that it has when the whole image is decoded.
 """
 
 import numpy as np

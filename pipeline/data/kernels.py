@@ -1,9 +1,9 @@
 """Loops over pixels that numba compiles, for what neither numpy nor OpenCV does fast and to the bit.
 
-Owns how loops are compiled, and the inner loops of `operations.py`, no rule of a policy. Arrays are contiguous uint8 unless a loop
-says otherwise; float32 is computed in the order that is written here, without fused multiplications, so that every machine gets
-the same bits. Each loop is compiled when it is first called; all together that takes six seconds, once on a machine, because
-numba keeps the result beside this file or in the user's cache.
+Owns how loops are compiled, and the inner loops of `operations.py`, no rule of a policy. Arrays are contiguous uint8 unless a
+loop says otherwise; float32 is computed in the order that is written here, without fused multiplications, so that every
+machine gets the same bits. Each loop is compiled when it is first called; all together that takes six seconds, once on a
+machine, because numba keeps the result beside this file or in the user's cache.
 """
 
 from collections.abc import Callable

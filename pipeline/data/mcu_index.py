@@ -1,9 +1,9 @@
 """The index of a JPEG: where in its scan each few MCUs begin, and the DC values there.
 
 Owns the form of the index and the loops that make and use it. It lies in a segment APP9 in front of all others: a name, two
-bytes for the number of MCUs that an entry stands for, and the entries. An entry has two bytes for the number of bits of its MCUs
-in the file and two for the DC value of each component before them, big-endian. The scan itself stays as it is. The data that a
-loop is given may be damaged or hostile; it then returns 0.
+bytes for the number of MCUs that an entry stands for, and the entries. An entry has two bytes for the number of bits of its
+MCUs in the file and two for the DC value of each component before them, big-endian. The scan itself stays as it is. The data
+that a loop is given may be damaged or hostile; it then returns 0.
 """
 
 import numpy as np

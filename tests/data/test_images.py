@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pathlib
+import struct
 import subprocess
 import sys
 
@@ -158,7 +159,29 @@ def test_scans_without_end_are_refused():
     bomb = data[:-2] + data[last:-2] * 100_000 + data[-2:]
     with pytest.raises(DamagedPicture, match=r"in 100\d+ scans; expected at most"):
         images.decode(bomb)
-    assert images.MAX_SCANNED_PIXELS > 10 * images.MAX_PIXELS
+    assert images.MAX_SCANNED_PIXELS > 10 * 6000 * 4000  # a camera's image in as many scans as usual
+
+
+@pytest.mark.parametrize(("name", "least_bits"), [("jpeg_420", 2), ("jpeg_grey", 2), ("jpeg_444_progressive", 1)])
+def test_a_size_that_the_bytes_cannot_hold_is_refused(name, least_bits):
+    """Each block of 64 pixels takes a DC code, and in a sequential JPEG one for the end of the block."""
+    data = bytearray(SOUND[name])
+    offset = read_header(SOUND[name]).jpeg.height_offset
+    height = 8 * len(data) * 64 // least_bits // 8000 + 1
+    assert height * 8000 < images.MAX_PIXELS // 10
+    struct.pack_into(">HH", data, offset, height + 8, 8000)
+    with pytest.raises(DamagedPicture, match="cannot hold"):
+        images.decode(bytes(data))
+    struct.pack_into(">HH", data, offset, height - 8, 8000)
+    assert images.decode(bytes(data)).shape == (height - 8, 8000, 3)  # the decoder fills in what is missing
+
+
+def test_flat_images_take_more_bytes_than_the_least():
+    """One code for all, of one bit each, is the shortest that there is."""
+    for options in ({}, {"progressive": True}, {"subsampling": 0}):
+        buffer = io.BytesIO()
+        Image.new("L", (2000, 2000), 128).save(buffer, "JPEG", optimize=True, **options)
+        assert images.decode(buffer.getvalue()).shape == (2000, 2000, 3)
 
 
 def test_the_largest_progressive_jpeg_stays_under_a_gibibyte():

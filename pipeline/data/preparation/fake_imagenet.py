@@ -1,8 +1,9 @@
 """Synthetic photographs with 1,000 classes, to try a pod, its network and its disks before ImageNet is there.
 
-Owns the images: JPEGs that cost a host what ImageNet's cost. Most are 500 by 375 pixels, on average 110 kB; each has Huffman tables of its own; most are of quality 96 and without chroma subsampling, as a survey of ImageNet
-found [terryalanunlimited.com, Compression in the ImageNet Dataset, 2021]. It gives no shares, so the rest, and how many are grey
-or progressive, are guesses. Each class has its own colours, so that a loss falls. An image is a pure function of (split, number)
+Owns the images: JPEGs that cost a host what ImageNet's cost. Most are 500 by 375 pixels, on average 110 kB; each has Huffman
+tables of its own; most are of quality 96 and without chroma subsampling, as a survey of ImageNet found
+[terryalanunlimited.com, Compression in the ImageNet Dataset, 2021]. It gives no shares, so the rest, and how many are grey or
+progressive, are guesses. Each class has its own colours, so that a loss falls. An image is a pure function of (split, number)
 and is made when it is read.
 """
 
@@ -19,7 +20,14 @@ CLASS_NAMES = tuple(f"class_{label:04d}" for label in range(NUM_CLASSES))
 DESCRIPTION = "Synthetic JPEGs like ImageNet's in 1,000 classes: for trying machines, not for training."
 _IMAGE_BYTES = 110_000
 # What a hundred images have.
-_SIZES = {(375, 500): 62, (500, 375): 18, (333, 500): 12, (500, 500): 4, (480, 640): 2, (300, 400): 2}  # height and width
+_SIZES = {
+    (375, 500): 62,
+    (500, 375): 18,
+    (333, 500): 12,
+    (500, 500): 4,
+    (480, 640): 2,
+    (300, 400): 2,
+}  # height and width
 _QUALITIES = {96: 75, 92: 8, 90: 6, 85: 5, 75: 4, 99: 2}
 _SUBSAMPLINGS = {"444": 80, "420": 15, "422": 5}
 _PROGRESSIVE, _GREY = 1, 2

@@ -1,10 +1,10 @@
 """Writes an index into the JPEGs of a dataset, so that windows can be cut out of them before anything is decoded.
 
 The index says where each few MCUs begin (`mcu_index.py`); the scan stays as it is, byte for byte, with the file's own Huffman
-tables. About 3 % is added. One pass of entropy decoding makes the index, and a decoder then checks it: the image with a restart
-marker at every entry must have the pixels that it has without. Only the DC tables get the codes that they lack, because a window
-may need any; restart markers of a camera go. Every image for which this cannot be done, or that is not decoded without a warning,
-stays as it is.
+tables. About 3 % is added. One pass of entropy decoding makes the index, and a decoder then checks it: the image with a
+restart marker at every entry must have the pixels that it has without. Only the DC tables get the codes that they lack,
+because a window may need any; restart markers of a camera go. Every image for which this cannot be done, or that is not
+decoded without a warning, stays as it is.
 """
 
 import concurrent.futures

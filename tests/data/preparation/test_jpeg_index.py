@@ -1,5 +1,6 @@
 """The index of JPEGs: pixels stay, windows come from it alone, and what has none or a wrong one is decoded as before."""
 
+import contextlib
 import dataclasses
 import io
 import itertools
@@ -178,6 +179,17 @@ def test_an_index_that_is_not_the_images_is_not_used():
     for words, wrong, header in wrong_indices(data):
         assert jpeg_windows.decode_window(wrong, header, (20, 30, 41, 52)) is None, words
         assert np.array_equal(images.decode_window(wrong, lambda *_: (20, 30, 41, 52)), whole[20:61, 30:82]), words
+
+
+@pytest.mark.parametrize("length", [0, 2, 11, 13, 0xFFFF])
+def test_a_scan_header_of_a_wrong_length_is_a_damaged_image_or_decodes(length):
+    """At the largest it says that the data of the scan begin behind the end of the file."""
+    data = bytearray(add_index(SOUND["jpeg_420"]))
+    offset = read_header(bytes(data)).jpeg.scan_offset + 1
+    data[offset : offset + 2] = length.to_bytes(2, "big")
+    with contextlib.suppress(DamagedPicture):
+        assert images.decode_window(bytes(data), lambda *_: (20, 30, 41, 52)).shape == (41, 52, 3)
+    assert add_index(bytes(data)) == bytes(data)
 
 
 def folder_of_photographs(root):
