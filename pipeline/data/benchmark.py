@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pipeline.data import libjpeg_turbo
 from pipeline.data.batches import train_batches
 from pipeline.data.sources import Source
 from pipeline.data.workers import usable_cpus
@@ -210,14 +209,14 @@ class _Clock:
 def _baseline_batches(encoded: list[bytes], image_size: int, path: str) -> Iterator:
     """Returns batches made by TensorFlow's own operations: published crop, decode_and_crop_jpeg, resize_bicubic.
 
-    The pictures are read as they are in practice, from a file of `tf.train.Example`s, which is written to `path`, and without
-    the restart markers that `pipeline.prepare` puts in for us and that would cost TensorFlow time.
+    The images are read as they are in practice, from a file of `tf.train.Example`s, which is written to `path`. The index that
+    `pipeline.prepare` puts into a JPEG is a segment that TensorFlow passes over.
     """
     import tensorflow as tf
 
     with tf.io.TFRecordWriter(path) as writer:
         for data in encoded:
-            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[_without_restarts(data)]))
+            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
             example = tf.train.Example(features=tf.train.Features(feature={"image": feature}))
             writer.write(example.SerializeToString())
 
@@ -239,8 +238,3 @@ def _baseline_batches(encoded: list[bytes], image_size: int, path: str) -> Itera
     dataset = tf.data.TFRecordDataset(path).repeat()
     dataset = dataset.map(pixels, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH, drop_remainder=True).prefetch(2)
     return iter(dataset)
-
-
-def _without_restarts(data: bytes) -> bytes:
-    copies = libjpeg_turbo.cut_losslessly(data, []) if libjpeg_turbo.is_available() else None
-    return copies[-1] if copies else data

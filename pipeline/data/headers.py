@@ -9,7 +9,7 @@ import struct
 
 from pipeline.errors import DataError
 
-RESTART_INDEX = b"restart index\0"  # what the segment APP9 begins with that holds it
+MCU_INDEX = b"mcu index\0"  # what the segment APP9 begins with that holds it
 _SAMPLINGS = {across << 4 | down for across in range(1, 5) for down in range(1, 5)}  # ITU-T T.81, B.2.2
 
 
@@ -46,27 +46,29 @@ class JpegFrame:
         height_offset: Where in the file the two bytes of the height are.
         scan_offset: Where in the file the first scan begins.
         one_scan: Whether the whole picture is in a single scan, row after row.
-        unit_height: Rows of pixels that are coded together.
-        unit_width: Columns of pixels that are coded together.
+        mcu_height: Rows of pixels of an MCU, what is coded together.
+        mcu_width: Columns of pixels of an MCU.
+        least_bits: How many bits a block of 64 pixels takes in the file at least: one for each code; 0: unknown.
         adobe: Whether Adobe's marker is there: its CMYK is stored inverted.
-        restart_interval: How many units lie between two restart markers; 0: there are none.
-        index: Where in the file the lengths of what lies between the restart markers are, and how many bytes they take; see
-            `restart_index.py`. None: it has none.
+        restart_interval: How many MCUs lie between two restart markers; 0: there are none.
+        index: Where in the file the index of its MCUs begins, behind its name, and how many bytes it takes; see
+            `mcu_index.py`. None: it has none.
     """
 
     components: int
     height_offset: int
     scan_offset: int
     one_scan: bool
-    unit_height: int
-    unit_width: int
+    mcu_height: int
+    mcu_width: int
+    least_bits: int
     adobe: bool
     restart_interval: int = 0
     index: tuple[int, int] | None = None
 
-    def units(self, height: int, width: int) -> tuple[int, int]:
-        """Returns how many units of coding a picture of so many pixels has down and across."""
-        return -(-height // self.unit_height), -(-width // self.unit_width)
+    def mcus(self, height: int, width: int) -> tuple[int, int]:
+        """Returns how many MCUs an image of so many pixels has down and across."""
+        return -(-height // self.mcu_height), -(-width // self.mcu_width)
 
 
 def read_header(data: bytes) -> Header:
@@ -96,7 +98,7 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg_header(data: bytes) -> Header:
-    height = width = components = height_offset = unit_height = unit_width = restart_interval = 0
+    height = width = components = height_offset = mcu_height = mcu_width = least_bits = restart_interval = 0
     sequential = adobe = False
     index = None
     position = 2
@@ -117,19 +119,21 @@ def _jpeg_header(data: bytes) -> Header:
             if any(factors not in _SAMPLINGS for factors in sampling):
                 raise DamagedPicture("a JPEG whose sampling factors are not 1 to 4")
             height_offset, sequential = position + 4, marker in (0xC0, 0xC1)
-            unit_height = 8 * max((factors & 15 for factors in sampling), default=1)
-            unit_width = 8 * max((factors >> 4 for factors in sampling), default=1)
+            least_bits = 2 if sequential else 1 if marker == 0xC2 else 0  # DC and end of block; DC; arithmetic coding
+            several = components > 1  # alone, a component has MCUs of one block [T.81, A.2.2]
+            mcu_height = 8 * max((factors & 15 for factors in sampling if several), default=1)
+            mcu_width = 8 * max((factors >> 4 for factors in sampling if several), default=1)
         elif marker == 0xDA:
             if not components:
                 raise DamagedPicture("a JPEG without a frame header")
             one_scan = sequential and data[position + 3] == components
-            units = unit_height, unit_width
-            frame = JpegFrame(components, height_offset, position, one_scan, *units, adobe, restart_interval, index)
+            block = mcu_height, mcu_width, least_bits
+            frame = JpegFrame(components, height_offset, position, one_scan, *block, adobe, restart_interval, index)
             return Header("jpeg", height, width, frame)
         elif marker == 0xDD:
             (restart_interval,) = struct.unpack_from(">H", data, position + 3)
-        elif marker == 0xE9 and data.startswith(RESTART_INDEX, position + 3):
-            index = position + 3 + len(RESTART_INDEX), length - 2 - len(RESTART_INDEX)
+        elif marker == 0xE9 and position == 3 and data.startswith(MCU_INDEX, position + 3):
+            index = position + 3 + len(MCU_INDEX), length - 2 - len(MCU_INDEX)
         elif marker == 0xEE:
             adobe = adobe or data[position + 3 : position + 8] == b"Adobe"
         elif marker == 0xD9:

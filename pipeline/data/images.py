@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from pipeline.data import jpeg_windows, libjpeg_turbo
+from pipeline.data import jpeg_windows
 from pipeline.data.crops import Window
 from pipeline.data.headers import DamagedPicture, Header, read_header
 
 MAX_PIXELS = 1 << 26  # a progressive JPEG of this size takes 9 bytes a pixel: under 1 GiB
-MAX_SCANNED_PIXELS = 1 << 30  # scans times pixels of a progressive JPEG: some seconds; usual are about 10 scans
+MAX_SCANNED_PIXELS = 1 << 28  # scans times pixels of a progressive JPEG: a second; 24 megapixels in 10 scans are fewer
 
 
 def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
@@ -35,7 +35,7 @@ def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
         DamagedPicture: If the format is unknown, the picture is larger than `MAX_PIXELS` or its data is damaged. A JPEG
             counts as damaged when it is cut off; wrong bits inside it decode to wrong pixels, as in TensorFlow.
     """
-    header = _checked_header(data)
+    header = checked_header(data)
     if header.jpeg and not apply_exif_orientation:
         return _decode_jpeg(data, header)
     return _decode_with_opencv(data, header, apply_exif_orientation)
@@ -46,8 +46,8 @@ def decode_window(
 ) -> np.ndarray:
     """Decodes the part of a picture that is needed.
 
-    Of a JPEG the blocks of the window are decoded, or where that is not possible what lies above the window's bottom
-    edge, which gives the same pixels as decoding all of it.
+    Of a JPEG with an index the MCUs of the window are decoded; of one without, what lies above the window's bottom edge. Both
+    give the same pixels as decoding all of it.
 
     Args:
         data: The bytes of the file.
@@ -60,10 +60,10 @@ def decode_window(
     Raises:
         DamagedPicture: As `decode` does.
     """
-    header = _checked_header(data)
+    header = checked_header(data)
     if header.jpeg and not apply_exif_orientation:
         window = choose_window(header.height, header.width)
-        if libjpeg_turbo.is_available() and header.jpeg.one_scan and header.jpeg.components in (1, 3):
+        if header.jpeg.index and header.jpeg.one_scan and header.jpeg.components in (1, 3):
             pixels = jpeg_windows.decode_window(data, header, window)
             if pixels is not None:
                 return pixels
@@ -75,7 +75,12 @@ def decode_window(
     return pixels[top : top + height, left : left + width]
 
 
-def _checked_header(data: bytes) -> Header:
+def checked_header(data: bytes) -> Header:
+    """Returns the header of an image that is not too large to decode.
+
+    Raises:
+        DamagedPicture: As `decode` does for what can be seen without decoding.
+    """
     header = read_header(data)
     if header.height < 1 or header.width < 1 or header.height * header.width > MAX_PIXELS:
         raise DamagedPicture(f"{header}; expected 1 to {MAX_PIXELS} pixels")
@@ -85,13 +90,15 @@ def _checked_header(data: bytes) -> Header:
 
 
 def _check_scans(data: bytes, header: Header) -> None:
-    """Refuses JPEGs that end too early, and those whose many scans cost much more time than their size suggests.
+    """Refuses JPEGs that end too early, and those that cost much more time than the bytes in them suggest.
 
     libjpeg's warnings are not errors, as in TensorFlow; its most frequent one, of the early end, is looked for here. Neither
     marker can occur inside a scan, where a byte of 255 is followed by 0 or belongs to a restart marker.
     """
     if data.rfind(b"\xff\xd9", header.jpeg.scan_offset) < 0:
         raise DamagedPicture(f"{header} is cut off after {len(data)} bytes")
+    if header.height * header.width // 64 * header.jpeg.least_bits > 8 * len(data):
+        raise DamagedPicture(f"{header}: {len(data)} bytes cannot hold as many")
     scans = 1 if header.jpeg.one_scan else data.count(b"\xff\xda", header.jpeg.scan_offset - 1)
     if scans * header.height * header.width > MAX_SCANNED_PIXELS:
         raise DamagedPicture(f"{header} in {scans} scans; expected at most {MAX_SCANNED_PIXELS} pixels in all of them")
@@ -101,8 +108,8 @@ def _decode_jpeg(data: bytes, header: Header, bottom: int | None = None) -> np.n
     """Decodes a JPEG at least down to row `bottom`."""
     frame = header.jpeg
     if bottom is not None and frame.one_scan:
-        # One more unit of rows, because smooth chroma looks one row further down.
-        rows = (-(-bottom // frame.unit_height) + 1) * frame.unit_height
+        # One more row of MCUs, because smooth chroma looks one row further down.
+        rows = (-(-bottom // frame.mcu_height) + 1) * frame.mcu_height
         if rows < header.height:
             shortened = bytearray(data)
             shortened[frame.height_offset : frame.height_offset + 2] = rows.to_bytes(2, "big")

@@ -1,9 +1,9 @@
-"""Loops that numba compiles: over pixels and over bytes, for what neither numpy nor OpenCV does fast and to the bit.
+"""Loops over pixels that numba compiles, for what neither numpy nor OpenCV does fast and to the bit.
 
-Owns the inner loops of `operations.py` and `jpeg_windows.py`, no rule of a policy. Arrays are contiguous uint8 unless a loop
-says otherwise; float32 is computed in the order that is written here, without fused multiplications, so that every machine gets
-the same bits. Each loop is compiled when it is first called; all together that takes six seconds, once on a machine, because
-numba keeps the result beside this file or in the user's cache.
+Owns how loops are compiled, and the inner loops of `operations.py`, no rule of a policy. Arrays are contiguous uint8 unless a
+loop says otherwise; float32 is computed in the order that is written here, without fused multiplications, so that every
+machine gets the same bits. Each loop is compiled when it is first called; all together that takes six seconds, once on a
+machine, because numba keeps the result beside this file or in the user's cache.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,10 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
-_RESTART, _END = 0xD0, 0xD9  # the second byte of the markers RST0 (of eight) and EOI [ITU-T T.81, table B.1]
 _PLACES = 4  # histograms that are counted into in turns: neighbours are often equal, and would wait for each other
 
 
-def _compiled(loop: Callable) -> Callable:
+def compiled(loop: Callable) -> Callable:
     """Compiles a loop when it is called first; other threads run meanwhile."""
     try:
         return numba.njit(loop, nogil=True, cache=True)
@@ -23,61 +22,7 @@ def _compiled(loop: Callable) -> Callable:
         return numba.njit(loop, nogil=True)
 
 
-@_compiled
-def join_pieces(
-    data: np.ndarray,
-    index: int,
-    scan: int,
-    shape: tuple[int, int],
-    rows: tuple[int, int],
-    columns: tuple[int, int],
-    out: np.ndarray,
-) -> int:
-    """Puts a rectangle of the pieces of a scan together to a scan.
-
-    Args:
-        data: A JPEG, uint8 `[bytes]`.
-        index: Where in it the lengths of the pieces begin, two bytes each, big-endian.
-        scan: Where the first piece begins. Behind each piece is a marker.
-        shape: How many pieces the picture has down and across.
-        rows: The first of the rectangle and the one behind its last.
-        columns: As `rows`.
-        out: uint8, at least as long as the scan.
-
-    Returns:
-        How many bytes are written to `out`; 0 when the index is not that of this picture.
-    """
-    position, written, markers = scan, 0, 0
-    for row in range(shape[0]):
-        first = last = position
-        for column in range(shape[1]):
-            if column == columns[0]:
-                first = position
-            position += _piece_bytes(data, index, row * shape[1] + column)
-            if column == columns[1] - 1:
-                last = position
-        if position > len(data):
-            return 0
-        if rows[0] <= row < rows[1]:
-            out[written : written + last - first] = data[first:last]
-            for column in range(columns[0], columns[1]):
-                written += _piece_bytes(data, index, row * shape[1] + column)
-                if out[written - 2] != 0xFF:
-                    return 0
-                out[written - 1] = _RESTART + markers % 8
-                markers += 1
-    out[written - 1] = _END
-    return written if position == len(data) else 0
-
-
-@_compiled
-def _piece_bytes(data: np.ndarray, index: int, piece: int) -> int:
-    """Returns the length of a piece with its marker."""
-    place = index + 2 * piece
-    return (np.int64(data[place]) << 8 | np.int64(data[place + 1])) + 2
-
-
-@_compiled
+@compiled
 def histograms(pixels: np.ndarray) -> np.ndarray:
     """Counts the grey levels of each channel of uint8 `[pixels, 3]`: uint32 `[3, 256]`."""
     counts = np.zeros((_PLACES, 3, 256), np.uint32)
@@ -92,7 +37,7 @@ def histograms(pixels: np.ndarray) -> np.ndarray:
     return counts.sum(axis=0)
 
 
-@_compiled
+@compiled
 def equalizing_tables(counts: np.ndarray) -> np.ndarray:
     """Returns uint8 `[channels, 256]` that equalise histograms, uint32 of that shape, in Pillow's integer arithmetic."""
     tables = np.empty(counts.shape, np.uint8)
@@ -110,7 +55,7 @@ def equalizing_tables(counts: np.ndarray) -> np.ndarray:
     return tables
 
 
-@_compiled
+@compiled
 def extremes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the lowest and the highest grey level of each column of uint8 `[rows, columns]`, uint8 `[columns]`."""
     lowest, highest = rows[0].copy(), rows[0].copy()
@@ -122,7 +67,7 @@ def extremes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return lowest, highest
 
 
-@_compiled
+@compiled
 def look_up(pixels: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
     """Writes to `out` the entry that each level of uint8 `[pixels, 3]` has in the row of its channel in uint8 `[3, 256]`."""
     for pixel in range(len(pixels)):
@@ -130,21 +75,21 @@ def look_up(pixels: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
             out[pixel, channel] = tables[channel, pixels[pixel, channel]]
 
 
-@_compiled
+@compiled
 def grey(red: np.ndarray, green: np.ndarray, blue: np.ndarray, out: np.ndarray) -> None:
     """Writes `tf.image.rgb_to_grayscale` of three planes to a fourth, all uint8 `[pixels]`."""
     for pixel in range(len(red)):
         out[pixel] = np.uint8(_grey_level(red[pixel], green[pixel], blue[pixel]))
 
 
-@_compiled
+@compiled
 def blend_with_level(levels: np.ndarray, start: int, factor: float, out: np.ndarray) -> None:
     """Blends uint8 `[levels]` to `out`: from one grey level (factor 0) to themselves (1) and beyond."""
     for i in range(len(levels)):
         out[i] = _blend(np.float32(start), np.float32(levels[i]), factor)
 
 
-@_compiled
+@compiled
 def blend_with_grey(red: np.ndarray, green: np.ndarray, blue: np.ndarray, factor: float) -> None:
     """Blends three planes, uint8 `[pixels]`, in place: from grey (factor 0) to themselves (1) and beyond."""
     for pixel in range(len(red)):
@@ -154,7 +99,7 @@ def blend_with_grey(red: np.ndarray, green: np.ndarray, blue: np.ndarray, factor
         blue[pixel] = _blend(level, np.float32(blue[pixel]), factor)
 
 
-@_compiled
+@compiled
 def blend_with_smooth(image: np.ndarray, factor: float, out: np.ndarray) -> None:
     """Blends from the picture under the kernel ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13 (factor 0) to the picture (1) and beyond.
 
@@ -182,7 +127,7 @@ def blend_with_smooth(image: np.ndarray, factor: float, out: np.ndarray) -> None
             target[i] = _blend(np.float32(np.int32(total)), np.float32(here_1[i]), factor)
 
 
-@_compiled
+@compiled
 def _grey_level(red: np.uint8, green: np.uint8, blue: np.uint8) -> np.int32:
     """The float32 roundings of `tf.image.rgb_to_grayscale` in its order: to 0..1, products, sums, back, truncated."""
     to_unit = np.float32(1 / 255)
@@ -191,7 +136,7 @@ def _grey_level(red: np.uint8, green: np.uint8, blue: np.uint8) -> np.int32:
     return np.int32(total * np.float32(255.5))
 
 
-@_compiled
+@compiled
 def _blend(start: np.float32, end: np.float32, factor: np.float32) -> np.uint8:
     """Returns `start + factor (end - start)`, clipped where it extrapolates, truncated."""
     blended = start + factor * (end - start)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pathlib
+import struct
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipeline.data import images, libjpeg_turbo
+from pipeline.data import images
 from pipeline.data.headers import DamagedPicture, read_header
 
 SOUND = hostile_pictures.sound_pictures()
@@ -59,16 +60,6 @@ def test_cut_off_files_are_damaged(name, tenth):
         images.decode(data[: len(data) * tenth // 10])
 
 
-@pytest.fixture(params=[True, False], ids=["blocks", "rows"])
-def _both_ways(request, monkeypatch):
-    """With the library that decodes windows, and without it."""
-    if not request.param:
-        monkeypatch.setattr(libjpeg_turbo, "is_available", lambda: False)
-    elif not libjpeg_turbo.is_available():
-        pytest.skip("there is no package turbojpeg for this machine")
-
-
-@pytest.mark.usefixtures("_both_ways")
 @pytest.mark.parametrize("name", [name for name in SOUND if name.startswith("jpeg")])
 def test_a_window_has_the_pixels_of_the_whole(name):
     whole = images.decode(SOUND[name])
@@ -80,7 +71,6 @@ def test_a_window_has_the_pixels_of_the_whole(name):
         assert np.array_equal(part, whole[top : top + window[2], left : left + window[3]])
 
 
-@pytest.mark.usefixtures("_both_ways")
 def test_a_window_of_wrong_bits_has_the_wrong_pixels_of_the_whole():
     rng = np.random.default_rng(0)
     for _ in range(60):
@@ -93,7 +83,6 @@ def test_a_window_of_wrong_bits_has_the_wrong_pixels_of_the_whole():
             assert np.array_equal(part, whole[20:61, 30:82])
 
 
-@pytest.mark.usefixtures("_both_ways")
 def test_rows_below_the_window_are_not_decoded():
     data = bytearray(SOUND["jpeg_444"])
     scan = read_header(bytes(data)).jpeg.scan_offset
@@ -170,7 +159,29 @@ def test_scans_without_end_are_refused():
     bomb = data[:-2] + data[last:-2] * 100_000 + data[-2:]
     with pytest.raises(DamagedPicture, match=r"in 100\d+ scans; expected at most"):
         images.decode(bomb)
-    assert images.MAX_SCANNED_PIXELS > 10 * images.MAX_PIXELS
+    assert images.MAX_SCANNED_PIXELS > 10 * 6000 * 4000  # a camera's image in as many scans as usual
+
+
+@pytest.mark.parametrize(("name", "least_bits"), [("jpeg_420", 2), ("jpeg_grey", 2), ("jpeg_444_progressive", 1)])
+def test_a_size_that_the_bytes_cannot_hold_is_refused(name, least_bits):
+    """Each block of 64 pixels takes a DC code, and in a sequential JPEG one for the end of the block."""
+    data = bytearray(SOUND[name])
+    offset = read_header(SOUND[name]).jpeg.height_offset
+    height = 8 * len(data) * 64 // least_bits // 8000 + 1
+    assert height * 8000 < images.MAX_PIXELS // 10
+    struct.pack_into(">HH", data, offset, height + 8, 8000)
+    with pytest.raises(DamagedPicture, match="cannot hold"):
+        images.decode(bytes(data))
+    struct.pack_into(">HH", data, offset, height - 8, 8000)
+    assert images.decode(bytes(data)).shape == (height - 8, 8000, 3)  # the decoder fills in what is missing
+
+
+def test_flat_images_take_more_bytes_than_the_least():
+    """One code for all, of one bit each, is the shortest that there is."""
+    for options in ({}, {"progressive": True}, {"subsampling": 0}):
+        buffer = io.BytesIO()
+        Image.new("L", (2000, 2000), 128).save(buffer, "JPEG", optimize=True, **options)
+        assert images.decode(buffer.getvalue()).shape == (2000, 2000, 3)
 
 
 def test_the_largest_progressive_jpeg_stays_under_a_gibibyte():

@@ -1,4 +1,4 @@
-"""The compiled loops where the tests of the operations and of the JPEG windows do not reach."""
+"""The compiled loops where the tests of the operations do not reach."""
 
 import numba
 import numpy as np
@@ -35,31 +35,6 @@ def test_blends_of_all_pairs_of_levels_equal_tensorflow(factor):
         assert np.array_equal(result, tf.cast(blended, tf.uint8).numpy())
 
 
-class TestJoinPieces:
-    """A scan of three rows of two pieces, of 1 to 6 bytes, behind a header of 20 bytes whose last 12 are the index."""
-
-    lengths = np.arange(1, 7)
-    pieces = tuple(bytes([16 + length] * length) + b"\xff\xd0" for length in lengths)
-    data = np.frombuffer(bytes(8) + lengths.astype(">u2").tobytes() + b"".join(pieces), np.uint8)
-
-    def join(self, rows, columns, data=None):
-        data = self.data if data is None else data
-        out = np.zeros(len(self.data) - 20, np.uint8)
-        return bytes(out[: kernels.join_pieces(data, 8, 20, (3, 2), rows, columns, out)])
-
-    def test_takes_the_rectangle_and_numbers_the_markers(self):
-        assert self.join((1, 3), (1, 2)) == bytes([20] * 4) + b"\xff\xd0" + bytes([22] * 6) + b"\xff\xd9"
-        assert self.join((0, 1), (0, 2)) == bytes([17]) + b"\xff\xd0" + bytes([18] * 2) + b"\xff\xd9"
-        assert self.join((0, 3), (0, 2))[-10:] == b"\xff\xd4" + bytes([22] * 6) + b"\xff\xd9"
-
-    @pytest.mark.parametrize(("place", "value"), [(9, 2), (8, 255), (19, 255), (21, 0)])
-    def test_gives_nothing_for_an_index_of_another_picture(self, place, value):
-        wrong = self.data.copy()
-        wrong[place] = value  # a length, the high byte of one, the last one, and where a marker begins
-        wrong.flags.writeable = False
-        assert self.join((0, 3), (0, 2), wrong) == b""
-
-
 def test_compiles_where_nothing_can_be_written(monkeypatch):
     """Then each process compiles for itself."""
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
@@ -69,4 +44,4 @@ def test_compiles_where_nothing_can_be_written(monkeypatch):
 
     with pytest.raises(RuntimeError, match="cannot cache"):
         numba.njit(next_number, cache=True)
-    assert kernels._compiled(next_number)(1) == 2
+    assert kernels.compiled(next_number)(1) == 2

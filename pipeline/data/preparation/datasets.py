@@ -1,7 +1,7 @@
 """The datasets that can be prepared, each by one function that returns the folder of the finished dataset.
 
 Owns what becomes of a preparation that was begun, interrupted or finished before: a finished one is never touched. Each ends
-with an index for every JPEG (`restart_index`) and a check of every record (`checking`); without the check it is not finished.
+with an index for every JPEG (`jpeg_index`) and a check of every record (`checking`); without the check it is not finished.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from pipeline.data.preparation import (
     fake_imagenet,
     folder_entries,
     image_folder,
-    restart_index,
+    jpeg_index,
     shards,
 )
 from pipeline.errors import ConfigError, DataError
@@ -163,6 +163,6 @@ def _prepare_alone(directory: epath.Path, write: Callable[[], None]) -> epath.Pa
     if not (directory / sources.INFO_FILE).exists():
         write()
     image_key, _ = sources.labelled_picture_keys(sources.open_builder(directory).info, str(directory))
-    restart_index.index_dataset(directory, image_key)
+    jpeg_index.index_dataset(directory, image_key)
     checking.check_dataset(directory)
     return directory

@@ -1,7 +1,7 @@
 """Writes labelled pictures as a tfds dataset of ArrayRecord shards.
 
 Owns the layout on disk of the datasets that we make ourselves. A picture's bytes are stored as they are; JPEGs get their index
-afterwards (`restart_index.py`). Each shard appears under its name only when it is whole, and `dataset_info.json`, which makes
+afterwards (`jpeg_index.py`). Each shard appears under its name only when it is whole, and `dataset_info.json`, which makes
 the folder a dataset, is written last: an interrupted preparation goes on at the first missing shard, and nothing half-written
 is ever read. The order on disk is a fixed shuffle of the keys, so that any run of records, such as a hold-out, is mixed.
 """

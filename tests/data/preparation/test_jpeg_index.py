@@ -1,6 +1,8 @@
 """The index of JPEGs: pixels stay, windows come from it alone, and what has none or a wrong one is decoded as before."""
 
+import contextlib
 import dataclasses
+import io
 import itertools
 
 import cv2
@@ -9,18 +11,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from making import JPEG, contents
+from PIL import Image
 
-from pipeline.data import images, jpeg_windows, libjpeg_turbo
-from pipeline.data.headers import read_header
-from pipeline.data.preparation import datasets, restart_index
-from pipeline.data.preparation.restart_index import add_index
-
-pytestmark = pytest.mark.skipif(
-    not libjpeg_turbo.is_available(), reason="there is no package turbojpeg for this machine"
-)
+from pipeline.data import images, jpeg_windows
+from pipeline.data.headers import DamagedPicture, read_header
+from pipeline.data.preparation import datasets, jpeg_index
+from pipeline.data.preparation.jpeg_index import add_index
 
 SOUND = hostile_pictures.sound_pictures()
-INDEXED = [name for name in SOUND if name.startswith("jpeg") and "cmyk" not in name and "ycck" not in name]
+KINDS = ("progressive", "cmyk", "ycck")
+INDEXED = [name for name in SOUND if name.startswith("jpeg") and not any(kind in name for kind in KINDS)]
 
 
 def windows(height: int, width: int, count: int):
@@ -36,7 +36,7 @@ def test_the_pixels_stay(name):
     indexed = add_index(SOUND[name])
     header = read_header(indexed)
     assert header.jpeg.index
-    assert header.jpeg.one_scan  # of progressive ones too
+    assert len(indexed) < 1.06 * len(SOUND[name]) + 100  # small files have larger shares of tables
     expected = tf.io.decode_jpeg(SOUND[name], channels=3).numpy()
     assert np.array_equal(tf.io.decode_jpeg(indexed, channels=3).numpy(), expected)  # for others it is a JPEG as any
     assert add_index(indexed) is indexed
@@ -47,7 +47,7 @@ def test_a_window_is_cut_out_with_the_pixels_of_the_whole(name):
     data = add_index(SOUND[name])
     header, whole = read_header(data), images.decode(SOUND[name])
     for window in windows(*whole.shape[:2], count=100):
-        smaller, _, _ = jpeg_windows.excerpt(data, header, window)
+        smaller, _ = jpeg_windows.excerpt(data, header, window)
         assert len(smaller) <= len(data)
         pixels = jpeg_windows.decode_window(data, header, window)
         top, left, height, width = window
@@ -57,15 +57,16 @@ def test_a_window_is_cut_out_with_the_pixels_of_the_whole(name):
 def test_of_a_small_window_little_is_read():
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     data = add_index(cv2.imencode(".jpg", picture)[1].tobytes())
-    smaller, width, window = jpeg_windows.excerpt(data, read_header(data), (230, 310, 16, 16))
-    assert width == 2 * 16  # the window begins within one unit and ends within the next, away from their edges
+    smaller, window = jpeg_windows.excerpt(data, read_header(data), (230, 310, 16, 16))
+    # The window begins within one MCU and ends within the next, away from their edges.
+    assert images.decode(smaller).shape == (2 * 16, 2 * 16, 3)
     assert window == (6, 6, 16, 16)
     assert len(smaller) < 0.015 * len(data)
 
 
 @pytest.mark.parametrize("subsampling", ["411", "420", "422", "440", "444"])
-def test_windows_at_the_edges_of_units_have_the_pixels_of_the_whole(subsampling):
-    """Every begin and end around the edges of units, in pictures whose last units are as narrow and as low as can be."""
+def test_windows_at_the_edges_of_mcus_have_the_pixels_of_the_whole(subsampling):
+    """Every begin and end around the edges of MCUs, in images whose last MCUs are as narrow and as low as can be."""
     rng = np.random.default_rng(0)
     factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{subsampling}")
     for more in (1, 2, 3, 4, 5, 9):
@@ -80,9 +81,8 @@ def test_windows_at_the_edges_of_units_have_the_pixels_of_the_whole(subsampling)
                 (begin, begin, end - begin, end - begin),
             ):
                 top, left, height, width = window
-                for picture in (data, indexed):
-                    pixels = jpeg_windows.decode_window(picture, read_header(picture), window)
-                    assert np.array_equal(pixels, whole[top : top + height, left : left + width]), (more, window)
+                pixels = jpeg_windows.decode_window(indexed, read_header(indexed), window)
+                assert np.array_equal(pixels, whole[top : top + height, left : left + width]), (more, window)
 
 
 def test_orientation_stays():
@@ -103,36 +103,93 @@ def test_damaged_pictures_stay_as_they_are(name):
 
 
 @pytest.mark.parametrize("height", [800, 799])
-def test_a_large_picture_has_no_marker_for_each_unit(height):
-    picture = np.random.default_rng(0).integers(0, 256, (height // 10, 160, 3), np.uint8)
-    picture = cv2.resize(picture, (1600, height), interpolation=cv2.INTER_NEAREST)
+def test_the_index_of_a_large_image_fits_into_a_segment(height):
+    image = np.random.default_rng(0).integers(0, 256, (height // 10, 500, 3), np.uint8)
+    image = cv2.resize(image, (5000, height), interpolation=cv2.INTER_NEAREST)
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    original = cv2.imencode(".jpg", picture, sampling)[1].tobytes()
+    original = cv2.imencode(".jpg", image, [*sampling, cv2.IMWRITE_JPEG_QUALITY, 99])[1].tobytes()
     data = add_index(original)
     header = read_header(data)
-    assert header.jpeg.restart_interval == 5  # 100 rows of 200 units; with 4, which divides a row too, 5,000 pieces
+    assert 60_000 < header.jpeg.index[1] < 65_536 < len(original) // jpeg_index._SHARE
     pixels = jpeg_windows.decode_window(data, header, (300, 700, 333, 777))
     assert np.array_equal(pixels, images.decode(original)[300:633, 700:1477])
+
+
+@pytest.mark.parametrize("quality", [75, 96])
+def test_own_huffman_tables_stay_and_get_the_dc_codes_that_a_window_may_need(quality):
+    """Brighter from left to right: DC differences are small within rows and large between them, but in a window in between."""
+    noise = np.random.default_rng(0).integers(-9, 10, (256, 256))
+    image = np.repeat((np.linspace(20, 235, 256) + noise)[..., None], 3, axis=2).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, optimize=True)
+    original = buffer.getvalue()
+    data = add_index(original)
+    assert read_header(data).jpeg.index
+    scan = read_header(original).jpeg.scan_offset
+    assert data.endswith(original[scan:])
+    head = data[: read_header(data).jpeg.scan_offset]
+    assert head.count(b"\xff\xc4") == original[:scan].count(b"\xff\xc4") + 2  # both DC tables anew
+    whole = images.decode(original)
+    for left in range(0, 200, 7):
+        pixels = jpeg_windows.decode_window(data, read_header(data), (31, left, 120, 50))
+        assert np.array_equal(pixels, whole[31:151, left : left + 50])
+
+
+def test_restart_markers_of_a_camera_go():
+    data = add_index(SOUND["jpeg_restarts"])
+    assert read_header(SOUND["jpeg_restarts"]).jpeg.restart_interval == 3
+    assert read_header(data).jpeg.restart_interval == 0
+    assert b"\xff\xd0" not in data[read_header(data).jpeg.scan_offset :]
+
+
+def test_the_check_sees_every_number_of_an_index():
+    """With another length or DC value in any entry, the image with restart markers is not the same, or none."""
+    data = add_index(SOUND["jpeg_422"])
+    header = read_header(data)
+    offset, size = header.jpeg.index
+    expected = images.decode(SOUND["jpeg_422"])
+    assert np.array_equal(images.decode(jpeg_index.with_restart_markers(data)), expected)
+    for place in range(offset + 3, offset + size, 2):
+        wrong = bytearray(data)
+        wrong[place] ^= 1
+        try:
+            found = images.decode(jpeg_index.with_restart_markers(bytes(wrong)))
+        except DamagedPicture:
+            continue
+        assert not np.array_equal(found, expected), place
 
 
 def wrong_indices(data: bytes):
     header = read_header(data)
     offset, size = header.jpeg.index
-    yield "bytes behind the end", data + b"\0\0", header
-    yield "another picture's", data[: offset + 9] + b"\1" + data[offset + 10 :], header
+    yield "bytes before the end", data[:-2] + b"\1\0" + data[-2:], header
+    yield "another image's", data[: offset + 3] + b"\1" + data[offset + 4 :], header
+    yield "another interval", data[: offset + 1] + b"\7" + data[offset + 2 :], header
     swapped = bytearray(data)
-    swapped[offset : offset + size] = np.frombuffer(data, ">u2", size // 2, offset)[::-1].tobytes()
+    entries = np.frombuffer(data, ">u2", size // 2 - 1, offset + 2).reshape(-1, 4)
+    swapped[offset + 2 : offset + size] = entries[::-1].tobytes()
     yield "in another order", bytes(swapped), header
-    for change in ({"restart_interval": 0}, {"restart_interval": 2}, {"index": (offset, size - 2)}):
+    for change in ({"index": (offset, size - 2)}, {"index": (offset, size - 8)}, {"index": (offset, 0)}):
         yield str(change), data, dataclasses.replace(header, jpeg=dataclasses.replace(header.jpeg, **change))
 
 
-def test_an_index_that_is_not_the_pictures_is_not_used():
+def test_an_index_that_is_not_the_images_is_not_used():
     data = add_index(SOUND["jpeg_420"])
     whole = images.decode(data)
     for words, wrong, header in wrong_indices(data):
-        assert jpeg_windows.excerpt(wrong, header, (20, 30, 41, 52)) is None, words
+        assert jpeg_windows.decode_window(wrong, header, (20, 30, 41, 52)) is None, words
         assert np.array_equal(images.decode_window(wrong, lambda *_: (20, 30, 41, 52)), whole[20:61, 30:82]), words
+
+
+@pytest.mark.parametrize("length", [0, 2, 11, 13, 0xFFFF])
+def test_a_scan_header_of_a_wrong_length_is_a_damaged_image_or_decodes(length):
+    """At the largest it says that the data of the scan begin behind the end of the file."""
+    data = bytearray(add_index(SOUND["jpeg_420"]))
+    offset = read_header(bytes(data)).jpeg.scan_offset + 1
+    data[offset : offset + 2] = length.to_bytes(2, "big")
+    with contextlib.suppress(DamagedPicture):
+        assert images.decode_window(bytes(data), lambda *_: (20, 30, 41, 52)).shape == (41, 52, 3)
+    assert add_index(bytes(data)) == bytes(data)
 
 
 def folder_of_photographs(root):
@@ -154,7 +211,7 @@ def test_a_dataset_is_indexed_and_an_interrupted_one_goes_on(tmp_path, monkeypat
             raise KeyboardInterrupt
         return add_index(data)
 
-    monkeypatch.setattr(restart_index, "add_index", fail_at_third)
+    monkeypatch.setattr(jpeg_index, "add_index", fail_at_third)
     with pytest.raises(KeyboardInterrupt):
         datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))
     directory = datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))

@@ -1,0 +1,241 @@
+"""Writes an index into the JPEGs of a dataset, so that windows can be cut out of them before anything is decoded.
+
+The index says where each few MCUs begin (`mcu_index.py`); the scan stays as it is, byte for byte, with the file's own Huffman
+tables. About 3 % is added. One pass of entropy decoding makes the index, and a decoder then checks it: the image with a
+restart marker at every entry must have the pixels that it has without. Only the DC tables get the codes that they lack,
+because a window may need any; restart markers of a camera go. Every image for which this cannot be done, or that is not
+decoded without a warning, stays as it is.
+"""
+
+import concurrent.futures
+import functools
+import os
+import struct
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import simplejpeg
+import tqdm
+from array_record.python import array_record_data_source
+from etils import epath
+from tensorflow_datasets.proto import tf_example_pb2
+
+from pipeline.data import images, mcu_index
+from pipeline.data.headers import MCU_INDEX, DamagedPicture, Header, read_header
+from pipeline.data.jpeg_scans import MOST_COMPONENTS
+from pipeline.data.mcu_index import MOST_CONTENT
+from pipeline.data.preparation.shards import INCOMPLETE, write_shard
+from pipeline.data.workers import usable_cpus
+from pipeline.storage import local
+
+_SHARE = 32  # a file is so many times as long as its index
+_LEAST_SHARE = 16  # ... or, where an entry for each row takes more, so many times
+_DONE_FILE = "indexed_shards.txt"  # until all are; losing it costs time only
+_DC_VALUES = 12  # the differences of 8-bit samples have 0 to 11 bits [ITU-T T.81, table F.1]
+
+
+def index_dataset(directory: epath.Path, image_key: str) -> None:
+    """Rewrites the shards of the tfds dataset in `directory`; an interrupted call goes on. All CPUs work on one shard."""
+    import tensorflow_datasets as tfds
+
+    done_file = directory / _DONE_FILE
+    done = set(done_file.read_text().split()) if done_file.exists() else set()
+    splits = tfds.builder_from_directory(directory).info.splits.values()
+    lengths = {name: length for split in splits for name, length in zip(sorted(split.filenames), split.shard_lengths)}
+    shards = sorted(
+        path
+        for path in directory.glob("*.array_record*")
+        if path.name not in done and not path.name.startswith(INCOMPLETE)  # left on gs:// by an error
+    )
+    total = sum(lengths.get(path.name, 0) for path in shards)
+    workers = concurrent.futures.ThreadPoolExecutor(usable_cpus())  # what takes time does not hold Python's lock
+    writer = concurrent.futures.ThreadPoolExecutor(1)
+    try:
+        with tqdm.tqdm(total=total, unit=" images", desc="indexing") as progress:
+            writing = None
+            for path in shards:
+                records = _indexed_records(path, image_key, workers, progress)
+                if writing:
+                    done.add(writing.result())
+                    done_file.write_text("\n".join(done))
+                writing = writer.submit(_write, path, records)  # while the next ones are indexed
+            if writing:
+                writing.result()
+    finally:
+        workers.shutdown(cancel_futures=True)
+        writer.shutdown()
+    done_file.unlink(missing_ok=True)
+
+
+def _indexed_records(path: epath.Path, image_key: str, workers: concurrent.futures.Executor, progress) -> list[bytes]:
+    """Returns the records of a shard with their indices, or none where nothing changes. They are in memory: about 200 MB."""
+    records, changed = [], False
+    with (
+        local.local_copy(path) as file,  # of a bucket: one read instead of two for each record
+        array_record_data_source.ArrayRecordDataSource(os.fspath(file)) as shard,
+    ):
+        index = functools.partial(_indexed_record, image_key=image_key)
+        for record, different in workers.map(index, map(shard.__getitem__, range(len(shard)))):
+            records.append(record)
+            changed = changed or different
+            progress.update()
+    return records if changed else []
+
+
+def _indexed_record(record: bytes, image_key: str) -> tuple[bytes, bool]:
+    """Returns a `tf.train.Example` with the index of its image, and whether it got one."""
+    example = tf_example_pb2.Example.FromString(record)
+    image = example.features.feature[image_key].bytes_list
+    indexed = add_index(image.value[0])
+    if indexed == image.value[0]:
+        return record, False
+    image.value[0] = indexed
+    return example.SerializeToString(), True
+
+
+def _write(path: epath.Path, records: list[bytes]) -> str:
+    """Writes a shard anew, where there is something to write, and returns its name."""
+    if records:
+        write_shard(path, records)
+    return path.name
+
+
+def add_index(data: bytes) -> bytes:
+    """Returns a JPEG with an index; whatever that cannot be done to comes back as it is.
+
+    Args:
+        data: The bytes of an image of any format, or of none.
+    """
+    try:
+        header = images.checked_header(data)
+        if not header.jpeg or header.jpeg.components not in (1, 3) or header.jpeg.index or not header.jpeg.one_scan:
+            return data
+        indexed = _indexed(data)
+        if indexed is None:
+            return data
+        pixels = simplejpeg.decode_jpeg(data, fastdct=True, strict=True)
+        restarted = with_restart_markers(indexed)
+        same = cv2.norm(simplejpeg.decode_jpeg(restarted, fastdct=True, strict=True), pixels, cv2.NORM_INF) == 0
+    except (DamagedPicture, ValueError):
+        return data
+    return indexed if same else data
+
+
+def with_restart_markers(data: bytes) -> bytes:
+    """Returns a JPEG with an index without it, and with a restart marker at each of its entries."""
+    header = read_header(data)
+    frame = header.jpeg
+    rows, columns = frame.mcus(header.height, header.width)
+    out = np.empty(mcu_index.most_written(len(data)) + 64 * rows * columns, np.uint8)
+    source = np.frombuffer(data, np.uint8)
+    written = mcu_index.restarted(source, frame.height_offset, frame.scan_offset + 1, frame.index, rows * columns, out)
+    if not written:
+        raise DamagedPicture(f"{header} whose index is not its own")
+    interval = data[frame.index[0] : frame.index[0] + 2]
+    parts = data[:2], data[sum(frame.index) : frame.scan_offset - 1], b"\xff\xdd\x00\x04", interval
+    return b"".join((*parts, data[frame.scan_offset - 1 : _begin_of_data(data, header)], out[:written]))
+
+
+def _indexed(data: bytes) -> bytes | None:
+    """Returns a JPEG of one scan with its index, or None where it is not what its headers say."""
+    data = _with_all_dc_codes(data)
+    header = read_header(data)
+    if header.jpeg.restart_interval:
+        data = _without_restart_markers(data, header)
+        header = read_header(data)
+    frame = header.jpeg
+    rows, columns = frame.mcus(header.height, header.width)
+    interval = min(columns, _interval(rows * columns, len(data), frame.components))
+    entries = -(-rows * columns // interval)
+    starts, dc_values = np.empty(entries + 1, np.int64), np.empty((entries, MOST_COMPONENTS), np.int64)
+    source, scan = np.frombuffer(data, np.uint8), frame.scan_offset + 1
+    found = mcu_index.find_mcus(source, frame.height_offset, scan, rows * columns, interval, starts, dc_values)
+    lengths = np.diff(starts)
+    if not found or lengths.max() > 0xFFFF or np.abs(dc_values).max() > 0x7FFF:
+        return None
+    fields = np.hstack([lengths[:, None], dc_values[:, : frame.components]])
+    index = MCU_INDEX + struct.pack(">H", interval) + (fields & 0xFFFF).astype(">u2").tobytes()
+    if len(index) > len(data) // _LEAST_SHARE or len(index) > MOST_CONTENT:
+        return None
+    return b"".join((data[:2], _segment(0xE9, index), data[2:]))
+
+
+def _interval(mcus: int, size: int, components: int) -> int:
+    """Returns how many MCUs an entry stands for so that the index is short beside a file of `size` bytes."""
+    each = mcu_index.entry_bytes(components)
+    entries = max(1, min(size // _SHARE, MOST_CONTENT - len(MCU_INDEX) - 2) // each)
+    return -(-mcus // entries)
+
+
+def _with_all_dc_codes(data: bytes) -> bytes:
+    """Returns a JPEG whose DC tables have a code for every difference: anew, in front of the scan, where they had not.
+
+    The codes that are there stay. The new ones are longer than all of them and begin with the ones that no code consists of.
+
+    Raises:
+        ValueError: There is no room for them, or the headers are not as they should be.
+    """
+    scan = read_header(data).jpeg.scan_offset
+    tables = {}
+    for marker, content in _segments(data):
+        while marker == 0xC4 and content:
+            counts = content[1:17]
+            tables[content[0]], content = (counts, content[17 : 17 + sum(counts)]), content[17 + sum(counts) :]
+    added = b""
+    for name in sorted({selected >> 4 for selected in data[scan + 5 : scan + 4 + 2 * data[scan + 3] : 2]}):
+        if name not in tables:
+            raise ValueError(f"no DC table {name}")
+        counts, values = list(tables[name][0]), tables[name][1]
+        missing = bytes(set(range(_DC_VALUES)) - set(values))
+        if missing:
+            longest = max(length for length in range(1, 17) if counts[length - 1])
+            free = (1 << longest) - sum(count << longest - length for length, count in enumerate(counts[:longest], 1))
+            length = next(n for n in (*range(longest, 17), 0) if n == 0 or (free << n - longest) - 1 >= len(missing))
+            if not length:
+                raise ValueError(f"no room for codes in DC table {name}")
+            counts[length - 1] += len(missing)
+            added += _segment(0xC4, bytes((name, *counts)) + values + missing)
+    return data[: scan - 1] + added + data[scan - 1 :]
+
+
+def _without_restart_markers(data: bytes, header: Header) -> bytes:
+    """Returns a JPEG of one scan without its restart markers.
+
+    Raises:
+        ValueError: It is not what its headers say.
+    """
+    frame = header.jpeg
+    rows, columns = frame.mcus(header.height, header.width)
+    out = np.empty(mcu_index.most_written(len(data)) + 64 * rows * columns // frame.restart_interval, np.uint8)
+    source, scan = np.frombuffer(data, np.uint8), frame.scan_offset + 1
+    interval = frame.restart_interval
+    written = mcu_index.join_segments(source, frame.height_offset, scan, rows * columns, interval, out)
+    if not written:
+        raise ValueError("restart markers that are not where they should be")
+    kept = [_segment(marker, content) for marker, content in _segments(data) if marker != 0xDD]
+    return b"".join((data[:2], *kept, data[scan - 2 : _begin_of_data(data, header)], out[:written]))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Goes over the segments in front of the first scan: the marker's second byte, and the content.
+
+    Raises:
+        ValueError: Something else is between them.
+    """
+    position, end = 2, read_header(data).jpeg.scan_offset - 1
+    while position < end:
+        first, marker, length = struct.unpack_from(">BBH", data, position)
+        if first != 0xFF or marker == 0xFF or length < 2 or position + 2 + length > end:
+            raise ValueError("bytes between two segments")
+        yield marker, data[position + 4 : position + 2 + length]
+        position += 2 + length
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+def _begin_of_data(data: bytes, header: Header) -> int:
+    scan = header.jpeg.scan_offset + 1
+    return scan + int.from_bytes(data[scan : scan + 2], "big")
