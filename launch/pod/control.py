@@ -1,0 +1,397 @@
+"""The control plane: a few objects in the run's bucket that say what is wanted and what is.
+
+Owns their names and their schema. `control.json` is written by supervisors and commands, always bound to the generation they
+read; `job.json` by the keeper on worker 0; a worker's report and log by its agent. An incarnation is the random word of one
+slice: `control.json` names the one that may run, so a job runs once whoever asks. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pod.bucket import ABSENT, Bucket, Conflict, split_url
+from pod.clock import Clock
+from pod.credentials import Credentials
+from pod.endpoints import Endpoints
+
+FORMAT = 1
+_REPORT_BYTES = 7000  # an object's metadata may have 8 KiB
+Value = TypeVar("Value")
+
+# Why a job has ended for good; `sick_slice`: it may go on elsewhere.
+FINISHED, STOPPED, CONFIGURATION, DATA, TRAINING = "finished", "stopped", "configuration", "data", "training"
+MEMORY, GAVE_UP, DEADLINE, SICK_SLICE = "memory", "gave_up", "deadline", "sick_slice"
+
+
+class ControlError(Exception):
+    """An object of the control plane that cannot be understood."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long things may take, in seconds; launch/pod.env has the same names in capitals.
+
+    Attributes:
+      heartbeat_seconds: between two signs of life of an agent, and so how late it learns what is wanted.
+      grace_seconds: for the other workers to end by themselves after one has failed, and again after they were asked.
+      stop_seconds: for a checkpoint when the job is asked to stop.
+      stall_seconds: without a line in the log before the job is ended and started again.
+      dead_seconds: without a sign of life of a worker until its slice counts as sick.
+      setup_seconds: for code and packages on all workers.
+      supervisor_seconds: without a sign of life until a supervisor counts as gone.
+      end_seconds: from the end of the job until worker 0 deletes the slice.
+      restart_seconds: before the first restart after a crash; doubled for each further one, at most sixteenfold.
+    """
+
+    heartbeat_seconds: float = 30.0
+    grace_seconds: float = 120.0
+    stop_seconds: float = 600.0
+    stall_seconds: float = 7200.0
+    dead_seconds: float = 300.0
+    setup_seconds: float = 3600.0
+    supervisor_seconds: float = 600.0
+    end_seconds: float = 60.0
+    restart_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to run.
+
+    Attributes:
+      id: a random word for each time that a user asks for a start (`up`, `resume`); joining keeps it.
+      key: tells this job from another: a hash of its arguments and of the names in its environment.
+      arguments: of `python -m pipeline.train`, byte for byte.
+      code: the object below the control plane that holds the checkout's files, "code-<sha256>.tar.gz".
+      environment: the object with the trainer's environment, a JSON object; "" for none.
+      secrets: names in the environment, each with a version in Secret Manager ("projects/…/secrets/…/versions/…").
+      mount: a bucket to be mounted read-only beside the code as `data`; "" for none.
+      platform: what JAX must find there.
+    """
+
+    id: str
+    key: str
+    arguments: tuple[str, ...]
+    code: str
+    environment: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    mount: str = ""
+    platform: str = "tpu"
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """Who looks after the slice from outside, and when it last said so (seconds since 1970)."""
+
+    owner: str
+    seen: float
+
+
+@dataclass(frozen=True)
+class Control:
+    """What is wanted (`control.json`).
+
+    Attributes:
+      run: the run's name.
+      incarnation: the slice that may run the job; written before that slice is asked for.
+      want: "run" or "stop".
+      job: what is to run.
+      queued_resource: "projects/P/locations/Z/queuedResources/N".
+      workers: how many machines the slice has.
+      deadline: when everything ends, in seconds since 1970; 0 for never.
+      max_restarts: crashes in a row without progress before the job is given up.
+      keep: whether the slice stays when the job has ended, for `idle_seconds` at most.
+      idle_seconds: with nothing running and no supervisor, until worker 0 deletes the slice.
+      bounds: see `Bounds`.
+      logs: the workers whose logs are wanted as they grow, beside worker 0's.
+      supervisor: None while there is none.
+      format: of all objects here.
+    """
+
+    run: str
+    incarnation: str
+    want: str
+    job: Job
+    queued_resource: str
+    workers: int
+    deadline: float = 0.0
+    max_restarts: int = 20
+    keep: bool = False
+    idle_seconds: float = 7200.0
+    bounds: Bounds = Bounds()
+    logs: tuple[int, ...] = ()
+    supervisor: Supervisor | None = None
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class JobState:
+    """Where the job is (`job.json`), as its keeper on worker 0 last wrote it.
+
+    Attributes:
+      incarnation: the slice on which it is.
+      job: the id of the job that this is about.
+      attempt: the number of its last start, over all slices; 0 before the first.
+      state: "setup", "running" or "ended".
+      ask: what the workers are to do with this attempt: "" to go on, "stop" to save and end, "kill" to end now.
+      asked_at: since when, in seconds since 1970.
+      reason: why they were asked: "user", "deadline", "grace" or "stall".
+      outcome: why it has ended, one of the words above; "" while it has not.
+      exit_code: of the worker that failed first; None when it ended without leaving one.
+      first_worker: the worker that failed first; None when none did.
+      message: for people: why, or what is waited for.
+      progress: the highest step that was seen, over all attempts.
+      restarts: starts after crashes since the last progress.
+      crashes: crashes in a row, on this slice, without a new step.
+      preemptions: starts after a saved checkpoint that nobody had asked for.
+      retries: times that a sick slice was tried again as no supervisor replaced it.
+      since: when this state began.
+      updated: when this was written.
+    """
+
+    incarnation: str
+    job: str
+    attempt: int = 0
+    state: str = "setup"
+    ask: str = ""
+    asked_at: float = 0.0
+    reason: str = ""
+    outcome: str = ""
+    exit_code: int | None = None
+    first_worker: int | None = None
+    message: str = ""
+    progress: int = 0
+    restarts: int = 0
+    crashes: int = 0
+    preemptions: int = 0
+    retries: int = 0
+    since: float = 0.0
+    updated: float = 0.0
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What one worker says of itself.
+
+    Attributes:
+      state: "fetched" (the code is there), "setup", "ready", "running", "ended" (the trainer has) or "failed" (the set-up
+        has, for good).
+      attempt: the last attempt that it started; 0 for none.
+      exit_code: of that attempt, when it has ended; None also when the process vanished without one.
+      ended_at: when, in seconds since 1970.
+      kind: why, in a word of `job_decisions`: "finished", "preempted", "crash", "lost", …
+      message: the last lines of a failure, or what the set-up is waiting for.
+      boot_id: tells one start of the machine from the next.
+      environment: the object or "" whose content this worker holds.
+      job: the id of the job that it is set up for.
+      log_pieces: how many pieces of this attempt's log are in the bucket.
+      notice: what the metadata server has announced, such as "preempted"; "" for nothing.
+      heartbeat: when this was written.
+    """
+
+    state: str
+    attempt: int = 0
+    exit_code: int | None = None
+    ended_at: float = 0.0
+    kind: str = ""
+    message: str = ""
+    boot_id: str = ""
+    environment: str = ""
+    job: str = ""
+    log_pieces: int = 0
+    notice: str = ""
+    heartbeat: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stored(Generic[Value]):
+    """A value and the generation of the object that holds it."""
+
+    value: Value
+    generation: int
+
+
+class ControlPlane:
+    """The objects of one run.
+
+    Args:
+      url: the folder, gs://BUCKET/…/pod.
+      credentials: for the tokens.
+      endpoints: where Cloud Storage is.
+      patience: for how many seconds a passing error is tried again.
+      timeout: seconds for one request.
+      clock: for the pauses.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials,
+        endpoints: Endpoints | None = None,
+        *,
+        patience: float = 60.0,
+        timeout: float = 30.0,
+        clock: Clock | None = None,
+    ):
+        bucket, self._folder = split_url(url)
+        self.url = url.rstrip("/")
+        self.bucket = Bucket(bucket, credentials, endpoints, patience=patience, timeout=timeout, clock=clock)
+
+    def name(self, *parts: str) -> str:
+        """Returns the name in the bucket of an object below the control plane."""
+        return "/".join([part for part in (self._folder, *parts) if part])
+
+    def read_json(self, name: str) -> Stored[Any] | None:
+        """Returns what an object holds, None when it is not there.
+
+        Raises:
+          ControlError: it is no JSON.
+        """
+        found = self.bucket.read(self.name(name))
+        if found is None:
+            return None
+        try:
+            return Stored(json.loads(found[0]), found[1])
+        except ValueError:
+            raise ControlError(f"{self.url}/{name} is damaged: it is no JSON; delete it and start again") from None
+
+    def write_json(self, name: str, value: Any, *, if_generation: int | None = None) -> int:
+        """Writes an object and returns its generation.
+
+        Raises:
+          Conflict: it is of another generation than `if_generation`.
+        """
+        content = (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        return self.bucket.write(self.name(name), content, if_generation=if_generation, content_type="application/json")
+
+    def read_control(self) -> Stored[Control] | None:
+        """Returns what is wanted; None before the first start."""
+        return self._read("control.json", control_from)
+
+    def update_control(self, change: Callable[[Control | None], Control | None]) -> Control | None:
+        """Reads `control.json`, has it changed, and writes it back unless somebody else wrote it meanwhile: then again.
+
+        Args:
+          change: gets what is there, None for nothing, and returns what is to be there, None to leave it. It may be called
+            more than once.
+
+        Returns:
+          What is there now.
+        """
+        return self._update("control.json", control_from, change)
+
+    def read_job(self) -> Stored[JobState] | None:
+        """Returns where the job is; None before its first keeper."""
+        return self._read("job.json", job_from)
+
+    def update_job(self, change: Callable[[JobState | None], JobState | None]) -> JobState | None:
+        """Changes `job.json`; see `update_control`."""
+        return self._update("job.json", job_from, change)
+
+    def report(self, incarnation: str, worker: int, report: WorkerReport) -> None:
+        """Writes a worker's report. It stands in the object's metadata too, so that one listing reads all of them."""
+        content = json.dumps(dataclasses.asdict(report))
+        if len(content) > _REPORT_BYTES:
+            content = json.dumps(dataclasses.asdict(dataclasses.replace(report, message=report.message[:300])))
+        self.bucket.write(
+            self.name("slices", incarnation, f"worker-{worker}.json"),
+            content.encode(),
+            content_type="application/json",
+            metadata={"report": content},
+        )
+
+    def workers(self, incarnation: str) -> dict[int, WorkerReport]:
+        """Returns the reports of a slice's workers that have written one."""
+        prefix = self.name("slices", incarnation, "worker-")
+        reports = {}
+        for listed in self.bucket.list(prefix):
+            number = listed.name[len(prefix) :].partition(".")[0]
+            if number.isdigit() and "report" in listed.metadata:
+                reports[int(number)] = report_from(json.loads(listed.metadata["report"]))
+        return reports
+
+    def log_name(self, incarnation: str, attempt: int, worker: int, piece: int) -> str:
+        """Returns the name in the bucket of a piece of a log."""
+        return self.name("slices", incarnation, f"attempt-{attempt}", f"worker-{worker}", f"log-{piece:06d}")
+
+    def write_log(self, incarnation: str, attempt: int, worker: int, piece: int, content: bytes) -> None:
+        """Writes a piece of a log."""
+        name = self.log_name(incarnation, attempt, worker, piece)
+        self.bucket.write(name, content, content_type="text/plain; charset=utf-8")
+
+    def read_log(self, incarnation: str, attempt: int, worker: int, piece: int) -> bytes | None:
+        """Returns a piece of a log, None when it is not there."""
+        found = self.bucket.read(self.log_name(incarnation, attempt, worker, piece))
+        return None if found is None else found[0]
+
+    def _read(self, name: str, build: Callable[[Any], Value]) -> Stored[Value] | None:
+        found = self.read_json(name)
+        if found is None:
+            return None
+        try:
+            return Stored(build(found.value), found.generation)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise ControlError(f"{self.url}/{name} cannot be understood: {error}") from None
+
+    def _update(
+        self, name: str, build: Callable[[Any], Value], change: Callable[[Value | None], Value | None]
+    ) -> Value | None:
+        while True:
+            stored = self._read(name, build)
+            value = None if stored is None else stored.value
+            wanted = change(value)
+            if wanted is None or wanted == value:
+                return value
+            try:
+                self.write_json(
+                    name,
+                    dataclasses.asdict(wanted),
+                    if_generation=ABSENT if stored is None else stored.generation,
+                )
+                return wanted
+            except Conflict:
+                continue
+
+
+def control_from(value: Mapping[str, Any]) -> Control:
+    """Returns the contents of `control.json`.
+
+    Raises:
+      ValueError: it was written by a launcher of another format.
+    """
+    _check_format(value)
+    fields = _known(Control, value)
+    fields["job"] = Job(**{**_known(Job, value["job"]), "arguments": tuple(value["job"]["arguments"])})
+    fields["bounds"] = Bounds(**_known(Bounds, value.get("bounds", {})))
+    fields["logs"] = tuple(value.get("logs", ()))
+    supervisor = value.get("supervisor")
+    fields["supervisor"] = Supervisor(**_known(Supervisor, supervisor)) if supervisor else None
+    return Control(**fields)
+
+
+def job_from(value: Mapping[str, Any]) -> JobState:
+    """Returns the contents of `job.json`; raises ValueError as `control_from`."""
+    _check_format(value)
+    return JobState(**_known(JobState, value))
+
+
+def report_from(value: Mapping[str, Any]) -> WorkerReport:
+    """Returns a worker's report."""
+    return WorkerReport(**_known(WorkerReport, value))
+
+
+def _check_format(value: Mapping[str, Any]) -> None:
+    if value.get("format") != FORMAT:
+        raise ValueError(
+            f"its format is {value.get('format')!r} and this launcher's is {FORMAT}; use the checkout that started the run"
+        )
+
+
+def _known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in dataclasses.fields(kind)}
+    return {name: item for name, item in value.items() if name in names}
