@@ -33,29 +33,26 @@ class ControlError(Exception):
 
 @dataclass(frozen=True)
 class Bounds:
-    """How long things may take, in seconds; launch/pod.env has the same names in capitals.
+    """How long things on the slice may take, in seconds; the names are those of `options.Limits`.
 
     Attributes:
-      heartbeat_seconds: between two signs of life of an agent, and so how late it learns what is wanted.
+      poll_seconds: between two looks of an agent at the bucket, which are its signs of life; also before the first restart
+        after a crash, doubled for each further one, at most sixteenfold.
       grace_seconds: for the other workers to end by themselves after one has failed, and again after they were asked.
       stop_seconds: for a checkpoint when the job is asked to stop.
-      stall_seconds: without a line in the log before the job is ended and started again.
-      dead_seconds: without a sign of life of a worker until its slice counts as sick.
       setup_seconds: for code and packages on all workers.
-      supervisor_seconds: without a sign of life until a supervisor counts as gone.
-      end_seconds: from the end of the job until worker 0 deletes the slice.
-      restart_seconds: before the first restart after a crash; doubled for each further one, at most sixteenfold.
+      heartbeat_seconds: of silence after which a worker counts as dead, and its slice as sick.
+      stall_seconds: without a line in the log before the job is ended and started again.
+      lock_seconds: between two renewals of the supervisor's lock; without six of them there is no supervisor.
     """
 
-    heartbeat_seconds: float = 30.0
+    poll_seconds: float = 20.0
     grace_seconds: float = 120.0
     stop_seconds: float = 600.0
+    setup_seconds: float = 1800.0
+    heartbeat_seconds: float = 300.0
     stall_seconds: float = 7200.0
-    dead_seconds: float = 300.0
-    setup_seconds: float = 3600.0
-    supervisor_seconds: float = 600.0
-    end_seconds: float = 60.0
-    restart_seconds: float = 20.0
+    lock_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
