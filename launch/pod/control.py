@@ -118,7 +118,7 @@ class Control:
     deadline: float = 0.0
     max_restarts: int = 20
     keep: bool = False
-    idle_seconds: float = 7200.0
+    idle_seconds: float = 3600.0
     bounds: Bounds = Bounds()
     logs: tuple[int, ...] = ()
     supervisor: Supervisor | None = None
@@ -137,6 +137,8 @@ class JobState:
       ask: what the workers are to do with this attempt: "" to go on, "stop" to save and end, "kill" to end now.
       asked_at: since when, in seconds since 1970.
       reason: why they were asked: "user", "deadline", "grace" or "stall".
+      first_end: when the end of the first worker was seen; 0 while all run.
+      not_before: the next attempt starts no earlier.
       outcome: why it has ended, one of the words above; "" while it has not.
       exit_code: of the worker that failed first; None when it ended without leaving one.
       first_worker: the worker that failed first; None when none did.
@@ -144,6 +146,7 @@ class JobState:
       progress: the highest step that was seen, over all attempts.
       restarts: starts after crashes since the last progress.
       crashes: crashes in a row, on this slice, without a new step.
+      tpu_failures: how many of them because the TPU did not come up.
       preemptions: starts after a saved checkpoint that nobody had asked for.
       retries: times that a sick slice was tried again as no supervisor replaced it.
       since: when this state began.
@@ -157,6 +160,8 @@ class JobState:
     ask: str = ""
     asked_at: float = 0.0
     reason: str = ""
+    first_end: float = 0.0
+    not_before: float = 0.0
     outcome: str = ""
     exit_code: int | None = None
     first_worker: int | None = None
@@ -164,6 +169,7 @@ class JobState:
     progress: int = 0
     restarts: int = 0
     crashes: int = 0
+    tpu_failures: int = 0
     preemptions: int = 0
     retries: int = 0
     since: float = 0.0
@@ -181,7 +187,7 @@ class WorkerReport:
       attempt: the last attempt that it started; 0 for none.
       exit_code: of that attempt, when it has ended; None also when the process vanished without one.
       ended_at: when, in seconds since 1970.
-      kind: why, in a word of `job_decisions`: "finished", "preempted", "crash", "lost", …
+      kind: why, in a word of `failures`: "finished", "preempted", "crash", "lost", …
       message: the last lines of a failure, or what the set-up is waiting for.
       boot_id: tells one start of the machine from the next.
       environment: the object or "" whose content this worker holds.
