@@ -118,7 +118,7 @@ def ssh(name: str, worker: int, project: str, zone: str, internal_ip: bool, vers
 
 def access_token() -> str:
     """Returns the command that gives the token of all requests."""
-    return "gcloud auth print-access-token"
+    return "gcloud --quiet config config-helper --min-expiry=600s --format=json"
 
 
 def describe_bucket(bucket: str) -> str:

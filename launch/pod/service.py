@@ -2,7 +2,8 @@
 
 Owns the form of requests and answers (v2; v2alpha1 for what only that has). Never decides anything and remembers nothing.
 A request has exactly the form that `gcloud compute tpus …` sends for the same wish, which `gcloud.py` prints and the tests
-compare. Fields and enumerations are those of the REST reference. Errors are `http.ApiError`, in the service's own words.
+compare. Fields and enumerations are those of the REST reference. Errors are `http.ApiError`, in the service's own words, and
+`credentials.CredentialsError`. Nothing is tried again here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from pod import http
+from pod.credentials import Credentials, authorized
 from pod.endpoints import Endpoints, find_endpoints
 
 ON_DEMAND, SPOT, RESERVED, FLEX_START = "on-demand", "spot", "reserved", "flex-start"
@@ -162,11 +164,11 @@ class Node:
 class Service:
     """Cloud TPU in one zone of one project."""
 
-    def __init__(self, credentials: Any, project: str, zone: str, endpoints: Optional[Endpoints] = None):
+    def __init__(self, credentials: Credentials, project: str, zone: str, endpoints: Optional[Endpoints] = None):
         """Makes a client.
 
         Args:
-          credentials: has `token()`, which returns an OAuth access token.
+          credentials: for the tokens.
           project: the project's id.
           zone: such as "us-central1-a".
           endpoints: where the service is; from the environment when not given.
@@ -240,7 +242,7 @@ class Service:
         return True
 
     def _call(self, method: str, url: str, body: Optional[dict[str, Any]] = None) -> dict[str, Any]:
-        answer = http.request(method, url, token=self._credentials.token(), body=body).json()
+        answer = authorized(self._credentials, method, url, body=body).json()
         return answer if isinstance(answer, dict) else {}
 
 

@@ -58,6 +58,7 @@ class SliceSeen:
       known: whether this supervisor has seen it before, in the incarnation that is wanted.
       asked: whether it was asked for and has not been seen yet.
       seconds: for how long it has been as it is now.
+      stale: whether it is of another incarnation than the one that is wanted, so that nothing runs on it.
     """
 
     queued_resource: Optional[QueuedResource]
@@ -65,6 +66,7 @@ class SliceSeen:
     known: bool
     asked: bool
     seconds: float
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ _GONE = ("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "HIDING", "HIDDEN", "
 
 def decide(seen: SliceSeen, job: JobSeen, wanted: Wanted, limits: Limits) -> Decision:
     """Returns what to do next, from everything that was seen."""
+    if job.state == "ended" and job.outcome != "sick_slice":  # its keeper may have deleted the slice already
+        return _ended(job, wanted)
     about_slice = decide_slice(seen, limits)
     if about_slice.action == STOP:
         return about_slice
@@ -133,6 +137,8 @@ def decide_slice(seen: SliceSeen, limits: Limits) -> Decision:
             return Decision(WAIT, "asked for; the service does not show it yet")
         return Decision(ASK, "not there")
     state, by_user = resource.state, resource.initiator == "USER"
+    if seen.stale and state != "DELETING":
+        return Decision(REPLACE, f"{state}, and of an earlier request of this run")
     if state in _QUEUED:
         return Decision(WAIT, state)
     if state == "PROVISIONING":
@@ -283,8 +289,6 @@ def _ended(job: JobSeen, wanted: Wanted) -> Decision:
 
 def _at_deadline(about_slice: Decision, job: JobSeen, wanted: Wanted, limits: Limits) -> Decision:
     """The keeper has the job save; nothing else is worth waiting for."""
-    if about_slice.action == WATCH and job.state == "ended":
-        return _ended(job, wanted)
     saving = about_slice.action == WATCH and job.state == "running"
     if saving and wanted.over <= limits.stop_seconds + limits.grace_seconds:
         return Decision(WATCH, "the deadline is reached: the job is saving a checkpoint")
