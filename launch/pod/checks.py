@@ -6,7 +6,8 @@ Owns the questions and the words of the refusals. Never changes anything. A serv
 
 from __future__ import annotations
 
-from typing import Callable, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from pod import gcloud, permissions
 from pod.bucket import Bucket, split_url
@@ -45,7 +46,9 @@ def check_type(service: Service, options: Options) -> None:
     except ApiError as error:
         if error.status == "PERMISSION_DENIED":
             words = f"project {options.project} does not let this account use Cloud TPU"
-            raise Refused(f"{words} (is the API enabled? gcloud services enable tpu.googleapis.com): {error.message}") from None
+            raise Refused(
+                f"{words} (is the API enabled? gcloud services enable tpu.googleapis.com): {error.message}"
+            ) from None
         raise Refused(f"cannot ask for the types of zone {options.zone}: {error}") from None
     if not there:
         command = gcloud.list_accelerator_types(options.project, options.zone)

@@ -91,7 +91,9 @@ def _is_complete(venv: Path, requirements: bytes) -> bool:
         installed = (venv / "requirements.txt").read_bytes()
     except OSError:
         return False
-    return installed == requirements and os.access(venv / "bin" / "python", os.X_OK) and not (venv / "unfinished").exists()
+    return (
+        installed == requirements and os.access(venv / "bin" / "python", os.X_OK) and not (venv / "unfinished").exists()
+    )
 
 
 def _install(venv: Path, requirements: str) -> None:

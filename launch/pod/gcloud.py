@@ -12,7 +12,6 @@ import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional
 
 from pod.endpoints import Endpoints, find_endpoints
 from pod.service import ALPHA, FLEX_START, RESERVED, SPOT, STABLE, SliceRequest
@@ -25,7 +24,7 @@ def line(command: Sequence[str]) -> str:
     return " ".join(shlex.quote(word) for word in command)
 
 
-def create(wish: SliceRequest, startup_script: Path, endpoints: Optional[Endpoints] = None) -> str:
+def create(wish: SliceRequest, startup_script: Path, endpoints: Endpoints | None = None) -> str:
     """Returns the command that asks for a slice.
 
     Args:
@@ -136,6 +135,11 @@ def project_policy(project: str) -> str:
     return line(["gcloud", "projects", "get-iam-policy", project])
 
 
+def bucket_policy(bucket: str) -> str:
+    """Returns the command that says who may do what with a bucket."""
+    return line(["gcloud", "storage", "buckets", "get-iam-policy", f"gs://{bucket}"])
+
+
 def read_object(url: str) -> str:
     """Returns the command that prints an object."""
     return line(["gcloud", "storage", "cat", url])
@@ -151,7 +155,7 @@ def remove_object(url: str) -> str:
     return line(["gcloud", "storage", "rm", url])
 
 
-def write_object(source: str, url: str, generation: Optional[int] = None) -> str:
+def write_object(source: str, url: str, generation: int | None = None) -> str:
     """Returns the command that writes what `source` prints.
 
     Args:

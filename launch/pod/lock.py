@@ -8,7 +8,7 @@ changes nothing; all writes are bound to the generation that was read.
 from __future__ import annotations
 
 import json
-from typing import Any, Optional
+from typing import Any
 
 from pod.bucket import ABSENT, Bucket, Conflict
 from pod.clock import Clock
@@ -34,7 +34,7 @@ class RunLock:
       clock: for the heartbeat.
     """
 
-    def __init__(self, bucket: Bucket, folder: str, owner: str, lock_seconds: float, clock: Optional[Clock] = None):
+    def __init__(self, bucket: Bucket, folder: str, owner: str, lock_seconds: float, clock: Clock | None = None):
         self._bucket, self._name = bucket, f"{folder}/{NAME}"
         self._owner, self._seconds = owner, lock_seconds
         self._clock = clock or Clock()

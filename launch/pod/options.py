@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from pod.errors import Refused
 from pod.service import FLEX_START, ON_DEMAND, RESERVED, SPOT
@@ -132,7 +132,9 @@ class HelpAsked(Exception):
     """The user wants to see the usage."""
 
 
-def parse(arguments: Sequence[str], environment: Mapping[str, str], settings: Path, folder: Path, root: Path) -> Options:
+def parse(
+    arguments: Sequence[str], environment: Mapping[str, str], settings: Path, folder: Path, root: Path
+) -> Options:
     """Returns the options of one call.
 
     Args:
@@ -229,7 +231,9 @@ def _yes_or_no(where: str, value: str) -> bool:
 
 _NAMES = {"DEADLINE_HOURS": "deadline_hours"}
 _SETTINGS: dict[str, Callable[[str, str], Any]] = {
-    **{name: _text for name in ("PROJECT", "ZONE", "BUCKET", "NETWORK", "SUBNETWORK", "SERVICE_ACCOUNT", "RESERVATION")},
+    **{
+        name: _text for name in ("PROJECT", "ZONE", "BUCKET", "NETWORK", "SUBNETWORK", "SERVICE_ACCOUNT", "RESERVATION")
+    },
     **{name: _yes_or_no for name in ("INTERNAL_IPS", "PLAN", "CHECK_SERVICE_ACCOUNT")},
     "DEADLINE_HOURS": _hours,
     **{bound.name.upper(): _whole if bound.type == "int" else _number for bound in dataclasses.fields(Limits)},

@@ -1,6 +1,6 @@
 """What this machine remembers of a run, in one folder for each name, and what the user is told.
 
-Owns ~/.local/state/tpu_pod/NAME (or POD_RECORDS/NAME): the last `up` for `resume`, where the run's control plane is, the events,
+Owns ~/.local/state/tpu_pod/NAME (or POD_RECORDS/NAME): the last `up` for `resume`, where the control plane is, the events,
 and the lock that keeps a second supervisor of the run away from this machine. Only its owner can read it, because the
 trainer's environment is in it. Never holds what the service or the bucket can be asked; in a dry run nothing is written.
 """
@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 from pod.errors import Refused
 
@@ -63,7 +62,7 @@ class Record:
         folders = environment.get("POD_RECORDS") or os.path.join(os.path.expanduser(state), "tpu_pod")
         self.folder = Path(folders) / name
         self._dry_run = dry_run
-        self._lock: Optional[int] = None
+        self._lock: int | None = None
         self._said = ""
         if dry_run:
             return
@@ -71,7 +70,9 @@ class Record:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
         except OSError as error:
-            raise Refused(f"cannot write {self.folder} ({error.strerror}); name another folder with POD_RECORDS") from None
+            raise Refused(
+                f"cannot write {self.folder} ({error.strerror}); name another folder with POD_RECORDS"
+            ) from None
 
     def say(self, words: str) -> None:
         """Prints a line with the time and keeps it among the events; the same again in a row is left out."""
@@ -107,7 +108,7 @@ class Record:
         """Keeps where the run is."""
         self._write("place.json", json.dumps(dataclasses.asdict(place), indent=1).encode())
 
-    def place(self) -> Optional[Place]:
+    def place(self) -> Place | None:
         """Returns where the run is; None when no `up` of it was given on this machine."""
         try:
             said = json.loads((self.folder / "place.json").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ is over. Used by supervisors, by `down`, and by nobody who only wants to look.
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from pod import gcloud
 from pod.clock import Clock

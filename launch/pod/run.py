@@ -63,7 +63,9 @@ def make_run(options: Options, root: Path) -> Run:
     if not workdir:
         raise Refused("where does the run go? Give --workdir gs://…, or write BUCKET into launch/pod.env")
     if not control:
-        raise Refused(f"--workdir={workdir}: what the machines tell needs a bucket too: write BUCKET into launch/pod.env")
+        raise Refused(
+            f"--workdir={workdir}: what the machines tell needs a bucket too: write BUCKET into launch/pod.env"
+        )
     # The platform, because JAX on a worker that shows no TPU takes its CPU, and trains alone in the folder of the others.
     arguments = [f"--config={relative_config(options.config, root)}", f"--workdir={workdir}", "--config.platform=tpu"]
     mount = ""

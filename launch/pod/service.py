@@ -11,7 +11,7 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from pod import http
 from pod.credentials import Credentials, authorized
@@ -132,7 +132,7 @@ class QueuedResource:
     name: str
     state: str
     initiator: str = ""
-    problem: Optional[Problem] = None
+    problem: Problem | None = None
     node: str = ""
     accelerator_type: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -164,7 +164,7 @@ class Node:
 class Service:
     """Cloud TPU in one zone of one project."""
 
-    def __init__(self, credentials: Credentials, project: str, zone: str, endpoints: Optional[Endpoints] = None):
+    def __init__(self, credentials: Credentials, project: str, zone: str, endpoints: Endpoints | None = None):
         """Makes a client.
 
         Args:
@@ -177,7 +177,7 @@ class Service:
         self._base = (endpoints or find_endpoints()).tpu
         self.parent = f"projects/{project}/locations/{zone}"
 
-    def create(self, wish: SliceRequest) -> Optional[Problem]:
+    def create(self, wish: SliceRequest) -> Problem | None:
         """Asks for a slice. Twice does no harm: a name is given once.
 
         Returns:
@@ -190,12 +190,12 @@ class Service:
         url = self._url(wish.version, f"{wish.parent}/queuedResources?queuedResourceId={name}")
         return _problem(self._call("POST", url, wish.body()).get("error"))
 
-    def queued_resource(self, name: str, version: str = STABLE) -> Optional[QueuedResource]:
+    def queued_resource(self, name: str, version: str = STABLE) -> QueuedResource | None:
         """Returns the queued resource, or None when there is none."""
         answer = self._get(f"{self.parent}/queuedResources/{name}", version)
         return None if answer is None else _queued_resource(answer)
 
-    def node(self, name: str, version: str = STABLE) -> Optional[Node]:
+    def node(self, name: str, version: str = STABLE) -> Node | None:
         """Returns the node, or None when there is none."""
         answer = self._get(f"{self.parent}/nodes/{name}", version)
         return None if answer is None else _node(answer)
@@ -224,7 +224,7 @@ class Service:
     def _url(self, version: str, path: str) -> str:
         return f"{self._base}{version}/{path}"
 
-    def _get(self, path: str, version: str) -> Optional[dict[str, Any]]:
+    def _get(self, path: str, version: str) -> dict[str, Any] | None:
         try:
             return self._call("GET", self._url(version, path))
         except http.ApiError as error:
@@ -241,12 +241,12 @@ class Service:
             raise
         return True
 
-    def _call(self, method: str, url: str, body: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+    def _call(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         answer = authorized(self._credentials, method, url, body=body).json()
         return answer if isinstance(answer, dict) else {}
 
 
-def _problem(status: Any) -> Optional[Problem]:
+def _problem(status: Any) -> Problem | None:
     if not isinstance(status, dict) or not status:
         return None
     return Problem(int(status.get("code") or 0), " ".join(str(status.get("message") or "").split()))

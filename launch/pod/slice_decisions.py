@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Optional
 
 from pod import errors
 from pod.options import Limits
@@ -61,8 +60,8 @@ class SliceSeen:
       stale: whether it is of another incarnation than the one that is wanted, so that nothing runs on it.
     """
 
-    queued_resource: Optional[QueuedResource]
-    node: Optional[Node]
+    queued_resource: QueuedResource | None
+    node: Node | None
     known: bool
     asked: bool
     seconds: float
@@ -167,7 +166,9 @@ def _decide_node(seen: SliceSeen, limits: Limits) -> Decision:
         return _bounded(f"{node.state}{more}", seen, limits)
     if node.state in _GONE:
         return Decision(REPLACE, f"{node.state}{more}")
-    return _bounded(f"{node.state}{more}", seen, limits)  # DELETING, which its queued resource explains soon, or unknown
+    return _bounded(
+        f"{node.state}{more}", seen, limits
+    )  # DELETING, which its queued resource explains soon, or unknown
 
 
 def _bounded(words: str, seen: SliceSeen, limits: Limits, seconds: float = 0) -> Decision:
@@ -177,7 +178,7 @@ def _bounded(words: str, seen: SliceSeen, limits: Limits, seconds: float = 0) ->
     return Decision(REPLACE, f"it has been {words} for {bound / 60:g} minutes", failed=True)
 
 
-def decide_failed(problem: Optional[Problem]) -> Decision:
+def decide_failed(problem: Problem | None) -> Decision:
     """Returns what follows from a request that FAILED, by the error that the service gives."""
     message = problem.message if problem else "no reason given"
     cause = cause_of(problem.code if problem else 0, "", message)
@@ -217,7 +218,9 @@ _STATUSES = {
     "UNAVAILABLE": PASSING,
 }
 _QUOTA_WORDS = re.compile(r"\bquota", re.IGNORECASE)
-_CAPACITY_WORDS = re.compile(r"capacity|stockout|not enough resources|insufficient|currently unavailable", re.IGNORECASE)
+_CAPACITY_WORDS = re.compile(
+    r"capacity|stockout|not enough resources|insufficient|currently unavailable", re.IGNORECASE
+)
 _EXPIRY_WORDS = re.compile(r"valid.?until|expired|not be fulfilled", re.IGNORECASE)
 
 

@@ -13,7 +13,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from pod import cost, history, slice_decisions
 from pod.accelerators import Accelerator
@@ -69,14 +69,14 @@ class Supervisor:
         lock: RunLock,
         record: Record,
         owner: str,
-        clock: Optional[Clock] = None,
+        clock: Clock | None = None,
     ):
         self._run, self._options, self._accelerator, self._material = run, options, accelerator, material
         self._service, self._plane, self._lock, self._record = service, plane, lock, record
         self._owner, self._clock = owner, clock or Clock()
         self._limits = options.limits
         self._wish = self._make_wish("", 0)
-        self._control: Optional[Control] = None
+        self._control: Control | None = None
         self._known = self._asked = False
         self._published = False  # whether what is wanted, as it stands here, is in the bucket
         self._unused = False  # whether its incarnation is a word that no slice has had yet
@@ -194,7 +194,7 @@ class Supervisor:
 
     # What is seen.
 
-    def _look(self) -> Optional[tuple[SliceSeen, Optional[JobState]]]:
+    def _look(self) -> tuple[SliceSeen, JobState | None] | None:
         """Returns the slice and the job; None when the service or the bucket cannot be asked now."""
         node, job = None, None
         try:
@@ -236,7 +236,7 @@ class Supervisor:
             raise Lost("another supervisor has asked for another slice of this run")
         self._control = stored.value
 
-    def _job(self, about_slice: SliceSeen, job: Optional[JobState]) -> JobSeen:
+    def _job(self, about_slice: SliceSeen, job: JobState | None) -> JobSeen:
         now = self._clock.monotonic()
         control = self._control
         if control is None or not self._published:
@@ -283,7 +283,7 @@ class Supervisor:
 
     # What is done.
 
-    def _ask(self) -> Optional[int]:
+    def _ask(self) -> int | None:
         """Asks for a slice; returns the exit status when that is of no use."""
         control = self._control
         assert control is not None
@@ -323,7 +323,7 @@ class Supervisor:
         self._pause(self._failures)
         return None
 
-    def _replace(self, decision: Decision) -> Optional[int]:
+    def _replace(self, decision: Decision) -> int | None:
         """Deletes what is left of a slice; returns the exit status when it has failed too often."""
         control = self._control
         assert control is not None
@@ -350,7 +350,9 @@ class Supervisor:
         """Ends the run. An end is an end: nobody pays for a slice that has nothing to do, unless asked to."""
         if decision.leave and self._is_ready():
             hours = self._limits.idle_seconds / 3600
-            self._record.say(f"{cost.still_billed(self._accelerator, self._run.name)}, or for {hours:g} hours without a job")
+            self._record.say(
+                f"{cost.still_billed(self._accelerator, self._run.name)}, or for {hours:g} hours without a job"
+            )
             return decision.exit_code
         self._record.say("deleting the slice (--keep leaves one that is ready)")
         try:
@@ -410,7 +412,7 @@ class Supervisor:
         assert wanted is not None
         self._lock.keep(now=True)
         self._plane.update_control(lambda old: wanted)
-        self._published = True
+        self._published, self._announced = True, self._clock.monotonic()
 
     def _announce(self) -> None:
         """Says now and then that this supervisor is there."""
@@ -420,7 +422,9 @@ class Supervisor:
         self._announced = now
         try:
             self._plane.update_control(
-                lambda old: None if old is None or not self._is_mine(old) else dataclasses.replace(old, supervisor=self._me())
+                lambda old: (
+                    None if old is None or not self._is_mine(old) else dataclasses.replace(old, supervisor=self._me())
+                )
             )
         except (ApiError, ControlError, CredentialsError):
             return  # said at the next look, which fails too
@@ -431,7 +435,7 @@ class Supervisor:
     def _me(self) -> Watcher:
         return Watcher(self._owner, self._clock.now())
 
-    def _follow(self, job: Optional[JobState]) -> None:
+    def _follow(self, job: JobState | None) -> None:
         """Shows worker 0's log as it grows."""
         control = self._control
         if job is None or control is None or job.incarnation != control.incarnation or not job.attempt:
