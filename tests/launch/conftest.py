@@ -58,10 +58,29 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cloud(tmp_path: Path):
-    """A user's machine and a stand-in service; whatever a test leaves running there is ended."""
-    from cloud import Cloud
+def cloud(tmp_path: Path, request):
+    """A user's machine and a loopback cloud.
+
+    However the test ends, what runs is ended. A slice may never have been ready for longer than the bound without a job, and
+    never two of them with one.
+    """
+    from cloud.bed import Cloud
 
     made = Cloud(tmp_path)
-    yield made
-    made.clean_up()
+    try:
+        yield made
+        if getattr(request.node, "failed", False):
+            print(made.output(), made.logs(), sep="\n")
+    finally:
+        made.close()
+    assert made.meter.longest_idle < made.bound
+    assert made.meter.most_at_once <= 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Remembers for the fixtures that a test failed."""
+    report = yield
+    if report.when == "call" and report.failed:
+        item.failed = True
+    return report
