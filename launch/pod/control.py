@@ -269,7 +269,7 @@ class ControlPlane:
         Raises:
           Conflict: it is of another generation than `if_generation`.
         """
-        content = (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        content = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
         return self.bucket.write(self.name(name), content, if_generation=if_generation, content_type="application/json")
 
     def read_control(self) -> Stored[Control] | None:
@@ -292,9 +292,9 @@ class ControlPlane:
         """Returns where the job is; None before its first keeper."""
         return self._read("job.json", job_from)
 
-    def update_job(self, change: Callable[[JobState | None], JobState | None]) -> JobState | None:
-        """Changes `job.json`; see `update_control`."""
-        return self._update("job.json", job_from, change)
+    def write_job(self, job: JobState, generation: int) -> None:
+        """Writes where the job is; raises `Conflict` if `job.json` is of another generation by now."""
+        self.write_json("job.json", dataclasses.asdict(job), if_generation=generation)
 
     def report(self, incarnation: str, worker: int, report: WorkerReport) -> None:
         """Writes a worker's report. It stands in the object's metadata too, so that one listing reads all of them."""

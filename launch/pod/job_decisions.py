@@ -90,6 +90,20 @@ def decide(wanted: Control, job: JobState | None, seen: Seen) -> Decision:
     return Decision(_watch(wanted, job, seen))
 
 
+def is_forsaken(wanted: Control, now: float, silent_seconds: float, running: bool) -> bool:
+    """Returns whether any worker is to delete the slice, as worker 0 does not keep the job any more.
+
+    Args:
+      wanted: what supervisors and commands want.
+      now: seconds since 1970.
+      silent_seconds: since `job.json` was last written, counted only while the bucket could be read.
+      running: whether a trainer runs on this worker. It ends soon when worker 0 is gone; an agent that is alone gone is no
+        reason to end the job before its deadline.
+    """
+    over = bool(wanted.deadline) and now > wanted.deadline + wanted.bounds.stop_seconds
+    return silent_seconds > wanted.idle_seconds and (over or not running)
+
+
 def _adopt(wanted: Control, job: JobState | None, seen: Seen) -> JobState:
     """Returns the state of the job that is wanted, on the slice that may run it."""
     fresh = JobState(incarnation=wanted.incarnation, job=wanted.job.id, since=seen.now, message="setting up")
@@ -118,9 +132,13 @@ def _set_up(wanted: Control, job: JobState, seen: Seen) -> JobState:
         if seen.now < job.not_before:
             return job
         return dataclasses.replace(
-            job, attempt=job.attempt + 1, state="running", since=seen.now, first_end=0.0, not_before=0.0,
-            ask="", asked_at=0.0, reason="", exit_code=None, first_worker=None, message="",
-        )  # fmt: skip
+            _again(job, seen, "", pause=0.0),
+            attempt=max([job.attempt, *(_report(worker).attempt for worker in seen.workers)]) + 1,
+            state="running",
+            first_end=0.0,
+            exit_code=None,
+            first_worker=None,
+        )
     index, words = waiting[0]
     words = f"worker {index} {words}" + (f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else "")
     dead = [index for index, _ in waiting if _is_dead(wanted, seen.workers[index])]
@@ -145,7 +163,7 @@ def _not_ready(wanted: Control, job: JobState, worker: WorkerSeen) -> str:
         return f"could not be set up: {report.message}"
     if report.job != wanted.job.id or report.state in ("fetched", "setup"):
         return f"is being set up{': ' if report.message else ''}{report.message}"
-    if report.state == "running" or report.attempt > job.attempt:
+    if report.state == "running":
         return f"still runs attempt {report.attempt}"
     return ""
 
