@@ -1,0 +1,145 @@
+"""`launch/tpu_pod.sh --dry-run`: what it needs, what it leaves, what it prints. Whether the commands are right is asked of the
+real gcloud elsewhere."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = ("--config", "configs/quickstart.py", "--name", "t", "--type", "v3-32", "--dry-run")
+SETTINGS = "PROJECT=project\nZONE=europe-west4-a\nBUCKET=bucket\n"
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A user's home whose PATH has nothing but git and a Python: no gcloud, no flock, no timeout, no GNU tar."""
+    (tmp_path / "pod.env").write_text(SETTINGS)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("git", "dirname"):
+        (programs / name).symlink_to(shutil.which(name))
+    (programs / "python3").symlink_to(sys.executable)
+    return tmp_path
+
+
+def dry_run(home, *arguments, shell=("sh",), **environment):
+    """Runs it with a bare environment and returns (status, standard output, standard error)."""
+    result = subprocess.run(
+        [shutil.which(shell[0]), *shell[1:], str(ROOT / "launch" / "tpu_pod.sh"), *arguments],
+        cwd=ROOT,
+        env={"HOME": str(home), "PATH": str(home / "bin"), "POD_SETTINGS": str(home / "pod.env")} | environment,
+        capture_output=True,
+        text=True,
+    )
+    return result.returncode, result.stdout, result.stderr
+
+
+def commands(output: str) -> list[list[str]]:
+    """The printed lines, each as the words of its last command."""
+    return [shlex.split(line.rpartition(" | ")[2]) for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("shell", [("dash",), ("bash", "--posix")])
+def test_it_needs_no_gcloud_and_no_tools_of_gnu(home, shell):
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"{shell[0]} is not installed")
+    status, output, said = dry_run(home, *RUN, shell=shell)
+    assert status == 0, said
+    verbs = [" ".join(words[:5]) for words in commands(output)]
+    create = verbs.index("gcloud compute tpus queued-resources create")
+    delete = verbs.index("gcloud compute tpus queued-resources delete")
+    assert verbs.index("gcloud compute tpus tpu-vm accelerator-types") < create < delete
+    assert "5,376 dollars" in said  # 168 hours of 16 chips at 2 dollars
+
+
+def test_it_leaves_nothing_on_this_machine(home):
+    before = sorted(path for path in home.rglob("*"))
+    assert dry_run(home, *RUN)[0] == 0
+    assert sorted(path for path in home.rglob("*")) == before
+
+
+def test_what_is_wanted_is_written_before_the_slice_is_asked_for(home):
+    """Otherwise a slice could run a job that nobody wants any more."""
+    _, output, _ = dry_run(home, *RUN)
+    lines = output.splitlines()
+    create = next(index for index, line in enumerate(lines) if "queued-resources create" in line)
+    control = next(index for index, line in enumerate(lines) if "pod/control.json --if-generation-match=0" in line)
+    assert control < create
+    words = shlex.split(lines[create])
+    metadata = next(word for word in words if word.startswith("--metadata="))
+    incarnation = dict(entry.split("=", 1) for entry in metadata[len("--metadata=") :].split(","))["pod-incarnation"]
+    assert f'"incarnation": "{incarnation}"' in lines[control]
+
+
+def test_secrets_are_not_printed(home):
+    status, output, said = dry_run(home, *RUN, "--env", "KEY=hunter2")
+    assert status == 0, said
+    assert "hunter2" not in output + said
+    assert "os.environ" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--spot"], ["--spot"]),
+        (["--reserved"], ["--reserved"]),
+        (["--reservation=r"], ["alpha", "--reservation=projects/project/locations/europe-west4-a/reservations/r"]),
+        (
+            ["--flex-start", "--max-run-duration=2"],
+            ["alpha", "--provisioning-model=flex-start", "--max-run-duration=7200s"],
+        ),
+        (["--deadline=3"], ["--valid-until-duration=10800s"]),
+        (["--valid-until=2"], ["--valid-until-duration=7200s"]),
+        (["--network=n", "--subnetwork=s", "--internal-ips"], ["--network=n", "--subnetwork=s", "--internal-ips"]),
+        (["--service-account=a@b"], ["--service-account=a@b"]),
+        (["--type=v5litepod-16"], ["--accelerator-type=v5litepod-16", "--runtime-version=v2-alpha-tpuv5-lite"]),
+    ],
+)
+def test_options_reach_the_request(home, arguments, words):
+    status, output, said = dry_run(home, *RUN, *arguments)
+    assert status == 0, said
+    create = next(line for line in output.splitlines() if "queued-resources create" in line)
+    assert set(words) <= set(shlex.split(create))
+
+
+def test_what_gcloud_has_no_option_for_is_a_command_of_curl(home):
+    status, output, said = dry_run(home, *RUN, "--boot-disk-size=200")
+    assert status == 0, said
+    line = next(line for line in output.splitlines() if line.startswith("curl "))
+    assert '"bootDiskConfig": {"diskSizeGb": "200"}' in line
+    assert "v2alpha1/projects/project/locations/europe-west4-a/queuedResources?queuedResourceId=t" in line
+
+
+@pytest.mark.parametrize("setting", ["PROJECT", "ZONE", "BUCKET"])
+def test_settings_that_are_missing(home, setting):
+    lines = [line for line in SETTINGS.splitlines() if not line.startswith(setting)]
+    (home / "pod.env").write_text("\n".join(lines))
+    status, _, said = dry_run(home, *RUN)
+    assert status == 1
+    assert {"PROJECT": "--project", "ZONE": "--zone", "BUCKET": "--workdir"}[setting] in said
+    assert "launch/pod.env" in said
+
+
+def test_no_python_that_is_new_enough(home):
+    (home / "bin" / "python3").unlink()
+    status, _, said = dry_run(home, *RUN)
+    assert status == 1
+    assert "needs Python 3.9 or later" in said
+
+
+def test_a_folder_of_the_user_has_no_say_in_what_is_imported(home):
+    (home / "json.py").write_text("raise SystemExit('the wrong json')\n")
+    result = subprocess.run(
+        [str(ROOT / "launch" / "tpu_pod.sh"), "--help"],
+        cwd=home,
+        env=os.environ | {"PYTHONPATH": str(home)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "--config FILE" in result.stdout
