@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pod import failures, job_decisions
+from pod import controller, failures, job_decisions
 from pod.bucket import Conflict
 from pod.clock import Clock
 from pod.control import Bounds, Control, ControlError, ControlPlane, JobState, WorkerReport
@@ -25,7 +25,7 @@ from pod.endpoints import Endpoints, find_endpoints
 from pod.http import ApiError
 from pod.keeper import Keeper, Silence
 from pod.log_pieces import TAIL_BYTES, LogPieces, Progress, tail
-from pod.machine import Machine, Notices, boot_id, find_machine
+from pod.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role
 from pod.preparation import Preparation
 from pod.surrender import Surrender
 from pod.trainer import Attempt, Attempts
@@ -296,8 +296,11 @@ def main(root: Path) -> None:
         print("an agent runs here already")
         return
     clock, endpoints = Clock(), find_endpoints()
-    machine = find_machine(endpoints, clock)
     credentials = MetadataCredentials(endpoints, clock)
+    if find_role(endpoints, clock) == controller.ROLE_NAME:
+        controller.main(root, find_attribute(endpoints, "pod-control", clock), credentials, endpoints, clock)
+        return
+    machine = find_machine(endpoints, clock)
     plane = ControlPlane(machine.control, credentials, endpoints, patience=5, clock=clock)
 
     def become(code: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from pod import checkout, checks, configuration, controller, cost, gcloud, history, options, status
 from pod.accelerators import find_accelerator
 from pod.clock import Clock
+from pod.compute import Compute
 from pod.control import ControlPlane
 from pod.credentials import Credentials, GcloudCredentials, MetadataCredentials, patient
 from pod.endpoints import find_endpoints
@@ -31,6 +32,7 @@ from pod.rehearsal import (
     STARTUP_SCRIPT,
     RehearsalClock,
     RehearsedBucket,
+    RehearsedCompute,
     RehearsedPolicies,
     RehearsedService,
 )
@@ -103,7 +105,12 @@ def up(given: Options, record: Record, environment: Mapping[str, str], arguments
         if not given.yes and not given.dry_run:
             cost.confirm("Ask for it?")
     if given.controller:
-        return controller.start(given, run, record, plane, environment, arguments)
+        plane.write_json(PLACE_OBJECT, dataclasses.asdict(place))
+        machines = _compute(given, environment)
+        status_of_start = controller.start(given, run, material, plane, lock, machines, record.say, clock)
+        if not given.dry_run:
+            return status_of_start
+        # What follows is sent by that machine.
     return _supervise(supervisor, lock, plane, place, given, record)
 
 
@@ -185,8 +192,9 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
     if not place.control:
         record.say(f"nothing says where the run's folder is, {elsewhere}: name it with --workdir to end that one too")
     else:
+        controlled = controller.remove(given, plane, _compute(given, environment), clock)
         try:
-            lock.take(given.force)
+            lock.take(given.force or controlled)
         except ApiError as error:
             record.say(f"cannot take the lock in {place.control}, {elsewhere}: {error}")
     try:
@@ -200,7 +208,6 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
             clock=clock,
         )
         if lock.held:
-            controller.remove(given, environment)
             _forget(plane, clock)
     finally:
         lock.release()
@@ -296,6 +303,12 @@ def _connect(
     plane.bucket = bucket  # type: ignore[assignment]
     service = RehearsedService(given.project, given.zone, machines, bucket, print)
     return service, plane, RehearsedPolicies(given.service_account, print)
+
+
+def _compute(given: Options, environment: Mapping[str, str]) -> Any:
+    if given.dry_run:
+        return RehearsedCompute(given.project, given.zone, print)
+    return Compute(_credentials(environment), given.project, given.zone, find_endpoints())
 
 
 def _credentials(environment: Mapping[str, str]) -> Credentials:

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pod.compute import IMAGE_FAMILY, IMAGE_PROJECT, MACHINE_TYPE, MachineRequest
 from pod.endpoints import Endpoints, find_endpoints
 from pod.service import ALPHA, FLEX_START, RESERVED, SPOT, STABLE, SliceRequest
 
@@ -107,6 +108,35 @@ def simulate_maintenance(name: str, project: str, zone: str, workers: Sequence[i
     if workers:
         words.append(f"--workers={','.join(str(worker) for worker in workers)}")
     return line([*words, *_place(project, zone)])
+
+
+def create_instance(wish: MachineRequest, startup_script: Path) -> str:
+    """Returns the command that makes a small virtual machine.
+
+    Args:
+      wish: the request.
+      startup_script: the file that holds the metadata entry "startup-script".
+    """
+    words = ["gcloud", "compute", "instances", "create", wish.name, f"--machine-type={MACHINE_TYPE}"]
+    words += [f"--image-family={IMAGE_FAMILY}", f"--image-project={IMAGE_PROJECT}", f"--network={wish.network}"]
+    if wish.subnetwork:
+        words.append(f"--subnet={wish.subnetwork}")
+    if wish.internal_ips:
+        words.append("--no-address")
+    if wish.service_account:
+        words.append(f"--service-account={wish.service_account}")
+    words.append("--scopes=cloud-platform")
+    if wish.max_run_seconds:
+        words += [f"--max-run-duration={wish.max_run_seconds}s", "--instance-termination-action=DELETE"]
+    entries = {key: value for key, value in wish.metadata.items() if key != _STARTUP_SCRIPT}
+    words.append(f"--metadata={_dictionary(entries)}")
+    words.append(f"--metadata-from-file={_dictionary({_STARTUP_SCRIPT: str(startup_script)})}")
+    return line([*words, "--async", *_place(wish.project, wish.zone)])
+
+
+def delete_instance(name: str, project: str, zone: str) -> str:
+    """Returns the command that deletes a virtual machine."""
+    return line(["gcloud", "compute", "instances", "delete", name, "--quiet", *_place(project, zone)])
 
 
 def ssh(name: str, worker: int, project: str, zone: str, internal_ip: bool, version: str = STABLE) -> list[str]:

@@ -50,15 +50,28 @@ def find_machine(endpoints: Endpoints, clock: Clock | None = None) -> Machine:
       ValueError: a value that cannot be understood.
     """
 
-    def attribute(name: str) -> str:
-        path = f"instance/attributes/{name}"
-        return retrying(lambda: _get(endpoints, path), seconds=600, clock=clock).body.decode().strip()
-
-    words = attribute("pod-code").split()  # the object, and its checksum
-    number = attribute("agent-worker-number")
+    words = find_attribute(endpoints, "pod-code", clock).split()  # the object, and its checksum
+    number = find_attribute(endpoints, "agent-worker-number", clock)
     if not re.fullmatch(r"[0-9]+", number):
         raise ValueError(f"agent-worker-number={number}: expected a number")
-    return Machine(int(number), attribute("pod-incarnation"), attribute("pod-control"), words[0])
+    incarnation = find_attribute(endpoints, "pod-incarnation", clock)
+    return Machine(int(number), incarnation, find_attribute(endpoints, "pod-control", clock), words[0])
+
+
+def find_attribute(endpoints: Endpoints, name: str, clock: Clock | None = None) -> str:
+    """Returns an attribute of this machine; raises ApiError, with HTTP status 404 where there is none."""
+    path = f"instance/attributes/{name}"
+    return retrying(lambda: _get(endpoints, path), seconds=600, clock=clock).body.decode().strip()
+
+
+def find_role(endpoints: Endpoints, clock: Clock | None = None) -> str:
+    """Returns what a machine that is no worker of a slice is for, such as "controller"; "" on a worker."""
+    try:
+        return find_attribute(endpoints, "pod-role", clock)
+    except ApiError as error:
+        if error.http_status == 404:
+            return ""
+        raise
 
 
 def boot_id() -> str:

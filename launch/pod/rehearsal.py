@@ -17,6 +17,7 @@ from pod import gcloud
 from pod.bucket import Conflict, Listed
 from pod.checkout import ROOT
 from pod.clock import Clock
+from pod.compute import MachineRequest
 from pod.control import FINISHED, Control, JobState, control_from
 from pod.permissions import default_account
 from pod.service import STABLE, Node, Problem, QueuedResource, SliceRequest
@@ -129,6 +130,22 @@ class RehearsedService:
     def simulate_maintenance(self, name: str, workers: tuple[int, ...]) -> None:
         """Does nothing."""
         self._show(gcloud.simulate_maintenance(name, self._project, self._zone, workers))
+
+
+class RehearsedCompute:
+    """Compute Engine, where every machine is made and none is there yet."""
+
+    def __init__(self, project: str, zone: str, show: Print):
+        self._project, self._zone, self._show = project, zone, show
+
+    def create(self, wish: MachineRequest) -> None:
+        """Makes nothing."""
+        self._show(gcloud.create_instance(wish, STARTUP_SCRIPT))
+
+    def delete(self, name: str) -> bool:
+        """Deletes nothing."""
+        self._show(gcloud.delete_instance(name, self._project, self._zone))
+        return False
 
 
 class RehearsedPolicies:

@@ -255,16 +255,6 @@ _EXIT_CODES = {
     "memory": errors.TRAINING_ERROR,
     "gave_up": errors.FAILED,
 }
-_EXPLANATIONS = {
-    "finished": "finished",
-    "stopped": "stopped as asked",
-    "deadline": "the deadline is reached",
-    "configuration": "the configuration cannot work, and starting again changes nothing",
-    "data": "data is missing or damaged; see --data and python -m pipeline.prepare",
-    "training": "training must not go on (a loss that is not finite, for example); a checkpoint from before is kept",
-    "memory": "the model does not fit the memory: a larger slice, a smaller config.batch_size or config.model.remat=True",
-    "gave_up": "giving up",
-}
 
 
 def decide_job(job: JobSeen, wanted: Wanted, limits: Limits) -> Decision:
@@ -282,11 +272,10 @@ def decide_job(job: JobSeen, wanted: Wanted, limits: Limits) -> Decision:
 
 
 def _ended(job: JobSeen, wanted: Wanted) -> Decision:
-    said = f": {job.message}" if job.message else ""
     if job.outcome == "sick_slice":
-        return Decision(REPLACE, f"the slice is sick{said}", sick=True)
+        return Decision(REPLACE, job.message or "the slice is sick", sick=True)
     code = _EXIT_CODES.get(job.outcome, errors.FAILED)
-    words = _EXPLANATIONS.get(job.outcome, f"ended with {job.outcome or 'no outcome'}") + said
+    words = job.message or f"the job has ended: {job.outcome or 'no outcome'}"
     return Decision(END, words, code, leave=job.outcome == "stopped" or (wanted.keep and job.outcome != "deadline"))
 
 

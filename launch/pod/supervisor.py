@@ -7,6 +7,7 @@ a new incarnation before a slice with that word is asked for, so a job runs once
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import secrets
@@ -22,7 +23,7 @@ from pod.clock import Clock
 from pod.control import SICK_SLICE, STOPPED, Bounds, Control, ControlError, ControlPlane, Job, JobState
 from pod.control import Supervisor as Watcher
 from pod.credentials import CredentialsError
-from pod.errors import FAILED, Refused
+from pod.errors import FAILED, FINISHED, Refused
 from pod.http import ApiError
 from pod.lock import Lost, RunLock
 from pod.logs import LogFollower
@@ -166,6 +167,9 @@ class Supervisor:
                 if self._may_ask_again():
                     decision = Decision(ASK, "asked for again")
             if decision.action in (END, STOP):
+                self._follow(job)
+                if decision.action == END and decision.exit_code == FINISHED:
+                    self._record.say(f"the results are in {self._run.workdir}")
                 return self._end(decision)
             if decision.action == ASK:
                 status = self._ask()
@@ -184,12 +188,10 @@ class Supervisor:
 
     def leave(self) -> None:
         """Says that nobody supervises the run any more, so that the keeper knows at once."""
-        try:
+        with contextlib.suppress(ApiError, ControlError, CredentialsError):  # the keeper finds out by the heartbeat
             self._plane.update_control(
                 lambda old: None if old is None or not self._is_mine(old) else dataclasses.replace(old, supervisor=None)
             )
-        except (ApiError, ControlError, CredentialsError):
-            pass  # the keeper finds out by the heartbeat
         self._lock.release()
 
     # What is seen.
