@@ -58,23 +58,37 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, request):
-    """A user's machine and a loopback cloud.
+def make_cloud(tmp_path: Path, request):
+    """Makes a user's machine and a loopback cloud; takes the trainer, "stub_trainer" or "real".
 
     However the test ends, what runs is ended. A slice may never have been ready for longer than the bound without a job, and
     never two of them with one.
     """
     from cloud.bed import Cloud
 
-    made = Cloud(tmp_path)
+    made = []
+
+    def make(trainer: str = "stub_trainer") -> Cloud:
+        made.append(Cloud(tmp_path, trainer))
+        return made[-1]
+
     try:
-        yield made
-        if getattr(request.node, "failed", False):
-            print(made.output(), made.logs(), sep="\n")
+        yield make
+        for cloud in made:
+            if getattr(request.node, "failed", False):
+                print(cloud.output(), cloud.logs(), sep="\n")
     finally:
-        made.close()
-    assert made.meter.longest_idle < made.bound
-    assert made.meter.most_at_once <= 1
+        for cloud in made:
+            cloud.close()
+    for cloud in made:
+        assert cloud.meter.longest_idle < cloud.bound
+        assert cloud.meter.most_at_once <= 1
+
+
+@pytest.fixture
+def cloud(make_cloud):
+    """A user's machine and a loopback cloud with the stand-in trainer."""
+    return make_cloud()
 
 
 @pytest.hookimpl(wrapper=True)

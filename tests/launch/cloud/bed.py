@@ -30,12 +30,12 @@ SETTINGS = {
     "POLL_SECONDS": "0.2",
     "GRACE_SECONDS": "2",
     "STOP_SECONDS": "20",
-    "SETUP_SECONDS": "30",
-    "HEARTBEAT_SECONDS": "15",
-    "IDLE_SECONDS": "3",
-    "CALL_SECONDS": "30",
+    "SETUP_SECONDS": "90",
+    "HEARTBEAT_SECONDS": "30",
+    "IDLE_SECONDS": "40",
+    "CALL_SECONDS": "60",
     "LONG_CALL_SECONDS": "60",
-    "LOCK_SECONDS": "1",
+    "LOCK_SECONDS": "2",
     "MAX_REQUESTS": "4",
     "PLAN": "no",  # it is tried by itself
 }

@@ -111,12 +111,17 @@ class Machines:
                 if (self._numbers[node], machine.index) not in self.silent:
                     self._boot(machine)
 
-    def reboot(self, node: str, worker: int) -> None:
-        """Ends everything on a machine and boots it again; its disk stays."""
+    def stop(self, node: str, worker: int) -> None:
+        """Ends everything on a machine; its disk stays."""
         with self._lock:
-            machine = self.nodes[node][worker]
-            _end(lambda: processes([machine.name]))
-            self._boot(machine)
+            name = self.nodes[node][worker].name
+            _end(lambda: processes([name]))
+
+    def reboot(self, node: str, worker: int) -> None:
+        """Ends everything on a machine and boots it again."""
+        with self._lock:
+            self.stop(node, worker)
+            self._boot(self.nodes[node][worker])
 
     def freeze(self, node: str, worker: int) -> None:
         """Stops everything on a machine: it is there and does nothing."""

@@ -162,6 +162,11 @@ class CloudTpu:
             request.coming = []
             self._enter(request, "SUSPENDED", "USER")
 
+    def delete_request_as_user(self, name: str = "t") -> None:
+        """What the console does: the request goes, with its node."""
+        with self.lock:
+            self._remove(self.request(name).json["name"], "v2")
+
     @property
     def holds(self) -> list[str]:
         """The names of all that is there, and so may be billed."""
@@ -334,6 +339,10 @@ class CloudTpu:
         if call.query.get("force", "").lower() != "true" and self._full_node(request) in self.nodes:
             message = f"The queued resource is in the state {state} and has nodes; set force to delete them too."
             raise ApiError("FAILED_PRECONDITION", message)
+        return self._remove(full, version)
+
+    def _remove(self, full: str, version: str) -> dict:
+        request = self.requests[full]
         request.coming, request.until = [], None
         self._enter(request, "DELETING", "USER")
         operation = self._start_operation(version, full, "delete", {}, done=False)
