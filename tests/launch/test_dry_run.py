@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from pod import commands as commands_of
+from pod import configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ("--config", "configs/quickstart.py", "--name", "t", "--type", "v3-32", "--dry-run")
@@ -42,6 +44,20 @@ def dry_run(home, *arguments, shell=("sh",), **environment):
 def commands(output: str) -> list[list[str]]:
     """The printed lines, each as the words of its last command."""
     return [shlex.split(line.rpartition(" | ")[2]) for line in output.splitlines()]
+
+
+@pytest.fixture
+def printed(home, monkeypatch, capsys):
+    """What a dry run prints for these options, in this process and with a configuration that was read once."""
+
+    def run(*arguments):
+        said = configuration.Configuration(accelerator_type="v5p-8", spot=False, batch_size=1024, duration="30 epochs")
+        monkeypatch.setattr(configuration, "read", lambda *_: said)
+        environment = {"HOME": str(home), "POD_SETTINGS": str(home / "pod.env")}
+        assert commands_of.main([*RUN, *arguments], environment, ROOT) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run
 
 
 @pytest.mark.parametrize("shell", [("dash",), ("bash", "--posix")])
@@ -100,19 +116,30 @@ def test_secrets_are_not_printed(home):
         (["--type=v5litepod-16"], ["--accelerator-type=v5litepod-16", "--runtime-version=v2-alpha-tpuv5-lite"]),
     ],
 )
-def test_options_reach_the_request(home, arguments, words):
-    status, output, said = dry_run(home, *RUN, *arguments)
-    assert status == 0, said
-    create = next(line for line in output.splitlines() if "queued-resources create" in line)
+def test_options_reach_the_request(printed, arguments, words):
+    create = next(line for line in printed(*arguments) if "queued-resources create" in line)
     assert set(words) <= set(shlex.split(create))
 
 
-def test_what_gcloud_has_no_option_for_is_a_command_of_curl(home):
-    status, output, said = dry_run(home, *RUN, "--boot-disk-size=200")
-    assert status == 0, said
-    line = next(line for line in output.splitlines() if line.startswith("curl "))
+def test_what_gcloud_has_no_option_for_is_a_command_of_curl(printed):
+    line = next(line for line in printed("--boot-disk-size=200") if line.startswith("curl "))
     assert '"bootDiskConfig": {"diskSizeGb": "200"}' in line
     assert "v2alpha1/projects/project/locations/europe-west4-a/queuedResources?queuedResourceId=t" in line
+
+
+def test_a_controller_is_made_and_what_it_sends_is_printed_too(printed):
+    lines = printed("--controller", "--deadline=10", "--internal-ips", "--subnetwork=s", "--service-account=a@b")
+    made = next(index for index, line in enumerate(lines) if "instances create t-controller" in line)
+    asked = next(index for index, line in enumerate(lines) if "queued-resources create" in line)
+    assert made < asked
+    words = {
+        "--machine-type=e2-small",
+        "--no-address",
+        "--subnet=s",
+        "--max-run-duration=39600s",
+        "--service-account=a@b",
+    }
+    assert words <= set(shlex.split(lines[made]))
 
 
 @pytest.mark.parametrize("setting", ["PROJECT", "ZONE", "BUCKET"])
