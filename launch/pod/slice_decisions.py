@@ -54,7 +54,7 @@ class SliceSeen:
     Attributes:
       queued_resource: None where there is none.
       node: None where there is none, or where it was not asked for.
-      known: whether this supervisor has seen it before, in the incarnation that is wanted.
+      known: whether this supervisor had seen it before this look, in the incarnation that is wanted.
       asked: whether it was asked for and has not been seen yet.
       seconds: for how long it has been as it is now.
       stale: whether it is of another incarnation than the one that is wanted, so that nothing runs on it.
@@ -114,15 +114,16 @@ def decide(seen: SliceSeen, job: JobSeen, wanted: Wanted, limits: Limits) -> Dec
     if job.state == "ended" and job.outcome != "sick_slice":  # its keeper may have deleted the slice already
         return _ended(job, wanted)
     about_slice = decide_slice(seen, limits)
+    if about_slice.action == STOP and job.outcome == "sick_slice" and seen.queued_resource is None:
+        about_slice = Decision(REPLACE, f"{job.message or 'the slice was sick'}; worker 0 gave it back", sick=True)
     if about_slice.action == STOP:
         return about_slice
     if wanted.over >= 0:
         return _at_deadline(about_slice, job, wanted, limits)
-    if about_slice.action != WATCH:
-        if wanted.stop:
-            return Decision(END, "stopped as asked; nothing was running", errors.PREEMPTED)
-        return about_slice
-    return decide_job(job, wanted, limits)
+    decision = about_slice if about_slice.action != WATCH else decide_job(job, wanted, limits)
+    if wanted.stop and decision.action not in (WATCH, END):
+        return Decision(END, f"stopped as asked; nothing was running ({decision.reason})", errors.PREEMPTED)
+    return decision
 
 
 def decide_slice(seen: SliceSeen, limits: Limits) -> Decision:
@@ -147,7 +148,7 @@ def decide_slice(seen: SliceSeen, limits: Limits) -> Decision:
     if state == "FAILED":
         return decide_failed(resource.problem)
     if state in ("SUSPENDING", "SUSPENDED"):
-        if by_user:
+        if by_user and seen.known:  # whoever finds it so at the start was told to start
             return Decision(STOP, f"{state} by its user: somebody deleted the machines", errors.PREEMPTED)
         return Decision(REPLACE, f"{state} by the service: the machines were taken back")
     if state == "DELETING":

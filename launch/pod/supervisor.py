@@ -84,7 +84,7 @@ class Supervisor:
         self._state: tuple[str, ...] = ()
         self._state_since = self._ready_since = self._job_since = self._announced = 0.0
         self._job_seen: tuple[Any, ...] = ()
-        self._failures = self._sick = 0
+        self._failures = self._sick = self._in_vain = 0  # in a row: requests, slices, both with want of capacity
         self._blamed = ""  # the incarnation whose end was counted
         self._progress = -1
         self._log = LogFollower(plane, sys.stdout)
@@ -180,7 +180,7 @@ class Supervisor:
                 if status is not None:
                     return status
             elif decision.action == WATCH:
-                self._failures = 0
+                self._failures = self._in_vain = 0
                 self._follow(job)
                 self._pause(0)
             else:
@@ -214,6 +214,8 @@ class Supervisor:
         if resource is not None:
             self._check_owner(resource)
             word = resource.metadata.get(_INCARNATION, "")
+        known, asked = self._known, self._asked
+        if resource is not None:
             self._known, self._asked = True, False
         wanted = self._control.incarnation if self._control is not None else ""
         if resource is not None and word in ("", wanted):
@@ -227,7 +229,7 @@ class Supervisor:
                 self._ready_since = self._job_since = now
                 self._remember_ready()
         stale = bool(word) and word != wanted
-        return SliceSeen(resource, node, self._known, self._asked, now - self._state_since, stale), job
+        return SliceSeen(resource, node, known, asked, now - self._state_since, stale), job
 
     def _refresh(self) -> None:
         """Takes over what other commands want, such as `stop`."""
@@ -314,15 +316,15 @@ class Supervisor:
         self._known, self._asked = False, refusal is None
         if refusal is None:
             return None
-        self._failures += 1
         if refusal.action == END:
             self._record.say(f"giving up: {refusal.reason}")
-            return refusal.exit_code
+            return self._end(refusal)
+        self._failures += refusal.failed
+        if self._failures >= self._limits.max_requests:
+            return self._give_up(f"the slice was refused {self._failures} times: {refusal.reason}")
         self._record.say(f"the request was refused: {refusal.reason}; it is made again until the deadline")
-        if refusal.failed and self._failures >= self._limits.max_requests:
-            self._record.say(f"giving up: the slice was refused {self._failures} times: {refusal.reason}")
-            return FAILED
-        self._pause(self._failures)
+        self._in_vain += 1
+        self._pause(self._in_vain)
         return None
 
     def _replace(self, decision: Decision) -> int | None:
@@ -337,16 +339,24 @@ class Supervisor:
             f"the slice is gone or of no use ({decision.reason}): deleting what is left, then asking for another; "
             "the run goes on from its checkpoint"
         )
-        self._remove(decision.reason)
+        ran = self._is_ready() and not decision.sick
+        try:
+            self._remove(decision.reason)
+        except Refused as error:
+            self._record.say(str(error))
+            return None  # the next look finds it again
         if self._failures >= self._limits.max_requests:
-            self._record.say(f"giving up: the slice failed {self._failures} times: {decision.reason}")
-            return FAILED
+            return self._give_up(f"the slice failed {self._failures} times: {decision.reason}")
         if self._sick >= self._limits.max_setups:
-            self._record.say(f"giving up: nothing ran on {self._sick} slices in a row: {decision.reason}")
-            return FAILED
-        if decision.failed or decision.sick:
-            self._pause(max(self._failures, self._sick))
+            return self._give_up(f"nothing ran on {self._sick} slices in a row: {decision.reason}")
+        if not ran:
+            self._in_vain += 1
+            self._pause(self._in_vain)
         return None
+
+    def _give_up(self, reason: str) -> int:
+        self._record.say(f"giving up: {reason}")
+        return self._end(Decision(END, reason, FAILED))
 
     def _end(self, decision: Decision) -> int:
         """Ends the run. An end is an end: nobody pays for a slice that has nothing to do, unless asked to."""
@@ -359,9 +369,15 @@ class Supervisor:
         self._record.say("deleting the slice (--keep leaves one that is ready)")
         try:
             self._remove(decision.reason)
-        except Refused as error:
+            self._drop_environment()
+        except (Refused, ApiError) as error:
             self._record.say(str(error))
         return decision.exit_code
+
+    def _drop_environment(self) -> None:
+        """Takes the trainer's environment out of the bucket, where a slice went before all its workers had read it."""
+        if self._control is not None and self._control.job.environment:
+            self._plane.bucket.delete(self._plane.name(self._control.job.environment))
 
     def _remove(self, reason: str) -> None:
         remove(
@@ -398,8 +414,7 @@ class Supervisor:
             bucket.write(name, material.code, if_generation=ABSENT, content_type="application/gzip")
         except Conflict:
             pass  # the same bytes are there already: the name is their checksum
-        if control.job.environment:  # of a slice that went before all its workers had read it
-            bucket.delete(self._plane.name(control.job.environment))
+        self._drop_environment()
         environment = ""
         if material.environment:
             environment = f"environment-{_word()}"

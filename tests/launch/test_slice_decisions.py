@@ -114,6 +114,8 @@ def test_the_tables_name_every_state_that_the_service_has():
 def test_what_its_user_takes_away_is_not_asked_for_again(state):
     decision = decisions.decide_slice(seen(queued(state, "USER")), LIMITS)
     assert (decision.action, decision.exit_code) == (STOP, 75)
+    # Who starts a run whose slice was taken away before wants another.
+    assert decisions.decide_slice(seen(queued(state, "USER"), known=False), LIMITS).action == REPLACE
 
 
 def test_a_slice_that_is_not_there():
@@ -277,3 +279,12 @@ def test_a_stop_that_finds_nothing_running_ends_the_run():
         seen(queued("ACTIVE"), Node("t", "READY")), JobSeen(state="running"), Wanted(stop=True), LIMITS
     )
     assert running.action == WATCH  # the keeper has it save
+    silent = JobSeen(state="running", silent_seconds=1e6)
+    dead = decisions.decide(seen(queued("ACTIVE"), Node("t", "READY")), silent, Wanted(stop=True), LIMITS)
+    assert (dead.action, dead.leave) == (END, False)  # no other slice for a job that is to stop
+
+
+def test_a_sick_slice_that_worker_0_gave_back_is_replaced():
+    job = JobSeen(state="ended", outcome="sick_slice", message="vfio")
+    decision = decisions.decide(seen(), job, Wanted(), LIMITS)
+    assert (decision.action, decision.sick) == (REPLACE, True)
