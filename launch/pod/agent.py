@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,12 +26,13 @@ from pod.endpoints import Endpoints, find_endpoints
 from pod.http import ApiError
 from pod.keeper import Keeper, Silence
 from pod.log_pieces import TAIL_BYTES, LogPieces, Progress, tail
-from pod.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role
+from pod.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
 from pod.preparation import Preparation
 from pod.surrender import Surrender
 from pod.trainer import Attempt, Attempts
 
 _TICK_SECONDS = 0.5
+_SHUTDOWN_SECONDS = 100.0  # less than startup.sh has systemd wait
 _MESSAGE_LINES, _MESSAGE_BYTES = 20, 2000
 
 
@@ -68,22 +70,28 @@ class Agent:
         self._keeper_silence = Silence(clock)
         self._progress: Progress | None = None
         self._logs: dict[int, LogPieces] = {}
-        self._remembered = False
+        self._remembered = self._leaving = False
         self._failure = ""
-        self._surrender = Surrender(machine.incarnation, credentials, endpoints, self._bounds.heartbeat_seconds, clock)
+        self._surrender = Surrender(machine.incarnation, credentials, endpoints, clock)
         self._keeper = Keeper(plane, machine.incarnation, self._surrender, clock) if machine.worker == 0 else None
 
     def run(self) -> None:
         """Works for as long as the machine lives."""
         self._notices.start()
         due, before = 0.0, None
-        while True:
+        while not self._leaving:
             here = self._what_is_here()
             if here != before or self._clock.monotonic() >= due:
                 due = self._clock.monotonic() + self._bounds.poll_seconds
                 self.look()
                 before = self._what_is_here()
             self._clock.sleep(min(_TICK_SECONDS, self._bounds.poll_seconds / 4))
+        if is_going_down():
+            self._save()
+
+    def leave(self, *_: object) -> None:
+        """Ends `run`, to be called when the system asks this process to end. The trainer goes on, unless the machine ends."""
+        self._leaving = True
 
     def look(self) -> None:
         """Looks into the bucket once and does what follows; a bucket that cannot be reached is looked at again later."""
@@ -142,7 +150,7 @@ class Agent:
         ended = newest.ended()
         if ended is None:
             return dataclasses.replace(report, state="running")
-        kind = failures.kind_of(ended.exit_code, tail(newest.log))
+        kind = failures.kind_of(ended.exit_code, tail(newest.log), newest.was_asked)
         report = dataclasses.replace(report, exit_code=ended.exit_code, ended_at=ended.at, kind=kind)
         if report.state == "ready":
             report = dataclasses.replace(report, state="ended")
@@ -256,12 +264,9 @@ class Agent:
         if self._fenced_since is None:
             self._fenced_since = now
             self._note("this slice is not the one that may run the job: nothing runs here, and it will be deleted")
-        if (
-            now - self._fenced_since > self._bounds.heartbeat_seconds
-            and wanted is not None
-            and self._keeper is not None
-        ):
-            self._surrender.attempt(wanted.queued_resource)
+        own = self._queued_resource or (wanted.queued_resource if wanted is not None else "")
+        if own and self._keeper is not None and now - self._fenced_since > self._bounds.heartbeat_seconds:
+            self._surrender.attempt(own, self._bounds.heartbeat_seconds)
             self._note(self._surrender.message)
 
     def _give_back_if_forsaken(self, wanted: Control, job: JobState | None) -> None:
@@ -271,7 +276,7 @@ class Agent:
         if self._keeper is None and job_decisions.is_forsaken(
             wanted, self._clock.now(), silent, self._running() is not None
         ):
-            self._surrender.attempt(wanted.queued_resource)
+            self._surrender.attempt(wanted.queued_resource, wanted.bounds.heartbeat_seconds)
             self._note(self._surrender.message)
 
     def _on_notice(self, notice: str) -> None:
@@ -279,6 +284,14 @@ class Agent:
         running = self._running()
         if running is not None and running.ask_to_stop():
             print(f"{notice}: asked the trainer to save", flush=True)
+
+    def _save(self) -> None:
+        """Has the trainer save before the machine ends: the system waits for this process, and keeps the network until then."""
+        self._on_notice("shutdown")
+        end = self._clock.monotonic() + _SHUTDOWN_SECONDS
+        while self._running() is not None and self._clock.monotonic() < end:
+            self._clock.sleep(0.1)
+        self.look()
 
     def _note(self, words: str) -> None:
         if words and words != self._failure:
@@ -308,7 +321,10 @@ def main(root: Path) -> None:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", "pod.agent", str(root)])
 
-    Agent(machine, root, plane, credentials, endpoints, clock, become).run()
+    agent = Agent(machine, root, plane, credentials, endpoints, clock, become)
+    signal.signal(signal.SIGTERM, agent.leave)
+    agent.run()
+    sys.exit(128 + signal.SIGTERM)  # as after any other end, whoever started it may start it again
 
 
 if __name__ == "__main__":

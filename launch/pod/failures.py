@@ -32,15 +32,18 @@ _TPU = re.compile(
 _STEP = re.compile(r"^step +([\d,]+)/[\d,]+ ", re.MULTILINE)
 
 
-def kind_of(exit_code: int | None, log: str) -> str:
+def kind_of(exit_code: int | None, log: str, asked: bool = False) -> str:
     """Returns the kind of an end.
 
     Args:
       exit_code: of the trainer, None when it left none; that of a signal may be negative or 128 and its number.
       log: the end of its log.
+      asked: whether it was asked to save and end. Before it can do so SIGTERM ends it as any program, with nothing new to save.
     """
     if exit_code is None:
         return LOST
+    if asked and exit_code in (-15, 128 + 15):
+        return PREEMPTED
     if exit_code in _CODES:
         return _CODES[exit_code]
     if _TPU.search(log) and not last_step(log):

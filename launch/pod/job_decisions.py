@@ -227,7 +227,7 @@ def _conclude(wanted: Control, job: JobState, seen: Seen, dead: list[int]) -> Jo
     if job.reason == "deadline":
         return _end(job, seen, control.DEADLINE, "the deadline was reached", exit_code=75)
     failed = {index: report for index, report in reports.items() if report.kind != failures.FINISHED}
-    first = _first(failed)
+    first = _first(failed, asked=job.reason != "")
     report = reports[first] if first is not None else None
     if report is not None and report.kind in _FINAL:
         words = f"{_EXPLANATIONS[report.kind]}. Worker {first} said:\n{report.message}"
@@ -264,10 +264,19 @@ def _conclude(wanted: Control, job: JobState, seen: Seen, dead: list[int]) -> Jo
     return _again(job, seen, f"restart {job.restarts} of {wanted.max_restarts}: {words}", pause)
 
 
-def _first(failed: dict[int, WorkerReport]) -> int | None:
-    """Returns who failed first. Who left no exit code left no time either, and counts only when nobody left one."""
-    ranked = sorted(failed, key=lambda index: (failed[index].exit_code is None, failed[index].ended_at, index))
-    return ranked[0] if ranked else None
+def _first(failed: dict[int, WorkerReport], asked: bool) -> int | None:
+    """Returns who failed first.
+
+    Who left no exit code left no time either, and counts only when nobody else failed; who saved because the keeper had asked
+    did not fail at all.
+    """
+
+    def rank(index: int) -> tuple[int, float, int]:
+        kind = failed[index].kind
+        order = 2 if kind == failures.PREEMPTED and asked else 1 if kind == failures.LOST else 0
+        return order, failed[index].ended_at, index
+
+    return min(failed, key=rank, default=None)
 
 
 def _code(report: WorkerReport) -> int | None:

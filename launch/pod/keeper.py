@@ -102,7 +102,7 @@ class Keeper:
             return None
         if decision.delete:
             # The job's end is in the bucket before the machine that wrote it is gone.
-            self._surrender.attempt(wanted.queued_resource)
+            self._surrender.attempt(wanted.queued_resource, wanted.bounds.heartbeat_seconds)
         self._drop_environment(wanted, seen)
         return job
 

@@ -8,6 +8,8 @@ by the server itself (`wait_for_change`), so a notice is known at once. Only req
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import threading
 import time
 import urllib.parse
@@ -80,6 +82,15 @@ def boot_id() -> str:
         return _BOOT_ID.read_text().strip()
     except OSError:
         return ""
+
+
+def is_going_down() -> bool:
+    """Returns whether the system is being shut down."""
+    program = shutil.which("systemctl")
+    if program is None:
+        return False
+    done = subprocess.run([program, "is-system-running"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == "stopping"
 
 
 class Notices:

@@ -57,6 +57,7 @@ StandardError=append:$root/agent.log
 Restart=on-failure
 RestartSec=5
 KillMode=process
+TimeoutStopSec=120
 OOMPolicy=continue
 TasksMax=infinity
 LimitNOFILE=infinity

@@ -25,20 +25,21 @@ class Surrender:
       message: what came of it, for people.
     """
 
-    def __init__(self, incarnation: str, credentials: Credentials, endpoints: Endpoints, pause: float, clock: Clock):
+    def __init__(self, incarnation: str, credentials: Credentials, endpoints: Endpoints, clock: Clock):
         self._incarnation, self._credentials, self._endpoints = incarnation, credentials, endpoints
-        self._clock, self._pause, self._next = clock, min(pause, _PAUSE_SECONDS), 0.0
+        self._clock, self._next = clock, 0.0
         self.message = ""
 
-    def attempt(self, queued_resource: str) -> None:
+    def attempt(self, queued_resource: str, pause: float = _PAUSE_SECONDS) -> None:
         """Asks the service to delete the slice, unless it was asked a moment ago.
 
         Args:
           queued_resource: "projects/P/locations/Z/queuedResources/N".
+          pause: seconds between two requests, a minute at most.
         """
         if self._clock.monotonic() < self._next:
             return
-        self._next = self._clock.monotonic() + self._pause
+        self._next = self._clock.monotonic() + min(pause, _PAUSE_SECONDS)
         try:
             self.message = self._delete(queued_resource)
         except ApiError as error:

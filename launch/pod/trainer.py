@@ -47,6 +47,11 @@ class Attempt:
         """Whether it was ever started here."""
         return (self.folder / "started").exists()
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether it was asked to save and end."""
+        return (self.folder / "asked").exists()
+
     def ended(self) -> Ended | None:
         """Returns how it ended; None while it runs."""
         status = _read_json(self.folder / "status")

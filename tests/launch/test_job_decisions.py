@@ -182,6 +182,13 @@ ROWS = [
         seen(ended(None, 5), ended(1)),
         {"first_worker": 1, "exit_code": 1},
     ),
+    (
+        "a machine that rebooted, whose peers were asked to save",
+        WANTED,
+        job(JOB, ask="stop", reason="grace"),
+        seen(ended(75, 5), ended(None)),
+        {"state": "setup", "restarts": 1, "preemptions": 0, "first_worker": 1},
+    ),
     ("a lost process", WANTED, JOB, seen(ended(0), ended(None)), {"state": "setup", "restarts": 1, "exit_code": None}),
     (
         "the fourth restart pauses longer",
@@ -382,6 +389,11 @@ LOGS = [
     (-11, "", failures.CRASH),
     (None, "", failures.LOST),
 ]
+
+
+def test_a_trainer_that_was_asked_before_it_could_save():
+    assert failures.kind_of(143, "", asked=True) == failures.PREEMPTED
+    assert failures.kind_of(143, "") == failures.CRASH
 
 
 @pytest.mark.parametrize(("code", "log", "kind"), LOGS)
