@@ -2,7 +2,8 @@
 
 Owns what has been sent, in a file beside the log, so that an agent that starts anew goes on there. Bounded in requests and
 bytes: one look sends four pieces at most, a piece has 256 KiB at most and ends with a line; of a log that grows faster, or
-grew while the bucket could not be reached, the middle is left out, and a line says so.
+grew while the bucket could not be reached, the middle is left out, and a line says so. At the end one look sends the last of
+it: the machine may be gone at the next.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class LogPieces:
         for _ in range(PIECES_AT_ONCE):
             size = self._size()
             note = b""
-            if size - self._offset > BACKLOG_BYTES:
-                start = size - BACKLOG_BYTES // 2
+            backlog = PIECES_AT_ONCE * PIECE_BYTES if last else BACKLOG_BYTES
+            if size - self._offset > backlog:
+                start = size - backlog // 2
                 note = f"[{start - self._offset:,} bytes are left out here; the machine has them in {self._log}]\n".encode()
                 self._skip_to(start)
             content = self._read(PIECE_BYTES)
