@@ -109,7 +109,7 @@ def check_account(policies: Policies, options: Options, workdir: str, note: Call
         note(f"cannot check whether {account} may use gs://{bucket} ({error.message}); see docs/pods.md")
         return
     if permissions.holds([project, policy], account, permissions.STORE_ROLES) == permissions.NO:
-        role = "--role=roles/storage.objectAdmin"
+        role = "--role=roles/storage.objectUser"
         command = f"gcloud storage buckets add-iam-policy-binding gs://{bucket} {member} {role}"
         raise Refused(f"{account} may not use gs://{bucket}, so the machines cannot start: {command} ({skip})")
 

@@ -167,7 +167,7 @@ class RehearsedPolicies:
     def of_bucket(self, bucket: str) -> dict[str, Any]:
         """Returns a policy that lets the account read and write."""
         self._show(gcloud.bucket_policy(bucket))
-        return {"bindings": [{"role": "roles/storage.objectAdmin", "members": [f"serviceAccount:{self._account}"]}]}
+        return {"bindings": [{"role": "roles/storage.objectUser", "members": [f"serviceAccount:{self._account}"]}]}
 
 
 def _finished(control: Control) -> JobState:
