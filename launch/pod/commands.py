@@ -21,6 +21,7 @@ from pod.clock import Clock
 from pod.compute import Compute
 from pod.control import ControlPlane
 from pod.credentials import Credentials, GcloudCredentials, MetadataCredentials, patient
+from pod.delivery import Material
 from pod.endpoints import find_endpoints
 from pod.errors import FINISHED, INTERRUPTED, Refused
 from pod.http import ApiError
@@ -39,7 +40,7 @@ from pod.rehearsal import (
 from pod.removal import remove
 from pod.run import Run, control_of, make_run, workdir_of
 from pod.service import ON_DEMAND, SPOT, Service
-from pod.supervisor import Material, Supervisor
+from pod.supervisor import Supervisor
 
 ROOT = checkout.ROOT
 PLACE_OBJECT = "run.json"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import secrets
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +17,11 @@ from typing import Any
 
 from pod import gcloud
 from pod.accelerators import find_accelerator
-from pod.bucket import ABSENT, Conflict
 from pod.clock import Clock
 from pod.compute import Compute, MachineRequest
 from pod.control import ControlError, ControlPlane
 from pod.credentials import Credentials, CredentialsError, patient
+from pod.delivery import Material, bring_code, bring_environment
 from pod.endpoints import Endpoints
 from pod.errors import FAILED, FINISHED, Refused
 from pod.http import ApiError
@@ -31,7 +30,7 @@ from pod.options import Limits, Options
 from pod.record import Record
 from pod.run import Run
 from pod.service import Service
-from pod.supervisor import Material, Supervisor
+from pod.supervisor import Supervisor
 
 CREDENTIALS = "POD_CREDENTIALS"  # of the environment: "metadata" for a machine in Google's cloud without gcloud
 ROLE, ROLE_NAME = "pod-role", "controller"
@@ -74,18 +73,8 @@ def start(
     name = machine_name(given.name)
     try:
         lock.take(given.force)
-        environment = ""
-        if material.environment:
-            environment = f"environment-{secrets.token_hex(8)}"
-            content = json.dumps(dict(material.environment)).encode()
-            plane.bucket.write(plane.name(environment), content, if_generation=ABSENT, content_type="application/json")
-        try:
-            content_type = "application/gzip"
-            plane.bucket.write(
-                plane.name(material.code_name), material.code, if_generation=ABSENT, content_type=content_type
-            )
-        except Conflict:
-            pass  # the same bytes are there already
+        bring_code(plane, material)
+        environment = bring_environment(plane, material)
         options = dataclasses.replace(given, environment=[], controller=False, force=False, yes=True)
         plane.write_json(
             _TASK,
