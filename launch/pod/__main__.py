@@ -11,6 +11,7 @@ from pod.control import ControlError
 from pod.credentials import CredentialsError
 from pod.errors import FAILED, INTERRUPTED, Refused
 from pod.http import ApiError
+from pod.start import Interrupted
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
     except (ApiError, ControlError, CredentialsError) as error:
         print(f"tpu_pod.sh: {error}", file=sys.stderr)
         return FAILED
-    except (KeyboardInterrupt, commands.Interrupted):
+    except (KeyboardInterrupt, Interrupted):
         return INTERRUPTED
 
 

@@ -96,14 +96,23 @@ def _is_complete(venv: Path, requirements: bytes) -> bool:
     )
 
 
+def _is_usable(python: str) -> bool:
+    """Returns whether a command is a supported Python; one that is found may be a shim with nothing behind it."""
+    code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
+    answer = subprocess.run([python, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return answer.returncode == 0 and answer.stdout.strip() in _SUPPORTED
+
+
 def _install(venv: Path, requirements: str) -> None:
     """Makes `venv`; an installation that was cut off is not taken for a complete one, as the copy is written last."""
-    python = next((found for found in map(shutil.which, (f"python{v}" for v in _SUPPORTED)) if found), "")
-    if not python and ".".join(map(str, sys.version_info[:2])) in _SUPPORTED:
-        python = sys.executable
+    candidates = [*(shutil.which(f"python{version}") for version in _SUPPORTED), sys.executable]
+    python = next((found for found in candidates if found and _is_usable(found)), "")
     if not python:
         versions = ", ".join(reversed(_SUPPORTED))
-        raise Refused(f"loading the configuration needs Python {versions}; install one, or run launch/local.sh once")
+        raise Refused(
+            f"loading the configuration needs Python {versions} with its venv module (Debian, Ubuntu: apt install "
+            "python3-venv); install one, or run launch/local.sh once"
+        )
     print("making launch/.venv, which loads the configuration (once)", file=sys.stderr)
     partial = venv / "requirements.partial"
     steps = [
