@@ -92,10 +92,15 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
     service, plane, _ = connect(given, environment, place.control or "gs://none/none", 1)
     lock = RunLock(plane.bucket, plane.name(), owner_name(record), given.limits.lock_seconds, clock)
     elsewhere = "so a supervisor on another machine would ask for the slice anew"
+    unknown: Refused | None = None
     if not place.control:
         record.say(f"nothing says where the run's folder is, {elsewhere}: name it with --workdir to end that one too")
     else:
-        controlled = controller.remove(given, plane, connect_compute(given, environment), clock)
+        controlled = False
+        try:
+            controlled = controller.remove(given, plane, connect_compute(given, environment), clock)
+        except Refused as error:  # the slice costs more, and is deleted before this is said again
+            unknown = error
         try:
             lock.take(given.force or controlled)
         except ApiError as error:
@@ -114,6 +119,8 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
             _forget(plane, clock)
     finally:
         lock.release()
+    if unknown is not None:
+        raise unknown
     kept = f" in {place.workdir}" if place.workdir else ""
     record.say(f"nothing of {given.name} is running or billed any more; still billed: what is stored{kept}")
     return FINISHED

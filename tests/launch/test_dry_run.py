@@ -1,6 +1,7 @@
 """`launch/tpu_pod.sh --dry-run`: what it needs, what it leaves, what it prints. Whether the commands are right is asked of the
 real gcloud elsewhere."""
 
+import ast
 import os
 import shlex
 import shutil
@@ -150,6 +151,18 @@ def test_settings_that_are_missing(home, setting):
     assert status == 1
     assert {"PROJECT": "--project", "ZONE": "--zone", "BUCKET": "--workdir"}[setting] in said
     assert "launch/pod.env" in said
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "launch" / "pod").glob("*.py")), ids=lambda path: path.name)
+def test_the_syntax_is_that_of_python_3_9(path):
+    """Annotations may have a newer form, as nobody evaluates them."""
+    tree = ast.parse(path.read_text(), feature_version=(3, 9))
+    imported = {name for node in tree.body if isinstance(node, ast.ImportFrom) for name in [node.module]}
+    assert "__future__" in imported or len(tree.body) <= 1
+    known = set(sys.stdlib_module_names) | {"pod", "__future__"}
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert {name.split(".")[0] for name in names} <= known
 
 
 def test_no_python_that_is_new_enough(home):
