@@ -104,10 +104,10 @@ def test_a_machines_account_that_cannot_give_its_slice_back_or_use_the_bucket(se
     assert f"gcloud projects add-iam-policy-binding {PROJECT} --member=serviceAccount:{given.service_account}" in said
     assert "--role=roles/tpu.admin" in said
     project = {"role": "roles/tpu.admin", "members": [f"serviceAccount:{given.service_account}"]}
-    services.compute.bindings.append(project)
+    services.admin.bindings.append(project)
     said = refusal(checks.check_account, policies, given, CONTROL, notes.append)
     assert f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET}" in said
-    services.compute.bindings.remove(project)
+    services.admin.bindings.remove(project)
     given.check_service_account = False
     checks.check_account(policies, given, CONTROL, notes.append)
     assert notes == []

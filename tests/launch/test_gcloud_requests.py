@@ -103,7 +103,7 @@ OPTIONS = {
 def test_a_slice_is_asked_for_as_gcloud_asks_for_it(cloud, gcloud):
     """For every option that says what the slice is to be."""
     pattern = "POST .*queuedResources"
-    for policy in (cloud.services.compute.bindings, cloud.storage.bindings):
+    for policy in (cloud.services.admin.bindings, cloud.storage.bindings):
         policy[0]["members"].append("serviceAccount:a@project.iam.gserviceaccount.com")
 
     def both(options: tuple[str, ...]) -> tuple:

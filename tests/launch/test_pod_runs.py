@@ -37,7 +37,7 @@ def test_trains_to_the_end_and_leaves_nothing_behind(cloud):
     """With four workers, overrides of every metacharacter and secrets: all of it arrives byte for byte on each."""
     overrides = [f"--config.data.name={value}" for value in random_values()]
     secret = "s3cr3t $(id)\n'\""
-    cloud.services.compute.secrets["key"] = b"of the manager"
+    cloud.services.admin.secrets["key"] = b"of the manager"
     given = ("--env", f"GIVEN_KEY={secret}", "--env", "GIVEN_EMPTY=")
     given += ("--secret", "GIVEN_FILE=projects/project/secrets/key/versions/1")
     status, output = cloud.run(*RUN, "--type", "v3-32", *given, "--", *overrides)

@@ -60,7 +60,7 @@ def test_what_a_user_deletes_is_not_asked_for_again(cloud, where):
         else:
             cloud.tpu.delete_request_as_user()
         assert process.wait(LIMIT_SECONDS) != 0, cloud.output()
-    assert "deleted by" in cloud.output()
+    assert "deleted" in cloud.output()
     assert len(cloud.incarnations()) == 1
     assert cloud.nothing_left()
 
@@ -156,8 +156,8 @@ def test_a_worker_that_reboots_goes_on_and_one_that_lost_its_disk_is_set_up_agai
 
 @pytest.mark.parametrize("how", ["never comes up", "freezes"])
 def test_a_silent_worker_costs_its_slice(cloud, how):
-    """Worker 0 keeps the job and worker 1 does not: each of them once, and both are bounded."""
-    cloud.write_settings(SETUP_SECONDS="12", HEARTBEAT_SECONDS="4")
+    """Worker 0, which keeps the job, or another one. That one's log does not grow, so the job is asked to save."""
+    cloud.write_settings(SETUP_SECONDS="15", HEARTBEAT_SECONDS="5", STALL_SECONDS="7")
     cloud.plan({"hold": True})
     if how == "never comes up":
         cloud.machines.silent = {(0, 0)}

@@ -1,12 +1,10 @@
-"""What the launcher and gcloud ask besides TPUs and storage: Compute Engine, Resource Manager, Secret Manager.
+"""Compute Engine: the project, its virtual machines, and the default network's part in a region.
 
-Owns the project, the virtual machines of `--controller`, permissions and secrets. A virtual machine is started by `machines`
-and runs its startup script, as a TPU worker does.
+A virtual machine is started by `machines` and runs its startup script, as a TPU worker does.
 """
 
 from __future__ import annotations
 
-import base64
 import itertools
 import re
 
@@ -15,51 +13,27 @@ from cloud.tpu import DEFAULT_ACCOUNT, PROJECT_NUMBER, now
 
 
 class Compute:
-    """The project's machines and permissions.
+    """The project's machines.
 
     Attributes:
-      denied: permissions that the account does not have in the project.
-      bindings: the project's policy, roles and their members.
       instances: the virtual machines by name.
-      secrets: secret → payload.
+      created: how many were made.
+      common: the metadata of all machines of the project.
+      subnetworks: the default network's part in each region that was asked about.
     """
 
     def __init__(self, url: str, machines):
         self._url = f"{url}/compute/v1"
         self.machines = machines
-        self.denied: set[str] = set()
-        account = f"serviceAccount:{DEFAULT_ACCOUNT}"
-        self.bindings: list[dict] = [{"role": "roles/tpu.admin", "members": [account]}]
         self.instances: dict[str, dict] = {}
-        self.secrets: dict[str, bytes] = {}
+        self.subnetworks: dict[str, dict] = {}
+        self.common: dict = {}
         self.created = 0
         self._operations: dict[str, dict] = {}
         self._numbers = itertools.count(1)
 
     def answer(self, call: Call) -> Answer | None:
         """Answers what is known."""
-        if match := re.fullmatch(r"/v\d/projects/([^/:]+):testIamPermissions", call.path):
-            asked = call.body["permissions"]
-            held = [permission for permission in asked if permission not in self.denied]
-            return Answer(200, {"permissions": held} if held else {})
-        if match := re.fullmatch(r"/v1/projects/([^/:]+)", call.path):
-            described = {
-                "projectNumber": PROJECT_NUMBER,
-                "projectId": match[1],
-                "lifecycleState": "ACTIVE",
-                "name": match[1],
-            }
-            return Answer(200, described | {"createTime": now()})
-        if re.fullmatch(r"/v\d/projects/([^/:]+):getIamPolicy", call.path):
-            return Answer(200, {"version": 1, "etag": "BwWWja0YfJA=", "bindings": self.bindings})
-        if match := re.fullmatch(r"/v1/projects/([^/]+)/secrets/([^/]+)/versions/([^/]+):access", call.path):
-            project, secret, _ = match.groups()
-            if secret not in self.secrets:
-                raise ApiError(
-                    "NOT_FOUND", f"Secret [projects/{project}/secrets/{secret}] not found or has no versions."
-                )
-            payload = {"data": base64.b64encode(self.secrets[secret]).decode()}
-            return Answer(200, {"name": f"projects/{PROJECT_NUMBER}/secrets/{secret}/versions/1", "payload": payload})
         if not call.path.startswith("/compute/v1/"):
             return None
         rest = call.path.removeprefix("/compute/v1/")
@@ -69,6 +43,23 @@ class Compute:
             if match[3] not in self._operations:
                 raise ApiError("NOT_FOUND", f"The resource '{rest}' was not found")
             return Answer(200, self._operations[match[3]])
+        if match := re.fullmatch(r"projects/([^/]+)/regions/([^/]+)/operations/([^/]+)(/wait)?", rest):
+            return Answer(200, self._operations[match[3]])
+        if match := re.fullmatch(r"projects/([^/]+)/aggregated/instances", rest):
+            items = {"zones/any": {"instances": list(self.instances.values())}} if self.instances else {}
+            return Answer(200, {"kind": "compute#instanceAggregatedList", "items": items})
+        if match := re.fullmatch(r"projects/([^/]+)/global/operations/([^/]+)(/wait)?", rest):
+            return Answer(200, self._operations[match[2]])
+        if match := re.fullmatch(r"projects/([^/]+)/setCommonInstanceMetadata", rest):
+            self.common = call.body
+            return Answer(
+                200, self._operation(f"{self._url}/projects/{match[1]}/global", "setMetadata", f"projects/{match[1]}")
+            )
+        if match := re.fullmatch(r"projects/([^/]+)/zones/([^/]+)", rest):
+            described = {"kind": "compute#zone", "name": match[2], "status": "UP", "selfLink": f"{self._url}/{rest}"}
+            return Answer(200, described | {"region": f"{self._url}/projects/{match[1]}/regions/{match[2][:-2]}"})
+        if match := re.fullmatch(r"projects/([^/]+)/regions/([^/]+)/subnetworks/([^/]+)(?:/(\w+))?", rest):
+            return self._subnetwork(call, *match.groups())
         if match := re.fullmatch(r"projects/([^/]+)/zones/([^/]+)/instances(?:/([^/]+))?", rest):
             return self._instances(call, *match.groups())
         return None
@@ -79,7 +70,7 @@ class Compute:
             "id": PROJECT_NUMBER,
             "name": name,
             "selfLink": f"{self._url}/projects/{name}",
-            "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "abcd1234efg="},
+            "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "abcd1234efg="} | self.common,
             "defaultServiceAccount": DEFAULT_ACCOUNT,
             "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS",
         }
@@ -104,10 +95,14 @@ class Compute:
                 "status": "RUNNING",
                 "creationTimestamp": now(),
             }
+            for interface in self.instances[name].get("networkInterfaces", []):
+                interface |= {"name": "nic0", "networkIP": "10.164.0.200"}
+                for access in interface.get("accessConfigs", []):
+                    access["natIP"] = "192.0.2.200"
             items = {item["key"]: item["value"] for item in call.body.get("metadata", {}).get("items", [])}
             self.machines.create(name, self.created, 1)
             self.machines.start(name, {"metadata": items, "networkEndpoints": []})
-            return Answer(200, self._operation(place, "insert", name))
+            return Answer(200, self._operation(place, "insert", f"instances/{name}"))
         if name not in self.instances:
             raise ApiError(
                 "NOT_FOUND", f"The resource 'projects/{project}/zones/{zone}/instances/{name}' was not found"
@@ -117,18 +112,39 @@ class Compute:
         if call.method == "DELETE":
             del self.instances[name]
             self.machines.destroy(name, soon=True)
-            return Answer(200, self._operation(place, "delete", name))
+            return Answer(200, self._operation(place, "delete", f"instances/{name}"))
         return None
 
-    def _operation(self, place: str, kind: str, name: str) -> dict:
+    def _subnetwork(self, call: Call, project: str, region: str, name: str, verb: str | None) -> Answer:
+        place = f"{self._url}/projects/{project}/regions/{region}"
+        found = self.subnetworks.setdefault(
+            f"{region}/{name}",
+            {
+                "kind": "compute#subnetwork",
+                "id": "1",
+                "name": name,
+                "region": place,
+                "selfLink": f"{place}/subnetworks/{name}",
+                "network": f"{self._url}/projects/{project}/global/networks/default",
+                "ipCidrRange": "10.128.0.0/20",
+                "privateIpGoogleAccess": False,
+                "fingerprint": "abcd1234efg=",
+            },
+        )
+        if verb == "setPrivateIpGoogleAccess":
+            found |= call.body
+            return Answer(200, self._operation(place, "patch", f"subnetworks/{name}"))
+        return Answer(200, found)
+
+    def _operation(self, place: str, kind: str, target: str) -> dict:
         number = next(self._numbers)
         operation = {
             "kind": "compute#operation",
             "id": str(number),
             "name": f"operation-{number}",
-            "zone": place,
+            **({} if place.endswith("global") else {"region" if "/regions/" in place else "zone": place}),
             "operationType": kind,
-            "targetLink": f"{place}/instances/{name}",
+            "targetLink": f"{place}/{target}",
             "status": "DONE",
             "progress": 100,
             "insertTime": now(),

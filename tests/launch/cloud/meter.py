@@ -44,7 +44,7 @@ class Meter:
         found = set()
         for mark in list(self._folder.iterdir()):
             number, worker, pid = mark.name.split("-")
-            if _is_trainer(int(pid)):
+            if _is_there(int(pid)):
                 found.add((int(number), int(worker)))
             else:
                 mark.unlink(missing_ok=True)
@@ -67,9 +67,9 @@ class Meter:
                     self.longest_idle = max(self.longest_idle, now - since)
 
 
-def _is_trainer(pid: int) -> bool:
-    """Whether a process is there, is no zombie, and is a trainer."""
+def _is_there(pid: int) -> bool:
+    """Whether a process, which wrote down its number itself before it became a trainer, is there and has not ended."""
     try:
-        return b"pipeline.train" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from cloud.admin import Admin
 from cloud.compute import Compute
 from cloud.machines import Machines
 from cloud.server import Server
@@ -20,7 +21,7 @@ class Services:
 
     Attributes:
       server: the HTTP server with its record, faults and tokens.
-      tpu, compute, storage: the APIs.
+      tpu, compute, storage, admin: the APIs.
       machines: what runs on nodes and virtual machines.
       environment: what points gcloud, the launcher and the machines here instead of to Google.
     """
@@ -33,17 +34,17 @@ class Services:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_TPU": f"{url}/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"{url}/compute/v1/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{url}/storage/v1/",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER": f"{url}/",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER": f"{url}/",
         }
+        for name in ("CLOUDRESOURCEMANAGER", "SECRETMANAGER", "CLOUDBILLING", "SERVICEUSAGE", "IAM"):
+            self.environment[f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}"] = f"{url}/"
         self.server.tokens = {USER_TOKEN: "user", WORKER_TOKEN: "worker"}
         self.machines = Machines(folder / "machines", self.environment, WORKER_TOKEN, ZONE)
         self.tpu = CloudTpu(self.machines)
         self.compute = Compute(url, self.machines)
+        self.admin = Admin()
         self.storage = Storage(folder, url)
         self.storage.make_bucket(BUCKET, "EUROPE-WEST4")
-        # The emulator's links for resumable uploads and media carry no token of their own.
-        self.server.handlers = [self.tpu.answer, self.compute.answer, self.storage.answer]
+        self.server.handlers = [self.tpu.answer, self.compute.answer, self.storage.answer, self.admin.answer]
 
     def close(self) -> None:
         """Ends all services and whatever runs on machines."""

@@ -132,6 +132,8 @@ class Storage:
             held = [permission for permission in asked if permission not in self.denied]
             return Answer(200, {"kind": "storage#testIamPermissionsResponse"} | ({"permissions": held} if held else {}))
         if call.path.endswith("/iam"):
+            if call.method == "PUT":
+                self.bindings = call.body["bindings"]
             return Answer(200, {"kind": "storage#policy", "version": 1, "etag": "CAE=", "bindings": self.bindings})
         if self._needed(call) in self.denied:
             message = f"someone does not have {self._needed(call)} access to the Google Cloud Storage object."
