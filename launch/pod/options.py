@@ -34,7 +34,7 @@ launch/tpu_pod.sh status | logs | ssh | stop | resume | down | simulate  [--name
   --valid-until H       hours that one request may wait before the service drops it (default: until the deadline)
   --workdir gs://…      folder of the run (default: gs://BUCKET/runs/NAME)
   --data gs://…         prepared datasets, read directly; with --mount through gcsfuse
-  --env K=V             environment of the trainer, may be repeated; values are never shown
+  --env K, --env K=V    environment of the trainer, may be repeated; without V as it is here; values are never shown
   --secret K=projects/P/secrets/S/versions/V   the same from Secret Manager, read by the machines themselves
   --network N, --subnetwork N, --internal-ips   where the machines are; without external addresses
   --service-account A   the machines' account (default: Compute Engine's default one)
@@ -161,6 +161,7 @@ def parse(
             setattr(options, name, value)
     bounds = {name: value for name, value in from_settings.items() if name not in _PLAIN_SETTINGS}
     options.limits = dataclasses.replace(options.limits, **bounds)
+    options.environment = [_with_value(entry, environment) for entry in options.environment]
     _complete(options, folder, root)
     return options
 
@@ -318,6 +319,17 @@ def _read_arguments(arguments: list[str], options: Options) -> set[str]:
     return given
 
 
+def _with_value(entry: str, environment: Mapping[str, str]) -> str:
+    """Returns NAME=value; the value of a bare NAME is that of the launcher's own environment."""
+    if not re.match(r"[A-Za-z_][A-Za-z0-9_]*(=|$)", entry) or "\0" in entry:
+        raise Refused("--env: expected NAME=value, or NAME")  # without the value, which may be a secret
+    if "=" in entry:
+        return entry
+    if entry not in environment:
+        raise Refused(f"--env {entry}: there is no such variable here; export it, or give {entry}=value")
+    return f"{entry}={environment[entry]}"
+
+
 _SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=projects/[^/]+/secrets/[^/]+(/versions/[^/]+)?")
 
 
@@ -336,9 +348,6 @@ def _complete(options: Options, folder: Path, root: Path) -> None:
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.name):
         expected = "expected lower-case letters, digits and hyphens, at most 40, beginning with a letter"
         raise Refused(f"--name={options.name}: {expected}")
-    for entry in options.environment:
-        if not re.match(r"[A-Za-z_][A-Za-z0-9_]*=", entry) or "\0" in entry:
-            raise Refused("--env: expected NAME=value")  # without the value, which may be a secret
     for entry in options.secrets:
         if not _SECRET.fullmatch(entry):
             raise Refused(f"--secret={entry}: expected NAME=projects/PROJECT/secrets/SECRET/versions/VERSION")

@@ -71,7 +71,8 @@ def test_each_option(words, name, value):
         ([*UP, "--deadline", "soon"], "expected hours"),
         ([*UP, "--deadline", "0"], "expected hours"),
         ([*UP, "--env", "1=2"], "expected NAME=value"),
-        ([*UP, "--env", "SECRET"], "expected NAME=value"),
+        ([*UP, "--env", "SECRET"], "there is no such variable here"),
+        ([*UP, "--env", ""], "expected NAME=value"),
         ([*UP, "--secret", "A=b"], "expected NAME=projects/"),
         ([*UP, "--mount"], "--mount needs --data"),
         ([*UP, "--unheard"], "unknown option --unheard"),
@@ -86,6 +87,12 @@ def test_each_option(words, name, value):
 def test_what_cannot_work(arguments, said):
     with pytest.raises(Refused, match=said.replace("(", r"\(")):
         parse(*arguments)
+
+
+def test_a_bare_name_has_its_value_from_here():
+    """So that it is on no command line, where everybody on this machine can read it."""
+    given = parse(*UP, "--env", "KEY", "--env", "OTHER=", environment={"KEY": "a\n= b"})
+    assert given.environment == ["KEY=a\n= b", "OTHER="]
 
 
 def test_a_value_that_may_be_secret_is_not_repeated():
