@@ -29,6 +29,9 @@ def main() -> int:
         return FAILED
     except (KeyboardInterrupt, Interrupted):
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
 
 
 if __name__ == "__main__":

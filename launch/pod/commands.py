@@ -203,6 +203,8 @@ def _find_place(given: Options, record: Record, environment: Mapping[str, str], 
     """Returns where a run is: as this machine remembers it, or as the bucket says; a place on the command line comes first."""
     place = record.place()
     control = control_of(given)
+    if place is not None and given.workdir and given.workdir != place.workdir:
+        place = None  # what this machine remembers is another run of that name
     if place is None and control and not given.dry_run:
         stored = ControlPlane(control, find_credentials(environment), patience=given.limits.call_seconds).read_json(
             PLACE_OBJECT

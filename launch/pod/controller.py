@@ -30,11 +30,12 @@ from pod.options import Limits, Options
 from pod.record import Record
 from pod.run import Run
 from pod.service import Service
+from pod.status import CONTROLLER_EVENTS
 from pod.supervisor import Supervisor
 
 CREDENTIALS = "POD_CREDENTIALS"  # of the environment: "metadata" for a machine in Google's cloud without gcloud
 ROLE, ROLE_NAME = "pod-role", "controller"
-_TASK, EVENTS = "controller.json", "controller-events"
+_TASK = "controller.json"
 _AFTER_DEADLINE_SECONDS = 3600
 _EVENT_LINES = 200
 _DELETE_SECONDS = 300.0
@@ -160,7 +161,9 @@ class _Record(Record):
         lines = (self.folder / "events").read_text(encoding="utf-8").splitlines()[-_EVENT_LINES:]
         try:
             self._plane.bucket.write(
-                self._plane.name(EVENTS), "\n".join([*lines, ""]).encode(), content_type="text/plain; charset=utf-8"
+                self._plane.name(CONTROLLER_EVENTS),
+                "\n".join([*lines, ""]).encode(),
+                content_type="text/plain; charset=utf-8",
             )
         except ApiError as error:
             print(f"the event is not in the bucket: {error}", flush=True)

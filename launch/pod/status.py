@@ -18,6 +18,7 @@ from pod.errors import Refused
 from pod.record import Place
 from pod.service import Node, QueuedResource, Service
 
+CONTROLLER_EVENTS = "controller-events"
 _LOG_LINES = 100
 _STATUS_LINES = 200
 
@@ -83,6 +84,7 @@ def show_logs(plane: ControlPlane, worker: int | None, clock: Clock, poll_second
     if worker is not None and worker not in reports:
         raise Refused(f"--worker={worker}: answers came from {_numbers(sorted(reports))}")
     chosen = sorted(reports) if worker is None else [worker]
+    lines = [] if worker is not None else _controller_lines(plane)
     missing = [index for index in chosen if not reports[index].log_pieces and reports[index].state == "running"]
     if missing:
         plane.update_control(
@@ -92,7 +94,6 @@ def show_logs(plane: ControlPlane, worker: int | None, clock: Clock, poll_second
         while clock.monotonic() < end and any(not reports[index].log_pieces for index in missing):
             clock.sleep(poll_seconds / 4)
             reports = plane.workers(control.incarnation)
-    lines = []
     for index in chosen:
         report = reports[index]
         lines.append(f"== worker {index} == {report.state}{f', attempt {report.attempt}' if report.attempt else ''}")
@@ -101,6 +102,14 @@ def show_logs(plane: ControlPlane, worker: int | None, clock: Clock, poll_second
         if report.log_pieces:
             lines.append(logs.tail(plane, control.incarnation, report.attempt, index, report.log_pieces, _LOG_LINES))
     return lines
+
+
+def _controller_lines(plane: ControlPlane) -> list[str]:
+    """Returns what a run's controller has said, where it has one."""
+    found = plane.bucket.read(plane.name(CONTROLLER_EVENTS))
+    if found is None:
+        return []
+    return ["== controller ==", *found[0].decode("utf-8", "replace").splitlines()[-_LOG_LINES:]]
 
 
 def _slice_words(resource: QueuedResource | None, node: Node | None) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import secrets
 import sys
+import time
 from collections.abc import Callable
 
 from pod import cost, delivery, history, slice_decisions
@@ -97,6 +98,10 @@ class Supervisor:
             make_word=_word,
         )
         self._control, self._progress = start.control, start.progress
+        deadline = time.strftime("%Y-%m-%d %H:%M", time.localtime(start.control.deadline))
+        self._record.say(
+            f"{'joining the job that is there' if start.joins else 'beginning'}; the deadline is {deadline}"
+        )
         if resource is not None:
             self._observer.seen = True
             if not start.joins:
