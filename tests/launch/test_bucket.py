@@ -1,6 +1,8 @@
 """Objects in a bucket, against fake-gcs-server and everything that a network does to a request."""
 
+import contextlib
 import json
+import socket
 import threading
 
 import pytest
@@ -223,6 +225,44 @@ def test_a_request_that_changes_something_each_time_is_sent_once(services, clock
         assert len(services.server.seen("queuedResources")) >= times
         if times == 1:
             assert len(services.server.seen("queuedResources")) == 1
+
+
+def test_an_answer_that_drips_ends_too():
+    """Each byte comes in time, the whole does not."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                while True:
+                    connection.sendall(b"x")
+                    over.wait(0.05)
+
+        over = threading.Event()
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(http.ApiError, match=r"nothing came|did not come to an end"):
+            http.request("GET", f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.5)
+        over.set()
+        thread.join()
+
+
+def test_an_answer_that_breaks_off_is_none():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def break_off() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}")
+
+        thread = threading.Thread(target=break_off)
+        thread.start()
+        with pytest.raises(http.ApiError, match="broke in the middle") as raised:
+            http.request("GET", f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=20)
+        assert raised.value.passing
+        thread.join()
 
 
 def test_a_refused_connection_says_so():

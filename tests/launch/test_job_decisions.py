@@ -6,7 +6,7 @@ import random
 import pytest
 from pod import control, failures
 from pod.control import Bounds, Control, Job, JobState, WorkerReport
-from pod.job_decisions import RETRIES, Seen, WorkerSeen, decide
+from pod.job_decisions import RETRIES, Seen, WorkerSeen, decide, is_forsaken
 
 NOW = 1_000_000.0
 BOUNDS = Bounds(
@@ -335,6 +335,20 @@ def test_the_end_of_a_job_is_said_in_words():
     decision = decide(WANTED, JOB, seen(ended(78), ended(75, 11)))
     assert "the configuration cannot work" in decision.job.message
     assert decision.job.message.endswith("Worker 0 said:\nsaid")
+
+
+@pytest.mark.parametrize(
+    ("now", "silent", "is_running", "forsaken"),
+    [
+        (NOW, 3599, False, False),
+        (NOW, 3601, False, True),
+        (NOW, 3601, True, False),  # worker 0's agent is gone, its trainer is not
+        (NOW + 10_501, 3601, True, True),  # the deadline is past, with the time for a checkpoint
+        (NOW + 10_501, 3599, False, False),
+    ],
+)
+def test_when_any_worker_gives_the_slice_back(now, silent, is_running, forsaken):
+    assert is_forsaken(WANTED, now, silent, is_running) is forsaken
 
 
 def _walk(seed: int) -> list[JobState]:
