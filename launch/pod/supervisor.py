@@ -17,14 +17,13 @@ from collections.abc import Callable
 from pod import cost, delivery, history, slice_decisions
 from pod.accelerators import Accelerator
 from pod.clock import Clock
-from pod.control import Control, ControlError, ControlPlane, JobState
-from pod.control import Supervisor as Watcher
+from pod.control import ControlError, ControlPlane, JobState
 from pod.credentials import CredentialsError
 from pod.delivery import Material
 from pod.errors import FAILED, FINISHED, Refused
 from pod.http import ApiError
 from pod.joining import There, begin
-from pod.lock import Lost, RunLock
+from pod.lock import RunLock
 from pod.logs import LogFollower
 from pod.observer import Look, Observer
 from pod.options import Options
@@ -34,6 +33,7 @@ from pod.run import Run
 from pod.service import Service, SliceRequest
 from pod.slice_decisions import ASK, END, REPLACE, STOP, WATCH, Decision, Wanted
 from pod.slice_request import INCARNATION, check_owner, make_request
+from pod.wanted import WantedControl
 
 _DISTURBED = (ApiError, ControlError, CredentialsError)
 
@@ -56,12 +56,10 @@ class Supervisor:
     ):
         self._run, self._options, self._accelerator, self._material = run, options, accelerator, material
         self._service, self._plane, self._lock, self._record = service, plane, lock, record
-        self._owner, self._clock, self._limits = owner, clock or Clock(), options.limits
+        self._clock, self._limits = clock or Clock(), options.limits
+        self._wanted = WantedControl(plane, lock, owner, options.limits.lock_seconds, self._clock)
         self._observer = Observer(run, accelerator, service, plane, self._clock)
         self._log = LogFollower(plane, sys.stdout)
-        self._control: Control | None = None
-        self._published = False  # whether what is wanted, as it stands here, is in the bucket
-        self._announced = 0.0
         # In a row: requests that failed, slices on which nothing ran, and both together with want of capacity.
         self._failures = self._sick = self._in_vain = 0
         self._blamed = ""  # the incarnation whose end was counted
@@ -94,19 +92,19 @@ class Supervisor:
             self._material,
             queued_resource=f"{self._service.parent}/queuedResources/{self._run.name}",
             workers=self._accelerator.machines,
-            supervisor=self._me(),
+            supervisor=self._wanted.me(),
             make_word=_word,
         )
-        self._control, self._progress = start.control, start.progress
+        self._wanted.set(start.control)
+        self._progress = start.progress
         deadline = time.strftime("%Y-%m-%d %H:%M", time.localtime(start.control.deadline))
         self._record.say(
             f"{'joining the job that is there' if start.joins else 'beginning'}; the deadline is {deadline}"
         )
         if resource is not None:
             self._observer.seen = True
-            if not start.joins:
-                self._control = delivery.bring(self._plane, start.control, self._material)
-            self._publish()
+            joined = start.control if start.joins else delivery.bring(self._plane, start.control, self._material)
+            self._wanted.publish(joined)
 
     def supervise(self) -> int:
         """Looks, decides and acts until the run is over; returns its exit status.
@@ -128,15 +126,15 @@ class Supervisor:
     def leave(self) -> None:
         """Says that nobody supervises the run any more, so that the keeper knows at once."""
         with contextlib.suppress(*_DISTURBED):  # the keeper finds out by the heartbeat
-            self._update(lambda control: dataclasses.replace(control, supervisor=None))
+            self._wanted.resign()
         self._lock.release()
 
     def _step(self) -> int | None:
         """Does the next thing; returns the exit status when that was the last."""
         self._lock.keep()
-        self._announce()
+        self._wanted.announce()
         look = self._look()
-        decision = slice_decisions.decide(look.slice, look.job, self._wanted(), self._limits)
+        decision = slice_decisions.decide(look.slice, look.job, self._wish(), self._limits)
         self._tell(decision)
         if decision.action == STOP:
             self._lock.keep(now=True)  # it may have been `down` on another machine
@@ -158,12 +156,9 @@ class Supervisor:
         return None
 
     def _look(self) -> Look:
-        control = self._wanted_control()
-        look = self._observer.look(control, self.version, published=self._published)
-        if look.control is not None:
-            if look.control.incarnation != control.incarnation:
-                raise Lost("another supervisor has asked for another slice of this run")
-            self._control = look.control  # with what other commands want, such as `stop`
+        control = self._wanted.control
+        look = self._observer.look(control, self.version, published=self._wanted.published)
+        self._wanted.adopt(look.control)
         if look.newly_ready:
             self._write_down(
                 lambda: history.note_ready(self._plane, control.incarnation, self._accelerator.chips, self._clock.now())
@@ -172,24 +167,19 @@ class Supervisor:
             self._progress, self._sick = look.state.progress, 0
         return look
 
-    def _wanted(self) -> Wanted:
-        control = self._wanted_control()
+    def _wish(self) -> Wanted:
+        control = self._wanted.control
         over = self._clock.now() - control.deadline if control.deadline else -1.0
         return Wanted(stop=control.want == "stop", keep=self._options.keep, over=over)
 
-    def _wanted_control(self) -> Control:
-        assert self._control is not None, "join() comes first"
-        return self._control
-
     def _ask(self) -> int | None:
         """Asks for a slice; returns the exit status when that is of no use."""
-        control = self._wanted_control()
-        if self._observer.seen or not self._published:  # else the word is still to be had: no slice has had it
-            control = dataclasses.replace(control, incarnation=_word(), supervisor=self._me())
-            self._control = delivery.bring(self._plane, control, self._material)
-            self._publish()
+        control = self._wanted.control
+        if self._observer.seen or not self._wanted.published:  # else the word is still to be had: no slice has had it
+            control = dataclasses.replace(control, incarnation=_word(), supervisor=self._wanted.me())
+            control = delivery.bring(self._plane, control, self._material)
+            self._wanted.publish(control)
             self._observer.note_new_word()
-            control = self._control
         wish = self._make_request(control.incarnation, control.deadline - self._clock.now())
         self._record.say(f"asking for {wish.accelerator_type} in {wish.zone} ({wish.provisioning})")
         refusal = self._request(wish)
@@ -222,9 +212,8 @@ class Supervisor:
 
     def _replace(self, decision: Decision) -> int | None:
         """Deletes what is left of a slice; returns the exit status when it has failed too often."""
-        control = self._wanted_control()
-        if self._blamed != control.incarnation:
-            self._blamed = control.incarnation
+        if self._blamed != self._wanted.control.incarnation:
+            self._blamed = self._wanted.control.incarnation
             self._failures += decision.failed
             self._sick += decision.sick
         self._record.say(
@@ -262,7 +251,7 @@ class Supervisor:
             self._remove(decision.reason)
         except Refused as error:
             self._record.say(str(error))
-        self._write_down(lambda: delivery.drop_environment(self._plane, self._wanted_control()))
+        self._write_down(lambda: delivery.drop_environment(self._plane, self._wanted.control))
         return decision.exit_code
 
     def _remove(self, reason: str) -> None:
@@ -284,32 +273,6 @@ class Supervisor:
             write()
         except _DISTURBED as error:
             self._record.say(f"the record in the bucket is not complete: {error}")
-
-    def _publish(self) -> None:
-        """Writes what is wanted; only who has the lock may."""
-        wanted = self._wanted_control()
-        self._lock.keep(now=True)
-        self._plane.update_control(lambda old: wanted)
-        self._published, self._announced = True, self._clock.monotonic()
-
-    def _announce(self) -> None:
-        """Says now and then that this supervisor is there."""
-        now = self._clock.monotonic()
-        if self._published and now - self._announced >= self._limits.lock_seconds:
-            self._announced = now
-            self._update(lambda control: dataclasses.replace(control, supervisor=self._me()))
-
-    def _update(self, change: Callable[[Control], Control]) -> None:
-        """Changes what is wanted, if it is still about this supervisor's slice."""
-        mine = self._control
-
-        def changed(old: Control | None) -> Control | None:
-            return change(old) if old is not None and mine is not None and old.incarnation == mine.incarnation else None
-
-        self._plane.update_control(changed)
-
-    def _me(self) -> Watcher:
-        return Watcher(self._owner, self._clock.now())
 
     def _follow(self, job: JobState | None) -> None:
         """Shows worker 0's log as it grows."""
