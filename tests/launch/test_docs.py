@@ -16,8 +16,9 @@ from cloud.services import wait_until
 
 LEFT_OUT = {
     "gcloud auth login",  # opens a browser; the tests log in by a token file
+    "gcloud auth application-default login",
     # The preparation of datasets has its own tests, and needs machines with what they prepare.
-    "python -m pipeline.prepare --dataset fake_imagenet --examples 10000 --data_dir gs://$BUCKET/data",
+    ".venv/bin/python -m pipeline.prepare --dataset fake_imagenet --examples 10000 --data_dir gs://$BUCKET/data",
     "launch/test.sh --version",
     ".venv/bin/python -m pipeline.prepare --dataset imagenet2012 --manual_dir ~/imagenet --data_dir gs://$BUCKET/data",
 }
