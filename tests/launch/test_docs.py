@@ -13,6 +13,7 @@ import pytest
 from cloud.bed import REPOSITORY
 from cloud.real_gcloud import Gcloud
 from cloud.services import wait_until
+from pod.options import Limits
 
 LEFT_OUT = {
     "gcloud auth login",  # opens a browser; the tests log in by a token file
@@ -106,6 +107,15 @@ def test_each_documented_command_does_what_the_page_says(make_cloud, tmp_path):
     assert cloud.nothing_left()
     # The key of the last run came from Secret Manager and was in no request.
     assert admin.secrets["wandb"] == b"a-key"
+
+
+def test_the_longest_time_that_a_slice_is_billed_for_nothing_is_that_of_the_settings():
+    """The page's formula, which the `cloud` fixture holds every test to, with the settings as they come."""
+    text = re.sub(r"\s+", " ", (REPOSITORY / "docs" / "pods.md").read_text())
+    limits = Limits()
+    seconds = max(limits.setup_seconds, limits.idle_seconds)
+    seconds += limits.heartbeat_seconds + limits.stop_seconds + limits.grace_seconds
+    assert f"on top: {seconds / 60:.0f} minutes with the settings as they come" in text
 
 
 def test_what_is_left_out_is_still_in_the_page():

@@ -128,6 +128,25 @@ def test_a_slice_is_asked_for_as_gcloud_asks_for_it(cloud, gcloud):
         assert line.startswith("curl " if "boot disk" in name else "gcloud "), name
 
 
+def test_a_controller_is_asked_for_as_gcloud_asks_for_it(cloud, gcloud):
+    """With all options that reach it."""
+    options = ("--controller", "--network=net", "--subnetwork=sub", "--internal-ips")
+    (line,) = [line for line in printed(cloud, *RUN, *options) if " instances create " in line]
+    pattern = "user POST /compute/.*/instances$"
+    with cloud.server.failing(pattern, error=permission_error("compute.instances.create")):
+        status, output = cloud.run(*RUN, *options)
+        assert status == 1, output
+        assert "compute.instances.create" in output
+        ours = cloud.server.seen(pattern)[-1]
+        execute(cloud, gcloud, line)
+        theirs = cloud.server.seen(pattern)[-1]
+    assert ours is not theirs
+    one, other = essence(ours), essence(theirs)
+    for body in (one[3], other[3]):
+        body["metadata"]["items"].sort(key=lambda item: item["key"])
+    assert one == other
+
+
 def kind_of(line: str) -> str:
     """The commands in a line, without what they are about."""
     words = shlex.split(line)

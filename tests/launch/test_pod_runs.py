@@ -34,7 +34,11 @@ def random_values() -> list[str]:
 
 
 def test_trains_to_the_end_and_leaves_nothing_behind(cloud):
-    """With four workers, overrides of every metacharacter and secrets: all of it arrives byte for byte on each."""
+    """With four workers, overrides of every metacharacter and secrets: all of it arrives byte for byte on each.
+
+    On worker 2 the packages cannot be fetched at the first attempt.
+    """
+    (cloud.trainer / "fail-setup-2").touch()
     overrides = [f"--config.data.name={value}" for value in random_values()]
     secret = "s3cr3t $(id)\n'\""
     cloud.services.admin.secrets["key"] = b"of the manager"
@@ -171,3 +175,33 @@ def test_ctrl_c_ends_the_supervisor_and_not_the_job_and_the_same_command_joins_i
     assert cloud.started() == [1, 1]
     assert len(cloud.incarnations()) == 1
     assert cloud.nothing_left()
+
+
+def test_a_controller_supervises_while_the_laptop_is_closed(cloud):
+    """It replaces a slice that is taken back, and deletes itself at the end."""
+    cloud.plan({"hold": True}, {})
+    status, output = cloud.run(*RUN, "--controller", "--env", "GIVEN_KEY=value")
+    assert status == 0, output
+    wait_until(lambda: all(cloud.started()))
+    cloud.tpu.preempt()
+    wait_until(lambda: cloud.services.compute.instances == {})
+    assert cloud.started() == [2, 2]
+    assert cloud.starts(1)[1]["environment"] == {"GIVEN_KEY": "value"}
+    assert cloud.job()["outcome"] == "finished"
+    assert cloud.tpu.created == 2
+    assert {call.who for call in cloud.server.seen("(POST|DELETE) .*queuedResources|DELETE .*instances/t")} == {
+        "worker",
+        "user",  # one that an earlier run might have left
+    }
+    wait_until(cloud.nothing_left)
+
+
+def test_down_ends_a_controller_with_its_slice(cloud):
+    cloud.plan({"hold": True})
+    assert cloud.run(*RUN, "--controller")[0] == 0
+    wait_until(lambda: all(cloud.started()))
+    status, output = cloud.run("down", "--name", "t")
+    assert status == 0, output
+    assert cloud.services.compute.instances == {}
+    assert cloud.tpu.created == 1
+    wait_until(cloud.nothing_left)

@@ -26,9 +26,8 @@ def kill_at(cloud, match: str, before: bool = False, after: bool = False, skip: 
         os.kill(process[0], signal.SIGKILL)
         cloud.server.faults.clear()
 
-    how = (
-        {"before": kill, "reset": True} if before else {"after": kill}
-    )  # a request that never arrived, or was carried out
+    # Either the request never arrives, or it is carried out.
+    how = {"before": kill, "reset": True} if before else {"after": kill}
     cloud.server.faults = [Fault(match, skip=skip, **how)]
     with cloud.running(*RUN) as started:
         process.append(started.pid)
@@ -164,6 +163,17 @@ def test_down_leaves_nothing_wherever_up_was_killed(cloud, stage):
     status, output = cloud.run("down", "--name", "t")
     assert status == 0, output
     assert "nothing of t is running or billed any more" in output
+    assert cloud.nothing_left()
+
+
+def test_down_deletes_machines_that_outlive_their_request(cloud):
+    cloud.plan({"hold": True})
+    with cloud.running(*RUN) as process:
+        wait_until(lambda: all(cloud.started()), process=process)
+    with cloud.tpu.lock:
+        cloud.tpu.requests.clear()
+    status, output = cloud.run("down", "--name", "t")
+    assert status == 0, output
     assert cloud.nothing_left()
 
 
