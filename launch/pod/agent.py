@@ -66,7 +66,9 @@ class Agent:
         self._bounds = Bounds()
         self._preparation: Preparation | None = None
         self._fenced_since: float | None = None
-        self._queued_resource = ""
+        self._own = root / "queued_resource"  # for the day when the bucket does not say it any more
+        self._queued_resource = self._own.read_text() if self._own.exists() else ""
+        self._idle_seconds = Control.idle_seconds
         self._keeper_silence = Silence(clock)
         self._progress: Progress | None = None
         self._logs: dict[int, LogPieces] = {}
@@ -104,7 +106,10 @@ class Agent:
                 self._stand_aside(wanted)
                 return
             self._fenced_since = None
-            self._bounds, self._queued_resource = wanted.bounds, wanted.queued_resource
+            self._bounds, self._idle_seconds = wanted.bounds, wanted.idle_seconds
+            if wanted.queued_resource != self._queued_resource:
+                self._queued_resource = wanted.queued_resource
+                self._own.write_text(self._queued_resource)
             job = None if stored is None else stored.value
             self._prepare(wanted)
             if self._keeper is not None:
@@ -265,7 +270,10 @@ class Agent:
             self._fenced_since = now
             self._note("this slice is not the one that may run the job: nothing runs here, and it will be deleted")
         own = self._queued_resource or (wanted.queued_resource if wanted is not None else "")
-        if own and self._keeper is not None and now - self._fenced_since > self._bounds.heartbeat_seconds:
+        patience = self._bounds.heartbeat_seconds
+        if self._keeper is None:  # worker 0 comes first, if it is there
+            patience += self._idle_seconds
+        if own and now - self._fenced_since > patience:
             self._surrender.attempt(own, self._bounds.heartbeat_seconds)
             self._note(self._surrender.message)
 

@@ -146,6 +146,8 @@ def _set_up(wanted: Control, job: JobState, seen: Seen) -> JobState:
     if dead or failed or seen.now - job.since > wanted.bounds.setup_seconds:
         first = (dead or failed or [index])[0]
         words = f"worker {first} {_not_ready(wanted, job, seen.workers[first])}"
+        # It was tried for long enough: with no supervisor the slice is given back at once.
+        job = dataclasses.replace(job, retries=RETRIES)
         return _end(job, seen, control.SICK_SLICE, f"the slice cannot be set up: {words}", first_worker=first)
     return dataclasses.replace(job, message=f"waiting: {words}")
 

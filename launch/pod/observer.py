@@ -115,6 +115,8 @@ class Observer:
         written = (job.updated, job.attempt, job.state)
         if written != self._job_written:
             self._job_written, self._job_since = written, now
+        if job.state == "running":
+            self._ready_since, since_ready = now, 0.0  # a restart has as long as the first start
         return JobSeen(
             state=job.state,
             outcome=job.outcome,

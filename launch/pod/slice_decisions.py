@@ -78,7 +78,7 @@ class JobSeen:
       message: why, in the keeper's words.
       exit_code: of the trainer.
       silent_seconds: since the keeper wrote last, or since the slice was ready.
-      ready_seconds: since the slice was ready.
+      ready_seconds: since the slice was ready, or the job last ran.
     """
 
     state: str = ""
@@ -267,7 +267,7 @@ def decide_job(job: JobSeen, wanted: Wanted, limits: Limits) -> Decision:
         return Decision(REPLACE, words, sick=True)
     if job.state != "running" and job.ready_seconds > limits.setup_seconds:
         said = f" ({job.message})" if job.message else ""
-        words = f"the job has not started {limits.setup_seconds / 60:g} minutes after the slice was ready{said}"
+        words = f"the job has not started for {limits.setup_seconds / 60:g} minutes on a slice that is ready{said}"
         return Decision(REPLACE, words, sick=True)
     return Decision(WATCH, job.message or job.state or "the workers have not answered yet")
 

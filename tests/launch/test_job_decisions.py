@@ -77,7 +77,7 @@ ROWS = [
         WANTED,
         SETUP,
         seen(ready(), ready(state="failed", message="no disk")),
-        {"outcome": "sick_slice", "first_worker": 1},
+        {"outcome": "sick_slice", "first_worker": 1, "retries": RETRIES},
     ),
     ("one never answers", WANTED, job(SETUP, since=NOW - 1001), seen(ready(), None), {"outcome": "sick_slice"}),
     ("one fell silent", WANTED, SETUP, seen(ready(), (ready(), 301)), {"outcome": "sick_slice", "first_worker": 1}),
@@ -373,6 +373,9 @@ def _walk(seed: int) -> list[JobState]:
                 reports[index] = ended(code, at=now, attempt=report.attempt)
             elif state and state.state == "running" and report.attempt < state.attempt and chance.random() < 0.7:
                 reports[index] = running(state.attempt)
+        if state and state.outcome == "sick_slice" and chance.random() < 0.3:  # a supervisor replaces the slice
+            want = dataclasses.replace(want, incarnation=f"{want.incarnation}+")
+            reports, silent = [ready(0) for _ in range(3)], [0.0, 0.0, 0.0]
         if chance.random() < 0.03:
             want = dataclasses.replace(want, want="stop" if want.want == "run" else "run")
         look = tuple(WorkerSeen(report, silent[index]) for index, report in enumerate(reports))
