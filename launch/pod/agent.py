@@ -24,10 +24,11 @@ from pod.control import Bounds, Control, ControlError, ControlPlane, JobState, W
 from pod.credentials import Credentials, CredentialsError, MetadataCredentials
 from pod.endpoints import Endpoints, find_endpoints
 from pod.http import ApiError
-from pod.keeper import Keeper, Silence
+from pod.keeper import Keeper
 from pod.log_pieces import TAIL_BYTES, LogPieces, Progress, tail
 from pod.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
 from pod.preparation import Preparation
+from pod.silence import POLLS, Silence
 from pod.surrender import Surrender
 from pod.trainer import Attempt, Attempts
 
@@ -280,7 +281,7 @@ class Agent:
     def _give_back_if_forsaken(self, wanted: Control, job: JobState | None) -> None:
         """Gives the slice back when its keeper has been silent for too long: there is nobody else who would."""
         updated = job.updated if job is not None else 0.0
-        silent = self._keeper_silence.look({"keeper": updated}, 5 * wanted.bounds.poll_seconds)["keeper"]
+        silent = self._keeper_silence.look({"keeper": updated}, POLLS * wanted.bounds.poll_seconds)["keeper"]
         if self._keeper is None and job_decisions.is_forsaken(
             wanted, self._clock.now(), silent, self._running() is not None
         ):

@@ -13,37 +13,10 @@ from pod.bucket import ABSENT, Conflict
 from pod.clock import Clock
 from pod.control import Control, ControlPlane, JobState, Stored, WorkerReport
 from pod.job_decisions import Seen, WorkerSeen, decide
+from pod.silence import POLLS, Silence
 from pod.surrender import Surrender
 
-_POLLS = 5  # a longer pause between two looks was a disturbance
 _SUPERVISOR_RENEWALS = 6  # as a lock that was not renewed so often belongs to nobody
-
-
-class Silence:
-    """For how long each of several values has not changed, counted only between looks that came off."""
-
-    def __init__(self, clock: Clock):
-        self._clock = clock
-        self._seen: dict[object, tuple[object, float]] = {}
-        self._last = clock.monotonic()
-
-    def look(self, values: dict[object, object], longest_pause: float) -> dict[object, float]:
-        """Returns the seconds for which each value has been as it is.
-
-        Args:
-          values: what is seen now.
-          longest_pause: seconds between two looks. What is beyond, while nothing could be seen, is not counted.
-        """
-        now = self._clock.monotonic()
-        lost = max(now - self._last - longest_pause, 0.0)
-        self._last = now
-        seconds = {}
-        for name, value in values.items():
-            before, since = self._seen.get(name, (value, now))
-            since = min(since + lost, now) if before == value else now
-            self._seen[name] = (value, since)
-            seconds[name] = now - since
-        return seconds
 
 
 class Keeper:
@@ -80,7 +53,7 @@ class Keeper:
         reports = {**self._plane.workers(self._incarnation), 0: own}
         seconds = self._silence.look(
             {index: report.heartbeat if (report := reports.get(index)) else None for index in range(wanted.workers)},
-            _POLLS * wanted.bounds.poll_seconds,
+            POLLS * wanted.bounds.poll_seconds,
         )
         now = self._clock.now()
         supervisor = wanted.supervisor

@@ -7,13 +7,13 @@ compared with nothing. Never decides anything.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pod.accelerators import Accelerator
 from pod.clock import Clock
 from pod.control import Control, ControlPlane, JobState
 from pod.run import Run
 from pod.service import Service
+from pod.silence import POLLS, Silence
 from pod.slice_decisions import JobSeen, SliceSeen
 from pod.slice_request import INCARNATION, check_owner
 
@@ -45,13 +45,21 @@ class Observer:
       seen: whether a slice with the word that is wanted has been seen.
     """
 
-    def __init__(self, run: Run, accelerator: Accelerator, service: Service, plane: ControlPlane, clock: Clock):
+    def __init__(
+        self,
+        run: Run,
+        accelerator: Accelerator,
+        service: Service,
+        plane: ControlPlane,
+        clock: Clock,
+        poll_seconds: float,
+    ):
         self._run, self._accelerator = run, accelerator
         self._service, self._plane, self._clock = service, plane, clock
         self._known = self._asked = False
         self._state: tuple[str, ...] = ()
-        self._since = self._ready_since = self._job_since = 0.0
-        self._job_written: tuple[Any, ...] = ()
+        self._since = self._ready_since = 0.0
+        self._silence, self._longest_pause = Silence(clock), POLLS * poll_seconds
         self.ready = self.seen = False
 
     def look(self, wanted: Control, version: str, *, published: bool) -> Look:
@@ -84,7 +92,8 @@ class Observer:
             self._state, self._since = state, now
         newly_ready = self.ready and not was_ready
         if newly_ready:
-            self._ready_since = self._job_since = now
+            self._ready_since = now
+            self._silence = Silence(self._clock)
         stale = bool(word) and word != wanted.incarnation
         mine = job.value if job is not None and _is_about(job.value, wanted) else None
         return Look(
@@ -110,11 +119,10 @@ class Observer:
 
     def _job_seen(self, job: JobState | None, now: float) -> JobSeen:
         since_ready = now - self._ready_since if self.ready else 0.0
+        written = None if job is None else (job.updated, job.attempt, job.state)
+        silent = self._silence.look({"keeper": written}, self._longest_pause)["keeper"]
         if job is None:
             return JobSeen(ready_seconds=since_ready, silent_seconds=since_ready)
-        written = (job.updated, job.attempt, job.state)
-        if written != self._job_written:
-            self._job_written, self._job_since = written, now
         if job.state == "running":
             self._ready_since, since_ready = now, 0.0  # a restart has as long as the first start
         return JobSeen(
@@ -122,7 +130,7 @@ class Observer:
             outcome=job.outcome,
             message=job.message,
             exit_code=job.exit_code or 0,
-            silent_seconds=now - self._job_since,
+            silent_seconds=silent,
             ready_seconds=since_ready,
         )
 

@@ -58,7 +58,7 @@ class Supervisor:
         self._service, self._plane, self._lock, self._record = service, plane, lock, record
         self._clock, self._limits = clock or Clock(), options.limits
         self._wanted = WantedControl(plane, lock, owner, options.limits.lock_seconds, self._clock)
-        self._observer = Observer(run, accelerator, service, plane, self._clock)
+        self._observer = Observer(run, accelerator, service, plane, self._clock, options.limits.poll_seconds)
         self._log = LogFollower(plane, sys.stdout)
         # In a row: requests that failed, slices on which nothing ran, and both together with want of capacity.
         self._failures = self._sick = self._in_vain = 0
