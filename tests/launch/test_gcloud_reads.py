@@ -5,13 +5,11 @@ What a service says wrongly, such as a state that the API has not, gcloud leaves
 
 import http.client
 import json
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from cloud import tpu_fields
-from cloud.real_gcloud import Gcloud, find_gcloud
+from cloud.real_gcloud import Gcloud, find_gcloud, run_inside, unknown_to_gcloud
 from cloud.server import ApiError
 from cloud.services import PROJECT, USER_TOKEN, ZONE, Services, wait_until
 from cloud.tpu import NODE_STATES, REQUEST_STATES, disabled_error, permission_error, quota_error
@@ -68,13 +66,7 @@ LEFT_OUT = {"trafficConfig", "multiNodeParams", "health", "multisliceNode"}
 
 @pytest.mark.parametrize("version", ["v2", "v2alpha1"])
 def test_the_service_knows_the_fields_and_states_of_gclouds_message_classes(version):
-    root = Path(find_gcloud()).resolve().parents[1]
-    python = root / "platform" / "bundledpythonunix" / "bin" / "python3"
-    program = str(python) if python.exists() else "python3"
-    script = Path(tpu_fields.__file__).parent / "gcloud_fields.py"
-    said = subprocess.run([program, str(script), str(root), version], capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr
-    fields, output, states = json.loads(said.stdout)
+    fields, output, states = json.loads(run_inside("gcloud_fields.py", version))
     assert without(fields, {*output, *LEFT_OUT}) == described(tpu_fields.QUEUED_RESOURCE[version])
     assert states["request"] == sorted(REQUEST_STATES)
     assert states["node"] == sorted(NODE_STATES)
@@ -226,3 +218,18 @@ def test_a_bucket_and_what_its_generations_refuse_are_read(services, gcloud, tmp
     assert second.returncode == 1
     assert "HTTPError 412" in second.stderr
     assert services.storage.read("bucket", "a/b") == b"content"
+
+
+def test_no_answer_holds_what_the_message_classes_have_not(services, gcloud):
+    """Of all answers that the tests above had; gcloud itself passes on a field or a word that it does not know."""
+    request_slice(services, "wrong", [])
+    services.tpu.set_state("wrong", "FINE", "NOBODY")
+    services.tpu.request("wrong").json["reservation"] = "r"
+    before = len(services.server.calls)
+    ask(services, "GET", f"{PARENT}/queuedResources/wrong")
+    wrong = services.server.calls[before:]
+    assert unknown_to_gcloud(wrong) == {
+        *("QueuedResource.reservation", "QueuedResource.state.state", "QueuedResource.state.stateInitiator")
+    }
+    del services.tpu.requests[f"{PARENT}/queuedResources/wrong"]
+    assert unknown_to_gcloud(services.server.calls[:before]) == set()

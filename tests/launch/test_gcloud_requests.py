@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 from cloud.bed import RUN, Cloud
-from cloud.real_gcloud import Gcloud, find_gcloud
+from cloud.real_gcloud import Gcloud, find_gcloud, unknown_to_gcloud
 from cloud.server import Call
 from cloud.tpu import permission_error
 
@@ -204,3 +204,4 @@ def test_every_other_request_of_a_run_is_gclouds_too(cloud, gcloud):
             assert any(each in ours for each in theirs), line
             assert all(each in ours for each in theirs if each[0] != "read"), line
     assert len(kinds) > 12
+    assert unknown_to_gcloud(cloud.server.calls) == set()

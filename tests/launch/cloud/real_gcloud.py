@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from cloud.server import Call
 from cloud.services import PROJECT, USER_TOKEN, ZONE, Services
 
 VERSION = "528"  # whose requests were looked at by hand
@@ -28,6 +30,49 @@ def find_gcloud() -> str:
             pytest.fail(f"{reason}, and REQUIRE_GCLOUD is set", pytrace=False)
         pytest.skip(reason)
     return found
+
+
+def run_inside(script: str, *arguments: str, given: str = "") -> str:
+    """Runs a script beside this file with gcloud's own Python, on gcloud's folder; returns what it printed."""
+    root = Path(find_gcloud()).resolve().parents[1]
+    bundled = root / "platform" / "bundledpythonunix" / "bin" / "python3"
+    program = str(bundled) if bundled.exists() else "python3"
+    words = [program, str(Path(__file__).with_name(script)), str(root), *arguments]
+    result = subprocess.run(words, input=given, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+# The message classes of what is answered, by method and path.
+_CLASSES = (
+    (r"GET /(v2\w*)/.*/queuedResources", "tpu", "ListQueuedResourcesResponse"),
+    (r"GET /(v2\w*)/.*/queuedResources/[^/]+", "tpu", "QueuedResource"),
+    (r"GET /(v2\w*)/.*/nodes", "tpu", "ListNodesResponse"),
+    (r"GET /(v2\w*)/.*/nodes/[^/]+", "tpu", "Node"),
+    (r"GET /(v2\w*)/.*/acceleratorTypes", "tpu", "ListAcceleratorTypesResponse"),
+    (r"GET /(v2\w*)/.*/acceleratorTypes/[^/]+", "tpu", "AcceleratorType"),
+    (r"POST /(v2\w*)/.*:getGuestAttributes", "tpu", "GetGuestAttributesResponse"),
+    (r"(?:POST|DELETE|PATCH|GET) /(v2\w*)/.*", "tpu", "Operation"),
+    (r"GET /compute/(v1)/projects/[^/]+", "compute", "Project"),
+    (r"GET /compute/(v1)/.*/instances/[^/]+", "compute", "Instance"),
+    (r"GET /compute/(v1)/.*/instances", "compute", "InstanceList"),
+    (r"GET /compute/(v1)/.*/subnetworks/[^/]+", "compute", "Subnetwork"),
+    (r"GET /compute/(v1)/projects/[^/]+/zones/[^/]+", "compute", "Zone"),
+    (r"(?:POST|DELETE|PATCH|GET) /compute/(v1)/.*", "compute", "Operation"),
+)
+
+
+def unknown_to_gcloud(calls: list[Call]) -> set[str]:
+    """The fields and enumerated words in answers of Cloud TPU and Compute that gcloud's message classes have not."""
+    lines = set()
+    for call in calls:
+        if call.status == 200:
+            for pattern, api, name in _CLASSES:
+                if match := re.fullmatch(pattern, f"{call.method} {call.path}"):
+                    lines.add(json.dumps([api, match[1], name, call.answer]))
+                    break
+    assert lines
+    return set(run_inside("gcloud_strict.py", given="\n".join(sorted(lines))).splitlines())
 
 
 class Gcloud:

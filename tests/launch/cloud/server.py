@@ -59,7 +59,7 @@ class Answer:
 
 @dataclass
 class Call:
-    """A request as it arrived. `who` is whose token it carries; `status` is that of the answer, 0 where none was sent."""
+    """A request as it arrived. `who` is whose token it carries; `status` and `answer` are 0 and None where none was sent."""
 
     who: str
     method: str
@@ -69,6 +69,7 @@ class Call:
     data: bytes
     time: float = 0
     status: int = 0
+    answer: object = None
 
     @property
     def body(self):
@@ -207,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.owner.answer(call)
         else:
             answer = error.answer() if isinstance(error, ApiError) else error
-        call.status = answer.status
+        call.status, call.answer = answer.status, answer.body
         self._record(call)
         if fault and fault.after:
             fault.after(call)
