@@ -27,18 +27,16 @@ class LogPieces:
     Args:
       log: the file.
       write: gets a piece's number and content.
-      behind: how much of what is there at the beginning is sent; None for all of it.
+      behind: how much of what is there when the first piece is sent; None for all of it.
     """
 
     def __init__(self, log: Path, write: Callable[[int, bytes], None], behind: int | None = None):
-        self._log, self._write = log, write
+        self._log, self._write, self._behind = log, write, behind
         self._record = log.with_name("sent.json")
         try:
             self.pieces, self._offset = json.loads(self._record.read_text())
         except (OSError, ValueError, TypeError):
             self.pieces, self._offset = 0, 0
-            if behind is not None:
-                self._offset = max(self._size() - behind, 0)
 
     def send(self, *, last: bool = False) -> bool:
         """Sends what is new; returns whether nothing is left.
@@ -49,6 +47,8 @@ class LogPieces:
         Raises:
           ApiError: the bucket cannot be written; what was not sent is sent the next time.
         """
+        if self._behind is not None and self.pieces == 0:
+            self._offset = max(self._size() - self._behind, 0)
         for _ in range(PIECES_AT_ONCE):
             size = self._size()
             note = b""

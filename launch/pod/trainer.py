@@ -16,6 +16,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -217,7 +218,7 @@ def _read_json(path: Path) -> dict | None:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.name}-{os.getpid()}-{threading.get_ident()}")
     with partial.open("w") as file:
         json.dump(value, file)
         file.flush()

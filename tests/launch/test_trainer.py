@@ -187,9 +187,15 @@ def test_a_log_that_grows_too_fast_loses_its_middle(tmp_path):
 
 def test_only_the_end_of_a_log_is_sent(tmp_path):
     log, bucket = tmp_path / "log", Bucket()
+    pieces = LogPieces(log, bucket.write, behind=10)
     log.write_bytes(b"a\n" * 1000)
-    LogPieces(log, bucket.write, behind=10).send()
+    pieces.send()
     assert bucket.text == b"a\n" * 5
+    with log.open("ab") as file:
+        file.write(b"b\n" * 10)
+    pieces.send()
+    assert bucket.text == b"a\n" * 5 + b"b\n" * 10
+    log.write_bytes(b"a\n" * 1000)
     assert tail(log, 4) == "a\na\n"
 
 
