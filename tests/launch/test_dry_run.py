@@ -165,6 +165,14 @@ def test_the_syntax_is_that_of_python_3_9(path):
     assert {name.split(".")[0] for name in names} <= known
 
 
+def test_what_decides_is_not_written_in_shell():
+    """Shell starts things; below 500 lines it is still read in one sitting."""
+    listed = subprocess.run(["git", "ls-files", "launch"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    scripts = [ROOT / name for name in listed.splitlines() if name.endswith(".sh")]
+    assert scripts
+    assert sum(len(script.read_text().splitlines()) for script in scripts) < 500
+
+
 def test_no_python_that_is_new_enough(home):
     (home / "bin" / "python3").unlink()
     status, _, said = dry_run(home, *RUN)
