@@ -99,7 +99,7 @@ def _supervise(
         return exit_code
     except Interrupted:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for a bucket that is disturbed
         record.say(
             "this supervisor ends, the job and the slice go on (and are billed). "
             f"Come back: launch/tpu_pod.sh resume --name {given.name}; end: launch/tpu_pod.sh down --name {given.name}"
