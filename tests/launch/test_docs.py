@@ -15,14 +15,17 @@ from cloud.real_gcloud import Gcloud
 from cloud.services import wait_until
 from pod.options import Limits
 
-LEFT_OUT = {
-    "gcloud auth login",  # opens a browser; the tests log in by a token file
-    "gcloud auth application-default login",
+LEFT_OUT = (
+    r"gcloud auth (application-default )?login",  # opens a browser; the tests log in by a token file
     # The preparation of datasets has its own tests, and needs machines with what they prepare.
-    ".venv/bin/python -m pipeline.prepare --dataset fake_imagenet --examples 10000 --data_dir gs://$BUCKET/data",
-    "launch/test.sh --version",
-    ".venv/bin/python -m pipeline.prepare --dataset imagenet2012 --manual_dir ~/imagenet --data_dir gs://$BUCKET/data",
-}
+    r"\S*python -m pipeline\.prepare .*--data_dir gs://\$BUCKET/data",
+    r"launch/test\.sh --version",
+)
+
+
+def is_left_out(command: str) -> bool:
+    """Whether a command is not run here."""
+    return any(re.fullmatch(pattern, command) for pattern in LEFT_OUT)
 
 
 def documented_commands() -> list[str]:
@@ -85,7 +88,7 @@ def test_each_documented_command_does_what_the_page_says(make_cloud, tmp_path):
     settings.unlink()
     runs = 0
     for command in documented_commands():
-        if command in LEFT_OUT:
+        if is_left_out(command):
             continue
         output = shell.run(command)
         if command.endswith(">launch/pod.env"):
@@ -120,5 +123,7 @@ def test_the_longest_time_that_a_slice_is_billed_for_nothing_is_that_of_the_sett
 
 def test_what_is_left_out_is_still_in_the_page():
     commands = documented_commands()
-    assert set(commands) >= LEFT_OUT
+    for pattern in LEFT_OUT:
+        assert any(re.fullmatch(pattern, command) for command in commands), pattern
+    assert sum(map(is_left_out, commands)) <= 6
     assert len(commands) > 20

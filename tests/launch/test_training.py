@@ -1,5 +1,6 @@
 """The whole of it at once: `launch/tpu_pod.sh` drives a real run of four JAX processes through all that can happen to it."""
 
+import os
 import random
 import threading
 from pathlib import Path
@@ -36,7 +37,7 @@ def real_cloud(make_cloud, tmp_path):
         "BED_JOIN": "yes",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": " ".join(XLA_FLAGS),
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_SHARE_BINARY_BETWEEN_HOSTS": "yes",  # four processes on a few cores: one of them compiles
         "PYTHONPATH": str(Path(__file__).parent / "one_compilation"),
