@@ -47,7 +47,7 @@ def checkout(tmp_path: Path) -> Path:
     wheels.mkdir()
     for version in ("1.0", "2.0"):
         build_wheel(wheels, "feather", version)
-    shutil.copytree(REPOSITORY / "launch", root / "launch", ignore=shutil.ignore_patterns("pod.env"))
+    shutil.copytree(REPOSITORY / "launch", root / "launch", ignore=shutil.ignore_patterns("pod.env", ".venv"))
     for package in ("configs", "pipeline"):
         (root / package).mkdir()
         (root / package / "__init__.py").touch()
