@@ -20,6 +20,10 @@ from pod.errors import TRAINING_ERROR, Refused
 _SUPPORTED = ("3.13", "3.12", "3.11")  # what the pipeline runs on
 
 
+class CannotLoad(Refused):
+    """There is no Python here that can load a configuration."""
+
+
 @dataclass(frozen=True)
 class Configuration:
     """What a configuration says to the launcher.
@@ -72,7 +76,7 @@ def find_python(root: Path) -> str:
     """Returns a Python that can load the configuration; makes one where the checkout has no .venv yet.
 
     Raises:
-      Refused: there is no Python that can, or the package that it needs cannot be installed.
+      CannotLoad: there is no Python that can, or the package that it needs cannot be installed.
     """
     requirements = root / "requirements.txt"
     venv = root / ".venv"
@@ -109,7 +113,7 @@ def _install(venv: Path, requirements: str) -> None:
     python = next((found for found in candidates if found and _is_usable(found)), "")
     if not python:
         versions = ", ".join(reversed(_SUPPORTED))
-        raise Refused(
+        raise CannotLoad(
             f"loading the configuration needs Python {versions} with its venv module (Debian, Ubuntu: apt install "
             "python3-venv); install one, or run launch/local.sh once"
         )
@@ -125,7 +129,9 @@ def _install(venv: Path, requirements: str) -> None:
             partial.write_text(requirements, encoding="utf-8")
         answer = subprocess.run(step, capture_output=True, stdin=subprocess.DEVNULL)
         if answer.returncode:
-            raise Refused(f"cannot install what loads the configuration: {_last_line(answer.stderr or answer.stdout)}")
+            raise CannotLoad(
+                f"cannot install what loads the configuration: {_last_line(answer.stderr or answer.stdout)}"
+            )
     partial.replace(venv / "requirements.txt")
 
 

@@ -42,11 +42,12 @@ def up(given: Options, record: Record, environment: Mapping[str, str], arguments
     checks.check_place(given)
     run = make_run(given, ROOT)
     record.lock()
-    said = configuration.read(ROOT, given.config, given.overrides)
+    said = _read_configuration(given, record)
     given.type = given.type or said.accelerator_type
     given.provisioning = given.provisioning or (SPOT if said.spot else ON_DEMAND)
     accelerator = find_accelerator(given.type)
-    configuration.check_batch(said.batch_size, accelerator.devices, given.type)
+    if said.batch_size:
+        configuration.check_batch(said.batch_size, accelerator.devices, given.type)
     clock = make_clock(given)
     service, plane, policies = connect(given, environment, run.control, accelerator.machines)
     checks.check_type(service, given)
@@ -80,6 +81,17 @@ def up(given: Options, record: Record, environment: Mapping[str, str], arguments
             return status_of_start
         # What follows is sent by that machine.
     return _supervise(supervisor, lock, plane, place, given, record)
+
+
+def _read_configuration(given: Options, record: Record) -> configuration.Configuration:
+    """Loads the configuration; a dry run for a given type can do without."""
+    try:
+        return configuration.read(ROOT, given.config, given.overrides)
+    except configuration.CannotLoad as error:
+        if not given.dry_run or not given.type:
+            raise
+        record.say(f"the configuration is not checked: {error}")
+        return configuration.Configuration(accelerator_type="", spot=False, batch_size=0, duration="not known here")
 
 
 def _supervise(

@@ -51,9 +51,10 @@ def commands(output: str) -> list[list[str]]:
 def printed(home, monkeypatch, capsys):
     """What a dry run prints for these options, in this process and with a configuration that was read once."""
 
-    def run(*arguments):
-        said = configuration.Configuration(accelerator_type="v5p-8", spot=False, batch_size=1024, duration="30 epochs")
-        monkeypatch.setattr(configuration, "read", lambda *_: said)
+    said = configuration.Configuration(accelerator_type="v5p-8", spot=False, batch_size=1024, duration="30 epochs")
+
+    def run(*arguments, read=lambda *_: said):
+        monkeypatch.setattr(configuration, "read", read)
         environment = {"HOME": str(home), "POD_SETTINGS": str(home / "pod.env")}
         assert commands_of.main([*RUN, *arguments], environment, ROOT) == 0
         return capsys.readouterr().out.splitlines()
@@ -126,6 +127,16 @@ def test_what_gcloud_has_no_option_for_is_a_command_of_curl(printed):
     line = next(line for line in printed("--boot-disk-size=200") if line.startswith("curl "))
     assert '"bootDiskConfig": {"diskSizeGb": "200"}' in line
     assert "v2alpha1/projects/project/locations/europe-west4-a/queuedResources?queuedResourceId=t" in line
+
+
+def test_a_machine_that_cannot_load_the_configuration_can_rehearse_a_type(printed):
+    """Such as a Mac with its own Python 3.9."""
+
+    def refuse(*_):
+        raise configuration.CannotLoad("needs Python 3.11")
+
+    lines = printed(read=refuse)
+    assert any("queued-resources create" in line for line in lines)
 
 
 def test_a_controller_is_made_and_what_it_sends_is_printed_too(printed):
