@@ -12,7 +12,8 @@ import dataclasses
 from pod.bucket import ABSENT, Conflict
 from pod.clock import Clock
 from pod.control import Control, ControlPlane, JobState, Stored, WorkerReport
-from pod.job_decisions import Seen, WorkerSeen, decide
+from pod.job_decisions import decide
+from pod.job_seen import Seen, WorkerSeen
 from pod.silence import POLLS, Silence
 from pod.surrender import Surrender
 

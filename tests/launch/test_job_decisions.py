@@ -6,7 +6,8 @@ import random
 import pytest
 from pod import control, failures
 from pod.control import Bounds, Control, Job, JobState, WorkerReport
-from pod.job_decisions import RETRIES, Seen, WorkerSeen, decide, is_forsaken
+from pod.job_decisions import RETRIES, decide, is_forsaken
+from pod.job_seen import Seen, WorkerSeen
 
 NOW = 1_000_000.0
 BOUNDS = Bounds(
@@ -241,6 +242,13 @@ ROWS = [
         job(JOB, ask="stop", reason="user"),
         seen(ended(75), ended(None)),
         {"outcome": "stopped", "exit_code": 75},
+    ),
+    (
+        "stopped by the user, and all were faster than the keeper",
+        wanted(want="stop"),
+        JOB,
+        seen(ended(75), ended(75)),
+        {"outcome": "stopped", "preemptions": 0},
     ),
     (
         "stopped by the user, who finds it finished",
