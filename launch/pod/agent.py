@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pod import controller, failures, job_decisions
+from pod import controller, failures
 from pod.bucket import Conflict
 from pod.clock import Clock
 from pod.control import Bounds, Control, ControlError, ControlPlane, JobState, WorkerReport
@@ -25,11 +25,10 @@ from pod.credentials import Credentials, CredentialsError, MetadataCredentials
 from pod.endpoints import Endpoints, find_endpoints
 from pod.http import ApiError
 from pod.keeper import Keeper
-from pod.log_pieces import TAIL_BYTES, LogPieces, Progress, tail
+from pod.log_pieces import TrainerLog, tail
 from pod.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
 from pod.preparation import Preparation
-from pod.silence import POLLS, Silence
-from pod.surrender import Surrender
+from pod.surrender import OwnSlice, Surrender
 from pod.trainer import Attempt, Attempts
 
 _TICK_SECONDS = 0.5
@@ -66,17 +65,12 @@ class Agent:
         self._notices = Notices(endpoints, self._on_notice)
         self._bounds = Bounds()
         self._preparation: Preparation | None = None
-        self._fenced_since: float | None = None
-        self._own = root / "queued_resource"  # for the day when the bucket does not say it any more
-        self._queued_resource = self._own.read_text() if self._own.exists() else ""
-        self._idle_seconds = Control.idle_seconds
-        self._keeper_silence = Silence(clock)
-        self._progress: Progress | None = None
-        self._logs: dict[int, LogPieces] = {}
+        self._log = TrainerLog(plane, machine.incarnation, machine.worker, clock)
         self._remembered = self._leaving = False
         self._failure = ""
-        self._surrender = Surrender(machine.incarnation, credentials, endpoints, clock)
-        self._keeper = Keeper(plane, machine.incarnation, self._surrender, clock) if machine.worker == 0 else None
+        surrender = Surrender(machine.incarnation, credentials, endpoints, clock)
+        self._own_slice = OwnSlice(surrender, root / "queued_resource", machine.worker == 0, clock)
+        self._keeper = Keeper(plane, machine.incarnation, surrender, clock) if machine.worker == 0 else None
 
     def run(self) -> None:
         """Works for as long as the machine lives."""
@@ -106,21 +100,18 @@ class Agent:
             if wanted is None or wanted.incarnation != self._machine.incarnation:
                 self._stand_aside(wanted)
                 return
-            self._fenced_since = None
-            self._bounds, self._idle_seconds = wanted.bounds, wanted.idle_seconds
-            if wanted.queued_resource != self._queued_resource:
-                self._queued_resource = wanted.queued_resource
-                self._own.write_text(self._queued_resource)
+            self._bounds = wanted.bounds
+            self._own_slice.confirm(wanted)
             job = None if stored is None else stored.value
             self._prepare(wanted)
             if self._keeper is not None:
-                self._send_log(wanted)
-                job = self._keeper.step(wanted, stored, self._report(), self._step(), self._log_silence())
+                self._log.send(self._attempts.newest(), wanted)
+                progress = self._log.progress(self._attempts.newest())
+                job = self._keeper.step(wanted, stored, self._report(), progress, self._log.silence(self._running()))
             self._follow(wanted, job)
-            self._send_log(wanted)
+            self._log.send(self._attempts.newest(), wanted)
             self._plane.report(self._machine.incarnation, self._machine.worker, self._report())
-            self._give_back_if_forsaken(wanted, job)
-            self._note("")
+            self._note(self._own_slice.after_a_look(wanted, job, self._running() is not None))
         except Conflict:
             return
         except (ApiError, CredentialsError, ControlError) as error:
@@ -152,7 +143,7 @@ class Agent:
         )
         if newest is None:
             return report
-        report = dataclasses.replace(report, attempt=newest.number, log_pieces=self._pieces(newest).pieces)
+        report = dataclasses.replace(report, attempt=newest.number, log_pieces=self._log.pieces(newest).pieces)
         ended = newest.ended()
         if ended is None:
             return dataclasses.replace(report, state="running")
@@ -168,25 +159,6 @@ class Agent:
     def _running(self) -> Attempt | None:
         newest = self._attempts.newest()
         return newest if newest is not None and newest.ended() is None else None
-
-    def _step(self) -> int:
-        """Returns the highest step in the newest attempt's log."""
-        newest = self._attempts.newest()
-        if newest is None:
-            return 0
-        if self._progress is None or self._progress.log != newest.log:
-            self._progress = Progress(newest.log)
-        return self._progress.read()
-
-    def _log_silence(self) -> float:
-        """Returns for how many seconds the running attempt has written nothing."""
-        running = self._running()
-        if running is None:
-            return 0.0
-        try:
-            return max(self._clock.now() - running.log.stat().st_mtime, 0.0)
-        except OSError:
-            return 0.0
 
     # What is done.
 
@@ -242,51 +214,12 @@ class Agent:
     def _own_code(self) -> Path:
         return Path(__file__).resolve().parents[2]
 
-    def _pieces(self, attempt: Attempt) -> LogPieces:
-        if attempt.number not in self._logs:
-            behind = None if self._machine.worker == 0 else TAIL_BYTES
-
-            def write(piece: int, content: bytes) -> None:
-                self._plane.write_log(self._machine.incarnation, attempt.number, self._machine.worker, piece, content)
-
-            self._logs = {attempt.number: LogPieces(attempt.log, write, behind)}
-        return self._logs[attempt.number]
-
-    def _send_log(self, wanted: Control) -> None:
-        """Sends worker 0's log as it grows; another one's at its end after a failure, or while somebody wants to see it."""
-        newest = self._attempts.newest()
-        if newest is None:
-            return
-        ended = newest.ended()
-        if self._machine.worker == 0 or self._machine.worker in wanted.logs or (ended is not None and ended.exit_code):
-            self._pieces(newest).send(last=ended is not None)
-
     def _stand_aside(self, wanted: Control | None) -> None:
-        """Runs nothing, as another slice may: and gives this one back if that stays so."""
-        now = self._clock.monotonic()
+        """Runs nothing, as another slice may."""
         running = self._running()
         if running is not None:
             running.kill()
-        if self._fenced_since is None:
-            self._fenced_since = now
-            self._note("this slice is not the one that may run the job: nothing runs here, and it will be deleted")
-        own = self._queued_resource or (wanted.queued_resource if wanted is not None else "")
-        patience = self._bounds.heartbeat_seconds
-        if self._keeper is None:  # worker 0 comes first, if it is there
-            patience += self._idle_seconds
-        if own and now - self._fenced_since > patience:
-            self._surrender.attempt(own, self._bounds.heartbeat_seconds)
-            self._note(self._surrender.message)
-
-    def _give_back_if_forsaken(self, wanted: Control, job: JobState | None) -> None:
-        """Gives the slice back when its keeper has been silent for too long: there is nobody else who would."""
-        updated = job.updated if job is not None else 0.0
-        silent = self._keeper_silence.look({"keeper": updated}, POLLS * wanted.bounds.poll_seconds)["keeper"]
-        if self._keeper is None and job_decisions.is_forsaken(
-            wanted, self._clock.now(), silent, self._running() is not None
-        ):
-            self._surrender.attempt(wanted.queued_resource, wanted.bounds.heartbeat_seconds)
-            self._note(self._surrender.message)
+        self._note(self._own_slice.deny(wanted))
 
     def _on_notice(self, notice: str) -> None:
         """Has the trainer save, at once: there are seconds left. Runs in the thread that waited for the notice."""

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pod import failures
+from pod.clock import Clock
+from pod.control import Control, ControlPlane
+from pod.trainer import Attempt
 
 PIECE_BYTES = 256 * 1024
 PIECES_AT_ONCE = 4
@@ -89,6 +92,50 @@ class LogPieces:
                 return file.read(limit)
         except OSError:
             return b""
+
+
+class TrainerLog:
+    """The logs of the attempts on one machine, of which the newest one matters."""
+
+    def __init__(self, plane: ControlPlane, incarnation: str, worker: int, clock: Clock):
+        self._plane, self._incarnation, self._worker, self._clock = plane, incarnation, worker, clock
+        self._pieces: dict[int, LogPieces] = {}
+        self._progress: Progress | None = None
+
+    def pieces(self, attempt: Attempt) -> LogPieces:
+        """Returns what has been sent of an attempt's log."""
+        if attempt.number not in self._pieces:
+
+            def write(piece: int, content: bytes) -> None:
+                self._plane.write_log(self._incarnation, attempt.number, self._worker, piece, content)
+
+            self._pieces = {attempt.number: LogPieces(attempt.log, write, TAIL_BYTES if self._worker else None)}
+        return self._pieces[attempt.number]
+
+    def send(self, attempt: Attempt | None, wanted: Control) -> None:
+        """Sends worker 0's log as it grows; another one's at its end after a failure, or while somebody wants to see it."""
+        if attempt is None:
+            return
+        ended = attempt.ended()
+        if self._worker == 0 or self._worker in wanted.logs or (ended is not None and ended.exit_code != 0):
+            self.pieces(attempt).send(last=ended is not None)
+
+    def progress(self, attempt: Attempt | None) -> int:
+        """Returns the highest step in an attempt's log."""
+        if attempt is None:
+            return 0
+        if self._progress is None or self._progress.log != attempt.log:
+            self._progress = Progress(attempt.log)
+        return self._progress.read()
+
+    def silence(self, running: Attempt | None) -> float:
+        """Returns for how many seconds a running attempt has written nothing."""
+        if running is None:
+            return 0.0
+        try:
+            return max(self._clock.now() - running.log.stat().st_mtime, 0.0)
+        except OSError:
+            return 0.0
 
 
 class Progress:
