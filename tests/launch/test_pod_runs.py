@@ -93,23 +93,17 @@ def test_the_entry_is_plain_sh_and_needs_little(cloud):
     assert not (cloud.folder / "homes" / "user" / ".local").exists()
 
 
-def test_data_is_mounted_when_asked(cloud):
-    cloud.plan({"hold": True})
-    with cloud.running(*RUN, "--data", "gs://pictures/prepared", "--mount") as process:
-        wait_until(lambda: all(cloud.started()), process=process)
-        mounts = cloud.machines.nodes["t"][1].home / "mounts"
-        assert mounts.read_text().split()[:3] == ["--implicit-dirs", "-o", "ro"]
-        assert "--config.data.data_dir=../data/prepared" in cloud.starts(1)[0]["argv"]
-        cloud.release()
-        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
-
-
 def test_stop_and_resume_by_another_route(cloud):
-    """A job that is stopped keeps its slice; `resume`, from another folder by a relative path, goes on with its arguments."""
+    """A job that is stopped keeps its slice; `resume`, from another folder by a relative path, goes on with its arguments.
+
+    Its data are mounted.
+    """
     override = "--config.data.name=(a, 'b c')\n$HOME"
     cloud.plan({"hold": True}, {})
-    with cloud.running(*RUN, "--", override) as process:
+    with cloud.running(*RUN, "--data", "gs://pictures/prepared", "--mount", "--", override) as process:
         wait_until(lambda: all(cloud.started()), process=process)
+        mounts = cloud.machines.nodes["t"][1].home / "mounts"
+        assert mounts.read_text().split()[:4] == ["--implicit-dirs", "-o", "ro", "pictures"]
         status, output = cloud.run("stop", "--name", "t")
         assert status == 0, output
         assert process.wait(LIMIT_SECONDS) == 75, cloud.output()
@@ -117,7 +111,9 @@ def test_stop_and_resume_by_another_route(cloud):
     command = ["a checkout/launch/tpu_pod.sh", "resume", "--name", "t", "--yes"]
     resumed = subprocess.run(command, cwd=cloud.folder, env=cloud.environment(), capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
-    assert [start["argv"][3:] for start in cloud.starts(1)] == [[override]] * 2
+    assert [start["argv"][3:] for start in cloud.starts(1)] == [
+        ["--config.data.data_dir=../data/prepared", override]
+    ] * 2
     assert len(cloud.incarnations()) == 1
     assert cloud.nothing_left()
 

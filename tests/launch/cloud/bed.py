@@ -27,7 +27,7 @@ SETTINGS = {
     "PROJECT": PROJECT,
     "ZONE": ZONE,
     "BUCKET": BUCKET,
-    "POLL_SECONDS": "0.2",
+    "POLL_SECONDS": "0.3",
     "GRACE_SECONDS": "2",
     "STOP_SECONDS": "20",
     "SETUP_SECONDS": "90",
