@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pod import commands, options
-from pod.control import ControlError
+from pod.control_plane import ControlError
 from pod.credentials import CredentialsError
 from pod.errors import FAILED, INTERRUPTED, Refused
 from pod.http import ApiError

@@ -20,7 +20,8 @@ from pathlib import Path
 from pod import controller, failures
 from pod.bucket import Conflict
 from pod.clock import Clock
-from pod.control import Bounds, Control, ControlError, ControlPlane, JobState, WorkerReport
+from pod.control import Bounds, Control, JobState, WorkerReport
+from pod.control_plane import ControlError, ControlPlane
 from pod.credentials import Credentials, CredentialsError, MetadataCredentials
 from pod.endpoints import Endpoints, find_endpoints
 from pod.http import ApiError

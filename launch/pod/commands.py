@@ -16,7 +16,7 @@ from pod.accelerators import find_accelerator
 from pod.checkout import ROOT
 from pod.clock import Clock
 from pod.connection import connect, connect_compute, find_credentials, make_clock, owner_name
-from pod.control import ControlPlane
+from pod.control_plane import ControlPlane
 from pod.errors import FINISHED, Refused
 from pod.http import ApiError
 from pod.lock import RunLock

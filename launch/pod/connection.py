@@ -14,7 +14,7 @@ from typing import Any
 from pod import gcloud
 from pod.clock import Clock
 from pod.compute import Compute
-from pod.control import ControlPlane
+from pod.control_plane import ControlPlane
 from pod.controller import CREDENTIALS
 from pod.credentials import Credentials, GcloudCredentials, MetadataCredentials
 from pod.endpoints import find_endpoints

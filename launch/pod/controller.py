@@ -19,7 +19,7 @@ from pod import gcloud
 from pod.accelerators import find_accelerator
 from pod.clock import Clock
 from pod.compute import Compute, MachineRequest
-from pod.control import ControlError, ControlPlane
+from pod.control_plane import ControlError, ControlPlane
 from pod.credentials import Credentials, CredentialsError, patient
 from pod.delivery import Material, bring_code, bring_environment
 from pod.endpoints import Endpoints

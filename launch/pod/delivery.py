@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pod.bucket import ABSENT, Conflict
-from pod.control import Control, ControlPlane
+from pod.control import Control
+from pod.control_plane import ControlPlane
 
 
 @dataclass(frozen=True)

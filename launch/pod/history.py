@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pod.control import ControlPlane
+from pod.control_plane import ControlPlane
 
 _NAME = "slices.json"
 

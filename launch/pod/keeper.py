@@ -11,7 +11,8 @@ import dataclasses
 
 from pod.bucket import ABSENT, Conflict
 from pod.clock import Clock
-from pod.control import Control, ControlPlane, JobState, Stored, WorkerReport
+from pod.control import Control, JobState, WorkerReport
+from pod.control_plane import ControlPlane, Stored
 from pod.job_decisions import decide
 from pod.job_seen import Seen, WorkerSeen
 from pod.silence import POLLS, Silence

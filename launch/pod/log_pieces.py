@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pod import failures
 from pod.clock import Clock
-from pod.control import Control, ControlPlane
+from pod.control import Control
+from pod.control_plane import ControlPlane
 from pod.trainer import Attempt
 
 PIECE_BYTES = 256 * 1024

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from pod.control import ControlPlane
+from pod.control_plane import ControlPlane
 
 _AT_ONCE = 3  # pieces from before this supervisor joined
 

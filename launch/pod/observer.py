@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from pod.accelerators import Accelerator
 from pod.clock import Clock
-from pod.control import Control, ControlPlane, JobState
+from pod.control import Control, JobState
+from pod.control_plane import ControlPlane
 from pod.run import Run
 from pod.service import Service
 from pod.silence import POLLS, Silence

@@ -21,7 +21,8 @@ import threading
 from pathlib import Path
 
 from pod.clock import Clock
-from pod.control import ControlPlane, Job
+from pod.control import Job
+from pod.control_plane import ControlPlane
 from pod.credentials import Credentials, CredentialsError, authorized
 from pod.endpoints import Endpoints
 from pod.http import ApiError, retrying

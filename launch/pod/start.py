@@ -17,7 +17,7 @@ from pod import checkout, checks, configuration, controller, cost
 from pod.accelerators import find_accelerator
 from pod.checkout import ROOT
 from pod.connection import connect, connect_compute, make_clock, owner_name
-from pod.control import ControlPlane
+from pod.control_plane import ControlPlane
 from pod.credentials import patient
 from pod.delivery import Material
 from pod.errors import INTERRUPTED, Refused

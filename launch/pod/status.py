@@ -12,7 +12,8 @@ from pathlib import Path
 from pod import history, logs, progress
 from pod.bucket import Bucket, split_url
 from pod.clock import Clock
-from pod.control import Control, ControlPlane, JobState, WorkerReport
+from pod.control import Control, JobState, WorkerReport
+from pod.control_plane import ControlPlane
 from pod.credentials import Credentials
 from pod.errors import Refused
 from pod.record import Place

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pod import cost, delivery, history, slice_decisions
 from pod.accelerators import Accelerator
 from pod.clock import Clock
-from pod.control import ControlError, ControlPlane, JobState
+from pod.control import JobState
+from pod.control_plane import ControlError, ControlPlane
 from pod.credentials import CredentialsError
 from pod.delivery import Material
 from pod.errors import FAILED, FINISHED, Refused

@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Callable
 
 from pod.clock import Clock
-from pod.control import Control, ControlPlane, Supervisor
+from pod.control import Control, Supervisor
+from pod.control_plane import ControlPlane
 from pod.lock import Lost, RunLock
 
 

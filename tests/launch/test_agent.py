@@ -18,7 +18,8 @@ from cloud.server import Answer
 from cloud.services import BUCKET, PROJECT, USER_TOKEN, ZONE, wait_until
 from pod.checkout import archive_name, pack
 from pod.clock import Clock
-from pod.control import Bounds, Control, ControlPlane, Job, Supervisor
+from pod.control import Bounds, Control, Job, Supervisor
+from pod.control_plane import ControlPlane
 from pod.credentials import Credentials
 from pod.endpoints import find_endpoints
 from pod.service import Service, SliceRequest

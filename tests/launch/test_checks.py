@@ -14,7 +14,7 @@ from pod import checks, configuration, cost, gcloud, permissions
 from pod.accelerators import find_accelerator
 from pod.bucket import Bucket
 from pod.clock import Clock
-from pod.control import ControlPlane
+from pod.control_plane import ControlPlane
 from pod.credentials import Credentials
 from pod.endpoints import find_endpoints
 from pod.errors import Refused

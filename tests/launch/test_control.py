@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 from cloud.services import BUCKET, USER_TOKEN, Services
 from pod.bucket import ABSENT, Conflict
-from pod.control import Bounds, Control, ControlError, ControlPlane, Job, JobState, Supervisor, WorkerReport
+from pod.control import Bounds, Control, Job, JobState, Supervisor, WorkerReport
+from pod.control_plane import ControlError, ControlPlane
 from pod.credentials import Credentials
 from pod.endpoints import find_endpoints
 

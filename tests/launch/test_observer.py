@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from pod.accelerators import find_accelerator
-from pod.control import Control, Job, JobState, Stored
+from pod.control import Control, Job, JobState
+from pod.control_plane import Stored
 from pod.observer import Observer
 from pod.run import Run
 from pod.service import Node, QueuedResource
