@@ -9,7 +9,8 @@ import pytest
 from cloud.bed import REPOSITORY
 from cloud.server import ApiError
 from cloud.services import BUCKET, PROJECT, USER_TOKEN, ZONE, Services
-from cloud.tpu import DEFAULT_ACCOUNT, disabled_error
+from cloud.slices import DEFAULT_ACCOUNT
+from cloud.tpu_errors import disabled_error
 from pod import checks, configuration, cost, gcloud, permissions
 from pod.accelerators import find_accelerator
 from pod.bucket import Bucket

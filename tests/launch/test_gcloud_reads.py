@@ -12,7 +12,8 @@ from cloud import tpu_fields
 from cloud.real_gcloud import Gcloud, find_gcloud, run_inside, unknown_to_gcloud
 from cloud.server import ApiError
 from cloud.services import PROJECT, USER_TOKEN, ZONE, Services, wait_until
-from cloud.tpu import NODE_STATES, REQUEST_STATES, disabled_error, permission_error, quota_error
+from cloud.slices import NODE_STATES, REQUEST_STATES
+from cloud.tpu_errors import disabled_error, permission_error, quota_error
 
 PARENT = f"projects/{PROJECT}/locations/{ZONE}"
 QUEUED = ("compute", "tpus", "queued-resources")
@@ -66,7 +67,7 @@ LEFT_OUT = {"trafficConfig", "multiNodeParams", "health", "multisliceNode"}
 
 @pytest.mark.parametrize("version", ["v2", "v2alpha1"])
 def test_the_service_knows_the_fields_and_states_of_gclouds_message_classes(version):
-    fields, output, states = json.loads(run_inside("gcloud_fields.py", version))
+    fields, output, states = json.loads(run_inside("fields.py", version))
     assert without(fields, {*output, *LEFT_OUT}) == described(tpu_fields.QUEUED_RESOURCE[version])
     assert states["request"] == sorted(REQUEST_STATES)
     assert states["node"] == sorted(NODE_STATES)

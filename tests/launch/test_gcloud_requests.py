@@ -12,7 +12,7 @@ import pytest
 from cloud.bed import RUN, Cloud
 from cloud.real_gcloud import Gcloud, find_gcloud, unknown_to_gcloud
 from cloud.server import Call
-from cloud.tpu import permission_error
+from cloud.tpu_errors import permission_error
 
 WORD = re.compile(r"\b[0-9a-f]{16}\b")  # an incarnation, or another random word
 FORM = ("alt", "projection", "fields", "prettyPrint", "maxResults", "delimiter", "includeFoldersAsPrefixes")
@@ -96,7 +96,6 @@ OPTIONS = {
     "reservation": ("--reservation=r-1", "--internal-ips"),
     "flex-start": ("--flex-start", "--max-run-duration=2", "--deadline=3"),
     "boot disk": ("--boot-disk-size=200", "--spot"),
-    "boot disk of flex-start": ("--boot-disk-size=200", "--flex-start"),
 }
 
 

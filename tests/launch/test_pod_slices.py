@@ -8,7 +8,7 @@ import pytest
 from cloud.bed import LIMIT_SECONDS, RUN
 from cloud.server import Answer, ApiError, Fault
 from cloud.services import wait_until
-from cloud.tpu import permission_error, quota_error
+from cloud.tpu_errors import permission_error, quota_error
 
 UNAVAILABLE = ApiError("UNAVAILABLE", "The service is currently unavailable.")
 

@@ -9,7 +9,7 @@ import itertools
 import re
 
 from cloud.server import Answer, ApiError, Call
-from cloud.tpu import DEFAULT_ACCOUNT, PROJECT_NUMBER, now
+from cloud.slices import DEFAULT_ACCOUNT, PROJECT_NUMBER, now
 
 
 class Compute:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloud.metadata import Metadata
-from cloud.tpu import MOMENT_SECONDS
+from cloud.slices import MOMENT_SECONDS
 
 # What a TPU VM has that startup scripts use; and the stand-ins of `worker_bin`.
 TOOLS = """

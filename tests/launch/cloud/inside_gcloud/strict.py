@@ -1,6 +1,6 @@
 """Reads answers with gcloud's message classes, strictly: prints each field and each word that a class has not.
 
-Run by gcloud's own Python: gcloud_strict.py FOLDER-OF-GCLOUD <answers. Needs nothing of ours. An answer is a line of JSON:
+Run by gcloud's own Python: strict.py FOLDER-OF-GCLOUD <answers. Needs nothing of ours. An answer is a line of JSON:
 [api, version, message class, body]. gcloud itself passes on what it does not know.
 """
 
