@@ -130,7 +130,10 @@ class Bucket:
         if if_generation is not None:
             query["ifGenerationMatch"] = str(if_generation)
         url = f"{self._upload_url}?{urllib.parse.urlencode(query)}"
-        description = {"name": name, "contentType": content_type, **({"metadata": metadata} if metadata else {})}
+        # A bucket that everybody may read is cached for an hour unless the object says otherwise.
+        description = {"name": name, "contentType": content_type, "cacheControl": "no-store"}
+        if metadata:
+            description["metadata"] = metadata
         body, boundary = _multipart(description, content, content_type)
         headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
         unclear = False  # whether an attempt that brought no answer may have written

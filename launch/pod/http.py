@@ -12,6 +12,7 @@ import json
 import random
 import socket
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -234,6 +235,11 @@ def _no_answer(error: Exception, place: str, timeout: float) -> ApiError:
         words = "the name is unknown; is there a network?"
     elif isinstance(cause, ssl.SSLCertVerificationError):
         words = f"its certificate is not trusted here: {cause.verify_message}"
+        words += (
+            " (Python from python.org on macOS: run its Install Certificates.command)"
+            if sys.platform == "darwin"
+            else ""
+        )
     elif isinstance(cause, http.client.IncompleteRead):
         words = "the connection broke in the middle of the answer"
     else:

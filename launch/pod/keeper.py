@@ -53,19 +53,18 @@ class Keeper:
           ApiError: the bucket cannot be read or written.
         """
         reports = {**self._plane.workers(self._incarnation), 0: own}
-        seconds = self._silence.look(
-            {index: report.heartbeat if (report := reports.get(index)) else None for index in range(wanted.workers)},
-            POLLS * wanted.bounds.poll_seconds,
-        )
+        signs: dict[object, object] = {
+            index: report.heartbeat if (report := reports.get(index)) else None for index in range(wanted.workers)
+        }
+        seconds = self._silence.look({**signs, "supervisor": wanted.supervisor}, POLLS * wanted.bounds.poll_seconds)
         now = self._clock.now()
-        supervisor = wanted.supervisor
         seen = Seen(
             now=now,
             workers=tuple(WorkerSeen(reports.get(index), seconds[index]) for index in range(wanted.workers)),
             progress=progress,
             log_silent_seconds=log_silent_seconds,
-            supervised=supervisor is not None
-            and now - supervisor.seen < _SUPERVISOR_RENEWALS * wanted.bounds.lock_seconds,
+            supervised=wanted.supervisor is not None
+            and seconds["supervisor"] < _SUPERVISOR_RENEWALS * wanted.bounds.lock_seconds,
         )
         decision = decide(wanted, stored.value if stored is not None else None, seen)
         job = dataclasses.replace(decision.job, updated=now)
