@@ -85,7 +85,7 @@ class Preparation:
                 self._install()
                 self.state, self.message = "ready", ""
                 return
-            except (NotPrepared, ApiError, CredentialsError, OSError) as error:
+            except (NotPrepared, ApiError, CredentialsError, OSError, tarfile.TarError) as error:
                 self.message = " ".join(str(error).split())[:500]
             pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
             if self._clock.monotonic() + pause > end:
@@ -127,7 +127,10 @@ class Preparation:
                     f"{name}: the machines' service account may not read it; it needs roles/secretmanager.secretAccessor"
                 ) from None
             raise NotPrepared(f"{name}: {error.message}") from None
-        return base64.b64decode(answer["payload"]["data"]).decode()
+        try:
+            return base64.b64decode(answer["payload"]["data"]).decode()
+        except UnicodeDecodeError:
+            raise NotPrepared(f"{name}: it is no text, which an environment cannot hold") from None
 
     def _install(self) -> None:
         """Runs packages.sh; raises NotPrepared with its last line."""
