@@ -4,13 +4,14 @@ python launch/gke/jobset.py --name b7 --image IMAGE --accelerator tpu7x --topolo
     --workdir gs://bucket/runs/b7 [--queue Q] [--spot] [--max-restarts N] [-- --config.key=value …] | kubectl apply -f -
 
 Prints JSON, which is YAML. Owns the manifest's form; the image is built from launch/gke/Dockerfile. The same rules hold as
-in launch/lib/supervise.sh: a preemption restarts all machines and is not counted, an error that a restart cannot help ends
+in launch/pod/job_decisions.py: a preemption restarts all machines and is not counted, an error that a restart cannot help ends
 the run, anything else is restarted at most N times. Only the standard library; calls no service.
 """
 
 import argparse
 import json
 import math
+import re
 import sys
 
 CHIPS_PER_MACHINE = 4
@@ -25,6 +26,10 @@ ACCELERATORS = {
 PREEMPTED = 75  # pipeline/errors.py: a checkpoint is saved, start again
 HOPELESS = [65, 70, 78]  # pipeline/errors.py: data, training and configuration errors
 JAX_COORDINATOR_PORT, TPU_RUNTIME_PORT = 8482, 8471
+REPLICATED_JOB = "slice"
+_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")  # DNS label of RFC 1035, which JobSet wants for all that it names
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")  # RFC 1123
+_LABEL_LENGTH, _SUBDOMAIN_LENGTH = 63, 253
 
 
 def machines(accelerator: str, topology: str) -> int:
@@ -48,9 +53,39 @@ def machines(accelerator: str, topology: str) -> int:
     return chips // CHIPS_PER_MACHINE
 
 
+def check_names(options: argparse.Namespace, count: int) -> None:
+    """Applies the rules that the API server and JobSet's own admission have for names.
+
+    Args:
+      options: of the command line.
+      count: pods in the job; the number of the last one is part of its name.
+
+    Raises:
+      ValueError: a name that would be refused.
+    """
+    # The longest name that JobSet derives: of the last pod, with the five random characters that Kubernetes adds.
+    room = _LABEL_LENGTH - len(f"-{REPLICATED_JOB}-0-{count - 1}-abcde")
+    if not _LABEL.fullmatch(options.name) or len(options.name) > room:
+        raise ValueError(
+            f"--name={options.name}: expected lower-case letters, digits and hyphens, beginning with a letter and not ending "
+            f"with a hyphen, at most {room} of them: JobSet makes the names of its pods from it"
+        )
+    if options.queue and (not _SUBDOMAIN.fullmatch(options.queue) or len(options.queue) > _LABEL_LENGTH):
+        raise ValueError(
+            f"--queue={options.queue}: expected the name of a LocalQueue, a DNS name of at most 63 characters"
+        )
+    account = options.service_account
+    if account and (not _SUBDOMAIN.fullmatch(account) or len(account) > _SUBDOMAIN_LENGTH):
+        hint = "; a Google service account is bound to one of Kubernetes' own" if "@" in account else ""
+        raise ValueError(f"--service-account={account}: expected the name of a Kubernetes service account{hint}")
+    if options.max_restarts < 0:
+        raise ValueError(f"--max-restarts={options.max_restarts}: expected 0 or more")
+
+
 def jobset(options: argparse.Namespace) -> dict:
     """Returns the manifest as a `jobset.x-k8s.io/v1alpha2` object."""
     count = machines(options.accelerator, options.topology)
+    check_names(options, count)
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
@@ -65,7 +100,7 @@ def jobset(options: argparse.Namespace) -> dict:
             "network": {"enableDNSHostnames": True},
             "replicatedJobs": [
                 {
-                    "name": "slice",
+                    "name": REPLICATED_JOB,
                     "replicas": 1,
                     "template": {
                         "spec": {

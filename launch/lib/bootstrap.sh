@@ -35,6 +35,8 @@ explain_failure() {
   local log=$1 reason
   if grep -qiE 'no space left on device|disk quota exceeded' "$log"; then
     reason="the disk is full (the packages need about 3 GB in the checkout and the temporary folder)"
+  elif grep -qiE "$NETWORK_FAILURES" "$log" && grep -q 'Failed to download .*python-build-standalone' "$log"; then
+    reason="Python ${MANAGED_PYTHON:-3.12} cannot be fetched from github.com; a machine without an external address needs Cloud NAT"
   elif grep -qiE "$NETWORK_FAILURES" "$log"; then
     reason="the package index cannot be reached; connect to the network once, or set PIP_INDEX_URL to a mirror"
   else

@@ -47,7 +47,7 @@ def checkout(tmp_path: Path) -> Path:
     wheels.mkdir()
     for version in ("1.0", "2.0"):
         build_wheel(wheels, "feather", version)
-    shutil.copytree(REPOSITORY / "launch", root / "launch", ignore=shutil.ignore_patterns("pod.env"))
+    shutil.copytree(REPOSITORY / "launch", root / "launch", ignore=shutil.ignore_patterns("pod.env", ".venv"))
     for package in ("configs", "pipeline"):
         (root / package).mkdir()
         (root / package / "__init__.py").touch()
@@ -58,10 +58,43 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cloud(tmp_path: Path):
-    """A user's machine and a stand-in service; whatever a test leaves running there is ended."""
-    from cloud import Cloud
+def make_cloud(tmp_path: Path, request):
+    """Makes a user's machine and a loopback cloud; takes the trainer, "stub_trainer" or "real".
 
-    made = Cloud(tmp_path)
-    yield made
-    made.clean_up()
+    However the test ends, what runs is ended. A slice may never have been ready for longer than the bound without a job, and
+    never two of them with one.
+    """
+    from cloud.bed import Cloud
+
+    made = []
+
+    def make(trainer: str = "stub_trainer") -> Cloud:
+        made.append(Cloud(tmp_path, trainer))
+        return made[-1]
+
+    try:
+        yield make
+        for cloud in made:
+            if getattr(request.node, "failed", False):
+                print(cloud.output(), cloud.logs(), sep="\n")
+    finally:
+        for cloud in made:
+            cloud.close()
+    for cloud in made:
+        assert cloud.meter.longest_idle < cloud.bound
+        assert cloud.meter.most_at_once <= 1
+
+
+@pytest.fixture
+def cloud(make_cloud):
+    """A user's machine and a loopback cloud with the stand-in trainer."""
+    return make_cloud()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Remembers for the fixtures that a test failed."""
+    report = yield
+    if report.when == "call" and report.failed:
+        item.failed = True
+    return report

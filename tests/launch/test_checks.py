@@ -1,224 +1,334 @@
-"""What `launch/tpu_pod.sh up` refuses before anything costs money, and what it knows of the accelerators."""
+"""What `launch/tpu_pod.sh up` refuses before anything costs money, by asking the loopback services."""
 
-import os
-import pty
+import io
 import subprocess
 import sys
+import tarfile
 
 import pytest
-from cloud import REPOSITORY
+from cloud.bed import REPOSITORY
+from cloud.server import ApiError
+from cloud.services import BUCKET, PROJECT, USER_TOKEN, ZONE, Services
+from cloud.slices import DEFAULT_ACCOUNT
+from cloud.tpu_errors import disabled_error
+from pod import checks, configuration, cost, gcloud, permissions
+from pod.accelerators import find_accelerator
+from pod.bucket import Bucket
+from pod.clock import Clock
+from pod.control_plane import ControlPlane
+from pod.credentials import Credentials
+from pod.endpoints import find_endpoints
+from pod.errors import Refused
+from pod.lock import Lost, RunLock
+from pod.options import Limits, Options
+from pod.permissions import NO, UNKNOWN, YES, Policies
+from pod.service import Service
 
-RUN = ("--config", "configs/quickstart.py", "--name", "t", "--type", "v3-32", "--yes")
-
-
-def refused(cloud, *arguments, **environment) -> str:
-    """Runs `up`, which must fail before it asks for a slice; returns the line that says why."""
-    status, output = cloud.run(*arguments, **environment)
-    assert status != 0, output
-    assert not any("create" in call for call in cloud.calls())
-    return output.splitlines()[-1]
-
-
-def test_no_gcloud(cloud):
-    (cloud.folder / "bin" / "gcloud").unlink()
-    tools = cloud.folder / "tools"
-    tools.mkdir()
-    for name in (
-        "bash",
-        "env",
-        "dirname",
-        "basename",
-        "cat",
-        "cmp",
-        "mkdir",
-        "hostname",
-        "sed",
-        "grep",
-        "awk",
-        "flock",
-    ):
-        (tools / name).symlink_to(subprocess.check_output(["which", name], text=True).strip())
-    for name in ("git", "tar", "gzip", "sha256sum", "cut", "rm", "head", "tail"):
-        (tools / name).symlink_to(subprocess.check_output(["which", name], text=True).strip())
-    assert "gcloud is not installed" in refused(cloud, *RUN, PATH=str(tools))
+CONTROL = f"gs://{BUCKET}/runs/t/pod"
 
 
-def test_not_logged_in(cloud):
-    cloud.set_scenario(account="")
-    assert "gcloud auth login" in refused(cloud, *RUN)
+class Token(Credentials):
+    """The user's token."""
+
+    def _fetch(self):
+        return USER_TOKEN, None
 
 
-@pytest.mark.parametrize("setting", ["PROJECT", "ZONE", "BUCKET"])
-def test_settings_that_are_missing(cloud, setting):
-    cloud.write_settings(**{setting: ""})
-    option = {"PROJECT": "--project", "ZONE": "--zone", "BUCKET": "--workdir"}[setting]
-    line = refused(cloud, *RUN)
-    assert option in line
-    assert "launch/pod.env" in line
+@pytest.fixture(scope="module")
+def services(tmp_path_factory):
+    made = Services(tmp_path_factory.mktemp("services"))
+    for bucket, location in (("far", "US-CENTRAL1"), ("us", "US"), ("eu", "EU"), ("two", "EUR4")):
+        made.storage.make_bucket(bucket, location)
+    yield made
+    made.close()
 
 
-def test_a_setting_that_is_unknown(cloud):
-    cloud.write_settings(ZOME="x")
-    assert "unknown setting: ZOME=x" in refused(cloud, *RUN)
+@pytest.fixture
+def endpoints(services):
+    return find_endpoints(services.environment)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--config", "configs/none.py"], "there is no such file"),
-        (["--config", "configs/untracked.py"], "not tracked by git"),
-        (["--config", "/etc/hostname"], "must be one of them"),
-        (["--name", "T_1"], "expected lower-case letters"),
-        (["--type", "v9-8"], "unknown generation"),
-        (["--type", "v5e-16"], "v5litepod-16"),
-        (["--type", "tpu7x-8"], "launch/gke"),
-        (["--type", "v3-9"], "must be even"),
-        (["--type", "v2-8"], "zone europe-west4-a has no v2-8"),
-        (["--workdir", "runs/here"], "all workers share"),
-        (["--workdir", "gs://nobody/run"], "gcloud storage buckets create gs://nobody --location=europe-west4"),
-        (["--workdir", "gs://far/run"], "use a bucket in europe-west4"),
-        (["--workdir", "gs://us/run"], "use a bucket in europe-west4"),
-        (["--max-restarts", "many"], "expected a whole number"),
-        (["--deadline", "soon"], "expected hours"),
-        (["--env", "1=2"], "expected NAME=value"),
-        (["--mount"], "--mount needs --data"),
-        (["--unheard"], "unknown option --unheard"),
-        (["--zone"], "--zone needs a value"),
-        (["--", "--config.bathc_size=1"], "batch_size"),
-        (["--", "--config.batch_size=100"], "does not divide over the 32 devices of v3-32; the next that does is 128"),
-    ],
-)
-def test_what_cannot_work(cloud, arguments, said):
-    cloud.set_scenario(types={"v3-32": 4}, buckets={"bucket": "EU", "far": "US-CENTRAL1", "us": "US"})
-    (cloud.checkout / "configs" / "untracked.py").touch()
-    assert said in refused(cloud, *RUN, *arguments)
+@pytest.fixture
+def given():
+    return Options(name="t", project=PROJECT, zone=ZONE, type="v3-32", limits=Limits(call_seconds=1))
+
+
+def refusal(check, *arguments) -> str:
+    """What a check that must fail says."""
+    with pytest.raises(Refused) as refused:
+        check(*arguments)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_type_that_the_zone_has_not(services, endpoints, given):
+    service = Service(Token(), PROJECT, ZONE, endpoints)
+    checks.check_type(service, given)
+    given.type = "v2-2048"
+    said = refusal(checks.check_type, service, given)
+    assert f"zone {ZONE} has no v2-2048" in said
+    assert gcloud.list_accelerator_types(PROJECT, ZONE) in said
+
+
+def test_an_api_that_is_not_enabled(services, endpoints, given):
+    with services.server.failing("acceleratorTypes", error=disabled_error()):
+        said = refusal(checks.check_type, Service(Token(), PROJECT, ZONE, endpoints), given)
+    assert "gcloud services enable tpu.googleapis.com" in said
 
 
 @pytest.mark.parametrize(
-    ("call", "text", "said"),
+    ("bucket", "said"),
     [
-        ("accelerator-types", "PERMISSION_DENIED: Cloud TPU API has not been used in project 1", "is the API enabled?"),
-        (
-            "buckets describe",
-            "HTTPError 403: someone does not have storage.buckets.get access",
-            "no permission to look",
-        ),
-        (
-            "storage cp",
-            "HTTPError 403: someone does not have storage.objects.create access",
-            "cannot write to --workdir",
-        ),
+        ("nobody", f"gcloud storage buckets create gs://nobody --location=europe-west4 --project={PROJECT}"),
+        ("far", "use a bucket in europe-west4"),
+        ("us", "use a bucket in europe-west4"),
     ],
 )
-def test_what_is_not_allowed(cloud, call, text, said):
-    cloud.set_scenario(faults=[{"call": call, "do": "fail", "text": text, "times": 9}])
-    assert said in refused(cloud, *RUN)
+def test_a_bucket_that_is_not_there_or_not_near(services, endpoints, given, bucket, said):
+    assert said in refusal(checks.check_bucket, Bucket(bucket, Token(), endpoints, patience=1), given, print)
 
 
-def test_nobody_to_confirm_the_cost(cloud):
-    assert "give --yes" in refused(cloud, *RUN[:-1])
+def test_a_bucket_that_is_near(services, endpoints, given):
+    notes = []
+    for bucket in (BUCKET, "eu", "two"):
+        checks.check_bucket(Bucket(bucket, Token(), endpoints, patience=1), given, notes.append)
+    (note,) = notes
+    assert "eur4: check that europe-west4 is part of it" in note
 
 
-@pytest.mark.parametrize(("answer", "asked_for"), [(b"n\n", 0), (b"y\n", 1)])
-def test_the_cost_is_confirmed_on_a_terminal(cloud, answer, asked_for):
-    ours, theirs = pty.openpty()
-    os.write(ours, answer)
-    command = [str(cloud.checkout / "launch" / "tpu_pod.sh"), *RUN[:-1]]
-    result = subprocess.run(
-        command, cwd=cloud.checkout, env=cloud.environment, stdin=theirs, capture_output=True, text=True
-    )
-    assert "16 chip-hours an hour, about 32.00 US dollars" in result.stderr  # 16 chips at 2 dollars
-    assert sum("create" in call for call in cloud.calls()) == asked_for
+def test_a_machines_account_that_cannot_give_its_slice_back_or_use_the_bucket(services, endpoints, given):
+    policies = Policies(Token(), endpoints)
+    notes = []
+    checks.check_account(policies, given, CONTROL, notes.append)
+    given.service_account = f"other@{PROJECT}.iam.gserviceaccount.com"
+    said = refusal(checks.check_account, policies, given, CONTROL, notes.append)
+    assert f"gcloud projects add-iam-policy-binding {PROJECT} --member=serviceAccount:{given.service_account}" in said
+    assert "--role=roles/tpu.admin" in said
+    project = {"role": "roles/tpu.admin", "members": [f"serviceAccount:{given.service_account}"]}
+    services.admin.bindings.append(project)
+    said = refusal(checks.check_account, policies, given, CONTROL, notes.append)
+    assert f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET}" in said
+    services.admin.bindings.remove(project)
+    given.check_service_account = False
+    checks.check_account(policies, given, CONTROL, notes.append)
+    assert notes == []
 
 
-def test_the_slice_of_the_configuration_is_the_default(cloud):
-    config = cloud.checkout / "configs" / "quickstart.py"
-    text = config.read_text()
-    config.write_text(
-        text.replace(
-            "    return config",
-            '    config.launch.accelerator_type = "v5litepod-16"\n    config.launch.spot = True\n    return config',
-        )
-    )
-    status, output = cloud.run("--config", "configs/quickstart.py", "--dry-run")
-    assert status == 0, output
-    create = next(line for line in output.splitlines() if "queued-resources create" in line)
-    assert "create quickstart " in create
-    assert "--accelerator-type=v5litepod-16" in create
-    assert "--spot" in create
+MEMBER = f"serviceAccount:{DEFAULT_ACCOUNT}"
 
 
-def plan_with(cloud, status: int) -> None:
-    """Has the checkout's planner print a line on each stream and exit with `status`; it is tried by itself elsewhere."""
-    cloud.write_settings(PLAN="yes")
-    python = cloud.checkout / ".venv" / "bin" / "python"
-    python.write_text(f'#!/bin/sh\n[ "$1" != -c ] || exit 0\nexec "{sys.executable}" "$@"\n')
-    code = f"import sys\nprint('v3-32:', sys.argv[1:])\nprint('the reason', file=sys.stderr)\nsys.exit({status})\n"
-    (cloud.checkout / "pipeline" / "plan.py").write_text(code)
+@pytest.mark.parametrize(
+    ("bindings", "answer"),
+    [
+        ([], NO),
+        ([("roles/tpu.admin", [MEMBER])], YES),
+        ([("roles/tpu.viewer", [MEMBER])], NO),
+        ([("roles/tpu.admin", ["user:someone@example.com"])], NO),
+        ([("roles/tpu.admin", ["group:machines@example.com"])], UNKNOWN),
+        ([("projects/p/roles/mine", [MEMBER])], UNKNOWN),
+        ([("roles/editor", [MEMBER])], YES),
+    ],
+)
+def test_what_a_policy_says_of_an_account(bindings, answer):
+    """What might come by a group or a role of the user's own is never taken for missing."""
+    policy = {"bindings": [{"role": role, "members": members} for role, members in bindings]}
+    assert permissions.holds([policy], DEFAULT_ACCOUNT, permissions.DELETE_ROLES) == answer
 
 
-def test_a_plan_that_says_no_ends_it_before_anything_is_asked_for(cloud):
-    plan_with(cloud, 70)
-    assert "the plan says no: the reason" in refused(cloud, *RUN)
-    assert not any("create" in call for call in cloud.calls())
+def test_a_role_under_a_condition_is_not_taken_for_granted():
+    binding = {"role": "roles/tpu.admin", "members": [MEMBER], "condition": {"expression": "request.time < x"}}
+    assert permissions.holds([{"bindings": [binding]}], DEFAULT_ACCOUNT, permissions.DELETE_ROLES) == UNKNOWN
 
 
-@pytest.mark.parametrize("status", [0, 71, 78])
-def test_a_plan_is_shown_and_one_that_cannot_be_made_is_no_obstacle(cloud, status):
-    plan_with(cloud, status)
-    result, output = cloud.run(*RUN, "--", "--config.seed=3")
-    assert result == 0, output
-    assert "'--topology=v3-32', '--config.seed=3'" in output
-    assert ("no memory plan: the reason" in output) == (status != 0)
+@pytest.mark.parametrize("what", ["project", "zone"])
+def test_a_place_that_nothing_names(monkeypatch, given, what):
+    monkeypatch.setattr(gcloud, "configured", lambda name: "")
+    setattr(given, what, "")
+    said = refusal(checks.check_place, given)
+    assert f"--{what}" in said
+    assert "launch/pod.env" in said
+    monkeypatch.setattr(gcloud, "configured", lambda name: f"gcloud's {name}")
+    checks.check_place(given)
+    assert getattr(given, what) == {"project": "gcloud's project", "zone": "gcloud's compute/zone"}[what]
 
 
-@pytest.mark.parametrize("mount", [[], ["--mount"]])
-def test_the_plan_is_made_for_the_data_of_the_run(cloud, mount):
-    plan_with(cloud, 0)
-    result, output = cloud.run(*RUN, "--data", "gs://bucket/data", *mount, "--", "--config.seed=3")
-    assert result == 0, output
-    assert "'--config.data.data_dir=gs://bucket/data', '--config.seed=3']" in output
+def test_a_batch_that_does_not_divide():
+    said = refusal(configuration.check_batch, 100, 32, "v3-32")
+    assert "config.batch_size=100 does not divide over the 32 devices of v3-32; the next that does is 128" in said
 
 
-def test_data_that_this_machine_cannot_read_is_planned_without(cloud):
-    plan_with(cloud, 0)
-    planner = cloud.checkout / "pipeline" / "plan.py"
-    planner.write_text(
-        "import sys\nif 'gs://' in str(sys.argv):\n    sys.exit('no credentials')\n" + planner.read_text()
-    )
-    result, output = cloud.run(*RUN, "--data", "gs://bucket/data")
-    assert result == 0, output
-    assert "v3-32: [" in output
-    assert "no memory plan" not in output
+def test_a_configuration_that_cannot_work_is_refused_with_the_trainers_words_and_code(tmp_path):
+    root = plain_checkout(tmp_path)
+    found = configuration.read(root, str(REPOSITORY / "configs" / "b7.py"), ["--config.batch_size=64"])
+    assert (found.accelerator_type, found.batch_size, found.duration) == ("v5p-64", 64, "350 epochs")
+    with pytest.raises(Refused, match="batch_size") as refused:
+        configuration.read(root, str(REPOSITORY / "configs" / "b7.py"), ["--config.bathc_size=1"])
+    assert refused.value.exit_code == 78
 
 
-def test_no_plan_leaves_the_plan_out(cloud):
-    plan_with(cloud, 70)
-    assert cloud.run(*RUN, "--no-plan")[0] == 0
+def plain_checkout(folder, planner=""):
+    """A checkout whose .venv is this Python, and whose planner is the given code."""
+    root = folder / "checkout"
+    (root / "launch" / "lib").mkdir(parents=True)
+    python = root / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    probe = '[ "$1" != -c ] || exit 0\n' if planner else ""
+    python.write_text(f'#!/bin/sh\n{probe}exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    for name in ("requirements.txt",):
+        (root / name).write_bytes((REPOSITORY / name).read_bytes())
+        (root / ".venv" / name).write_bytes((REPOSITORY / name).read_bytes())
+    (root / "launch" / "lib" / "inspect_config.py").symlink_to(REPOSITORY / "launch" / "lib" / "inspect_config.py")
+    if planner:
+        (root / "pipeline").mkdir()
+        (root / "pipeline" / "__init__.py").touch()
+        (root / "pipeline" / "plan.py").write_text(planner)
+    return root
 
 
-# The generations' pages of the Cloud TPU documentation: machines and chips of some types; v2 and v3 show each core as a
-# device, and 4 chips are on a machine, but for the single-machine types of v5e and v6e.
-PUBLISHED = {
-    "v2-8": (4, 1, 8),
-    "v2-512": (256, 64, 512),
-    "v3-8": (4, 1, 8),
-    "v3-32": (16, 4, 32),
-    "v3-2048": (1024, 256, 2048),
-    "v4-8": (4, 1, 4),
-    "v4-128": (64, 16, 64),
-    "v5p-8": (4, 1, 4),
-    "v5p-256": (128, 32, 128),
-    "v5litepod-1": (1, 1, 1),
-    "v5litepod-8": (8, 1, 8),
-    "v5litepod-256": (256, 64, 256),
-    "v6e-8": (8, 1, 8),
-    "v6e-16": (16, 4, 16),
-}
+def planner(status: int) -> str:
+    """A planner that prints its arguments and ends with a status."""
+    return f"import sys\nprint(sys.argv[1:])\nprint('the reason', file=sys.stderr)\nsys.exit({status})\n"
 
 
-def test_chips_machines_and_devices_are_those_published():
-    script = "ROOT=$PWD; source launch/lib/messages.sh; source launch/lib/accelerators.sh; "
-    script += 'for t in "$@"; do know_accelerator "$t"; echo "$t $CHIPS $HOSTS $DEVICES"; done'
-    lines = subprocess.check_output(["bash", "-c", script, "-", *PUBLISHED], cwd=REPOSITORY, text=True).splitlines()
-    assert {name: tuple(map(int, rest)) for name, *rest in map(str.split, lines)} == PUBLISHED
+def test_a_plan_that_says_no_ends_it(tmp_path):
+    root = plain_checkout(tmp_path, planner(70))
+    assert "the plan says no: the reason" in refusal(configuration.plan, root, "c.py", "v3-32", "", [])
+
+
+@pytest.mark.parametrize(("status", "there"), [(0, True), (71, False), (78, False)])
+def test_a_plan_that_cannot_be_made_is_no_obstacle(tmp_path, status, there):
+    root = plain_checkout(tmp_path, planner(status))
+    answer, words = configuration.plan(root, "c.py", "v3-32", "gs://d", ["--config.seed=3"])
+    assert answer == there
+    if there:
+        assert "'--topology=v3-32', '--config.data.data_dir=gs://d', '--config.seed=3'" in words
+    else:
+        assert words == "the reason"
+
+
+def test_data_that_this_machine_cannot_read_is_planned_without(tmp_path):
+    code = "import sys\nif 'gs://' in str(sys.argv):\n    sys.exit('no credentials')\n" + planner(0)
+    there, words = configuration.plan(plain_checkout(tmp_path, code), "c.py", "v3-32", "gs://d", [])
+    assert there
+    assert "data_dir" not in words
+
+
+def test_the_cost_is_said_and_asked_about(monkeypatch, given):
+    given.provisioning = "spot"
+    words = cost.describe(find_accelerator("v3-32"), given, "90 epochs", 24)
+    for part in ("90 epochs", "16 chips in 4 machines", "32.00 US dollars an hour", "asked for: spot", "768 dollars"):
+        assert part in words
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for answer, fine in (("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False), ("", False)):
+        monkeypatch.setattr("sys.stdin", Terminal(answer))
+        if fine:
+            cost.confirm("Ask for it?")
+        else:
+            assert "nothing was asked for" in refusal(cost.confirm, "Ask for it?")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert "give --yes" in refusal(cost.confirm, "Ask for it?")
+
+
+class SteppedClock(Clock):
+    """Time that a test moves."""
+
+    def __init__(self):
+        self.time = 1e9
+
+    def now(self):
+        return self.time
+
+    def monotonic(self):
+        return self.time
+
+    def sleep(self, seconds):
+        self.time += seconds
+
+
+@pytest.fixture
+def plane(services, endpoints):
+    made = ControlPlane(CONTROL, Token(), endpoints, patience=1)
+    made.bucket.delete(made.name("lock.json"))
+    return made
+
+
+def make_lock(plane, owner, clock):
+    return RunLock(plane.bucket, plane.name(), owner, 60, clock)
+
+
+def test_one_supervisor_has_a_run(plane):
+    clock = SteppedClock()
+    first, second = make_lock(plane, "ann@laptop:/a", clock), make_lock(plane, "bob@vm:/b", clock)
+    first.take()
+    said = refusal(second.take)
+    assert "supervised from ann@laptop" in said
+    assert "--force" in said
+    clock.time += 359
+    refusal(second.take)
+    first.keep()  # renews it
+    clock.time += 359
+    refusal(second.take)
+    clock.time += 2
+    second.take()  # nobody's: it was not renewed for six times 60 seconds
+    with pytest.raises(Lost, match="on bob@vm"):
+        first.keep(now=True)
+    first.release()
+    assert plane.bucket.read(plane.name("lock.json")) is not None  # not its own any more
+    second.release()
+    assert plane.bucket.read(plane.name("lock.json")) is None
+
+
+def test_a_supervisor_follows_the_one_that_was_killed_on_its_machine_at_once(plane):
+    clock = SteppedClock()
+    make_lock(plane, "ann@laptop:/a", clock).take()
+    make_lock(plane, "ann@laptop:/a", clock).take()
+
+
+def test_a_supervisor_whose_lock_was_taken_away_lets_go(plane):
+    clock = SteppedClock()
+    first, second = make_lock(plane, "ann@laptop:/a", clock), make_lock(plane, "bob@vm:/b", clock)
+    first.take()
+    second.take(force=True)
+    second.release()
+    with pytest.raises(Lost, match="has taken over and ended"):
+        first.keep(now=True)
+
+
+def test_a_disturbed_bucket_costs_nobody_the_lock(services, plane):
+    clock = SteppedClock()
+    lock = make_lock(plane, "ann@laptop:/a", clock)
+    lock.take()
+    clock.time += 61
+    with services.server.failing("lock", error=ApiError("UNAVAILABLE", "try again")):
+        lock.keep()
+    assert lock.held
+    lock.keep()
+    lock.release()
+
+
+def test_the_archive_is_the_tracked_files_and_the_same_each_time(tmp_path):
+    from pod import checkout
+
+    (tmp_path / "a b").write_text("text\n")
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "run.sh").chmod(0o755)
+    (tmp_path / "link").symlink_to("a b")
+    (tmp_path / "secret").write_text("not tracked\n")
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "a b", "run.sh", "link"], check=True)
+    first = checkout.pack(tmp_path)
+    (tmp_path / "run.sh").touch()
+    assert checkout.pack(tmp_path) == first
+    archive = tmp_path / "x.tar.gz"
+    archive.write_bytes(first)
+    with tarfile.open(archive) as members:
+        found = {member.name: (member.mode, member.linkname) for member in members}
+    assert found == {"a b": (0o644, ""), "run.sh": (0o755, ""), "link": (0o644, "a b")}
+    (tmp_path / "run.sh").unlink()  # deleted, and git does not know yet
+    assert checkout.pack(tmp_path) != first

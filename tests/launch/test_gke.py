@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from cloud import REPOSITORY
+from cloud.bed import REPOSITORY
 
 # Fields and types as the references name them, as far as a training job has use for them; a field that is not there is
 # refused by the API server. A list holds the type of its elements; {str: T} is a map; a set is an enumeration.
@@ -117,6 +117,14 @@ def test_a_pod_for_each_machine(accelerator, topology, hosts):
     assert job["template"]["spec"]["containers"][0]["resources"]["limits"] == {"google.com/tpu": "4"}
 
 
+def test_the_longest_name_that_is_taken_makes_pod_names_that_kubernetes_takes():
+    """As JobSet's own admission counts: NAME-slice-0-POD, and a suffix of five characters, in 63."""
+    content = json.loads(manifest("--name=" + "a" * 46, "--topology=4x4x4").stdout)
+    (job,) = content["spec"]["replicatedJobs"]
+    last = job["template"]["spec"]["completions"] - 1
+    assert len(f"{content['metadata']['name']}-{job['name']}-0-{last}-abcde") == 63
+
+
 # What Kubernetes writes when a pod failure policy matched, and what must follow.
 @pytest.mark.parametrize(
     ("message", "action"),
@@ -146,6 +154,16 @@ def test_ends_mean_what_they_mean_to_the_supervisor(message, action):
         (["--accelerator=v9"], "known are"),
         (["--topology=4x4"], "topologies of 3 numbers"),
         (["--topology=1x1x1"], "do not fill machines"),
+        (["--name=B7"], "expected lower-case letters"),
+        (["--name=7b"], "beginning with a letter"),
+        (["--name=b7-"], "not ending with a hyphen"),
+        (["--name=b.7"], "expected lower-case letters"),
+        (["--name="], "expected lower-case letters"),
+        (["--name=" + "a" * 48], "at most 47"),
+        (["--name=" + "a" * 47, "--topology=4x4x4"], "at most 46"),  # pods from 10 on have one digit more
+        (["--queue=Users"], "LocalQueue"),
+        (["--service-account=trainer@p.iam.gserviceaccount.com"], "Kubernetes' own"),
+        (["--max-restarts=-1"], "expected 0 or more"),
     ],
 )
 def test_what_cannot_work(arguments, said):

@@ -1,213 +1,202 @@
-"""Supervisors of `launch/tpu_pod.sh` that end, and more than one of them."""
+"""Supervisors of `launch/tpu_pod.sh` that end, never come back, or are two: one job, ever, and nothing billed for nothing."""
 
-import shutil
+import json
+import os
 import signal
 
 import pytest
-from cloud import LIMIT_SECONDS, RUN, STAGES, fault, met_faults, nothing_left, running, started, wait_until
+from cloud.bed import BUCKET, LIMIT_SECONDS, POD, RUN
+from cloud.server import ApiError, Fault
+from cloud.services import wait_until
+
+# Where a supervisor is killed: before the request is handled, or when it has been and its answer is on the way.
+STAGES = {
+    "when it has asked": {"match": "user POST .*queuedResources", "after": True},
+    "before the code is there": {"match": "user POST /upload", "before": True, "skip": 2},
+    "while it watches": {"match": "user GET .*nodes/t", "after": True, "skip": 3},
+}
+
+
+def kill_at(cloud, match: str, before: bool = False, after: bool = False, skip: int = 0) -> None:
+    """Has the supervisor that `run` or `start` starts next killed by its own request."""
+    process: list = []
+
+    def kill(_) -> None:
+        os.kill(process[0], signal.SIGKILL)
+        cloud.server.faults.clear()
+
+    # Either the request never arrives, or it is carried out.
+    how = {"before": kill, "reset": True} if before else {"after": kill}
+    cloud.server.faults = [Fault(match, skip=skip, **how)]
+    with cloud.running(*RUN) as started:
+        process.append(started.pid)
+        assert started.wait(LIMIT_SECONDS) == -signal.SIGKILL, cloud.output()
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_supervisor_is_followed_by_another(cloud, stage):
-    cloud.set_scenario(faults=[fault(stage, "kill", skip=int("describe" in stage))])
+def test_a_killed_supervisor_is_followed_by_another_on_another_machine(cloud, stage):
+    """A laptop, then a virtual machine where somebody else is logged in: one start of the trainer, one slice."""
     cloud.plan({"hold": True})
-    assert cloud.run(*RUN)[0] == -signal.SIGKILL
-    with running(cloud.start(*RUN)) as process:
-        wait_until(lambda: all(started(cloud)), process)
+    kill_at(cloud, **STAGES[stage])
+    with cloud.running(*RUN, "--force", user="another") as process:
+        wait_until(lambda: all(cloud.started()), process=process)
         cloud.release()
         assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
-    assert started(cloud) == [1, 1, 1, 1]
-    assert cloud.created() == 1
-    assert nothing_left(cloud)
+    assert cloud.started() == [1, 1]
+    assert cloud.tpu.created == 1
+    assert cloud.nothing_left()
 
 
-def test_the_same_command_joins_the_running_job(cloud):
+@pytest.mark.parametrize("crashes", [0, 1])
+def test_with_the_supervisor_dead_the_job_finishes_and_the_slice_goes(cloud, crashes):
+    """Killed right after creation, and never back."""
+    cloud.plan(*[{"status": 134, "say": "a crash", "only": [1]}] * crashes, {})
+    kill_at(cloud, "user POST .*queuedResources", after=True)
+    wait_until(lambda: cloud.tpu.holds == [])
+    assert cloud.started() == [1 + crashes] * 2
+    assert cloud.job()["outcome"] == "finished"
+    assert [call.who for call in cloud.server.seen("DELETE .*queuedResources/t")] == ["worker"]
+    assert cloud.machines.alive() == []
+
+
+def test_a_supervisor_that_dies_before_it_deletes_the_slice_leaves_nothing_either(cloud):
+    kill_at(cloud, "user DELETE .*queuedResources", before=True)
+    wait_until(lambda: cloud.tpu.holds == [])
+    assert [call.who for call in cloud.server.seen("DELETE .*queuedResources/t")][-1] == "worker"
+    assert cloud.started() == [1, 1]
+
+
+def test_with_the_supervisor_dead_the_deadline_holds_too(cloud):
     cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as first:
-        wait_until(lambda: all(started(cloud)), first)
-        first.send_signal(signal.SIGINT)
-        assert first.wait(LIMIT_SECONDS) == 130
-    assert "the job and the slice go on" in cloud.output()
-    assert len(cloud.alive()) >= 4
-    with running(cloud.start(*RUN)) as second:
-        wait_until(lambda: "attempt 1 is running" in cloud.output(), second)
-        cloud.release()
-        assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
-    assert started(cloud) == [1, 1, 1, 1]
-    assert sum("scp" in call for call in cloud.calls()) == 1
+    with cloud.running(*RUN, "--deadline", "0.004") as process:
+        wait_until(lambda: all(cloud.started()), process=process)
+    wait_until(lambda: cloud.tpu.holds == [])
+    assert cloud.job()["outcome"] == "deadline"
+    assert "saved" in json.dumps([cloud.storage.read(BUCKET, name).decode() for name in logs(cloud)])
 
 
-def test_a_worker_that_is_busy_with_an_older_attempt_is_waited_for(cloud):
-    """Attempt 2 never reached worker 2, on which attempt 1 is still ending when attempt 3 is started."""
-    cloud.plan({"hold": True}, {})
-    with running(cloud.start(*RUN)) as first:
-        wait_until(lambda: all(started(cloud)), first)
-        first.send_signal(signal.SIGINT)
-        first.wait(LIMIT_SECONDS)
-    for worker in (0, 1, 3):
-        attempts = cloud.service.folder / "machines" / "t" / str(worker) / ".pods" / "t" / "attempts"
-        shutil.copytree(attempts / "1", attempts / "2")
-        (attempts / "2" / "status").write_text("75 1.0\n")
-    (cloud.folder / "records" / "t" / "attempts").write_text("2")
-    with running(cloud.start(*RUN)) as second:
-        wait_until(lambda: "it has not started on all workers: another attempt is running" in cloud.output(), second)
-        cloud.release()
-        assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
-    assert started(cloud) == [2, 2, 2, 2]
+def logs(cloud) -> list[str]:
+    return [name for name in cloud.storage.names(BUCKET, f"{POD}/slices/") if "/log-" in name]
 
 
-def test_a_job_with_other_arguments_is_not_joined(cloud):
+def test_two_supervisors_at_once_under_different_names_are_one_job(cloud):
+    """Both are started together; one of them is told who has the run."""
     cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as first:
-        wait_until(lambda: all(started(cloud)), first)
-        first.send_signal(signal.SIGTERM)
+    with cloud.running(*RUN, user="one") as first, cloud.running(*RUN, user="two") as second:
+        wait_until(lambda: all(cloud.started()))
+        wait_until(lambda: None in (first.poll(), second.poll()) and (first.poll(), second.poll()) != (None, None))
+        winner, loser = (first, second) if first.poll() is None else (second, first)
+        assert loser.returncode == 1
+        assert "supervised from" in cloud.output()
+        cloud.release()
+        assert winner.wait(LIMIT_SECONDS) == 0, cloud.output()
+    assert cloud.started() == [1, 1]
+    assert cloud.tpu.created == 1
+    assert len(cloud.incarnations()) == 1
+    assert cloud.nothing_left()
+
+
+def test_a_job_with_other_arguments_is_not_joined_and_another_type_is_left_alone(cloud):
+    cloud.plan({"hold": True})
+    with cloud.running(*RUN) as first:
+        wait_until(lambda: all(cloud.started()), process=first)
+        os.kill(first.pid, signal.SIGTERM)
         first.wait(LIMIT_SECONDS)
     status, output = cloud.run(*RUN, "--", "--config.seed=1")
     assert status == 1
     assert "another job runs on t" in output
-    assert started(cloud) == [1, 1, 1, 1]
-
-
-def test_a_slice_of_another_type_is_left_alone(cloud):
-    assert cloud.run(*RUN, "--keep")[0] == 0
-    status, output = cloud.run(*RUN, "--type", "v5litepod-16")
+    status, output = cloud.run(*RUN, "--type", "v3-32")
     assert status == 1
-    assert "the slice t is a v3-32, not a v5litepod-16" in output
-    assert started(cloud) == [1, 1, 1, 1]
+    assert "the slice t is a v5p-16, not a v3-32" in output
+    status, output = cloud.run("down", "--name", "t")
+    assert status == 0, output
+    assert cloud.started() == [1, 1]
+    assert cloud.nothing_left()
 
 
-def test_a_login_that_expires_ends_nothing(cloud):
-    text = "UNAUTHENTICATED: Please run: gcloud auth login"
+def test_down_leaves_nothing_of_a_slice_that_was_just_asked_for(cloud):
     cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as process:
-        wait_until(lambda: all(started(cloud)), process)
-        cloud.set_scenario(faults=[fault("", "fail", text=text, times=8)])
-        wait_until(lambda: met_faults(cloud)[0]["times"] == 0, process)
-        cloud.release()
-        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
-    assert "log in again, the job goes on" in cloud.output()
-    assert started(cloud) == [1, 1, 1, 1]
+    kill_at(cloud, **STAGES["when it has asked"])
+    status, output = cloud.run("down", "--name", "t")
+    assert status == 0, output
+    assert "nothing of t is running or billed any more" in output
+    assert cloud.nothing_left()
 
 
-def test_two_supervisors_on_one_machine(cloud):
+def test_down_deletes_machines_that_outlive_their_request(cloud):
     cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as first:
-        wait_until(lambda: all(started(cloud)), first)
-        status, output = cloud.run(*RUN)
+    with cloud.running(*RUN) as process:
+        wait_until(lambda: all(cloud.started()), process=process)
+    with cloud.tpu.lock:
+        cloud.tpu.requests.clear()
+    status, output = cloud.run("down", "--name", "t")
+    assert status == 0, output
+    assert cloud.nothing_left()
+
+
+def test_down_ends_the_supervisor_here_and_by_force_one_elsewhere(cloud):
+    """That one finds its slice gone; it must not ask for another."""
+    cloud.plan({"hold": True})
+    with cloud.running(*RUN) as process:
+        wait_until(lambda: all(cloud.started()), process=process)
+        status, output = cloud.run("down", "--name", "t", "--workdir", "gs://bucket/runs/t", user="another")
+        assert status == 1
+        assert "supervised from" in output
+        assert len(cloud.tpu.requests) == 1
+        status, output = cloud.run("down", "--name", "t", "--force", "--workdir", "gs://bucket/runs/t", user="another")
+        assert status == 0, output
+        assert process.wait(LIMIT_SECONDS) == 1
+    with cloud.running(*RUN) as process:
+        wait_until(lambda: cloud.started() == [2, 2], process=process)
+        status, output = cloud.run("down", "--name", "t")
+        assert status == 0, output
+        assert process.wait(LIMIT_SECONDS) == 130
+    assert cloud.tpu.created == 2
+    assert cloud.nothing_left()
+
+
+def test_down_says_when_something_may_still_be_billed(cloud):
+    cloud.write_settings(LONG_CALL_SECONDS="2", CALL_SECONDS="2")
+    cloud.plan({"hold": True})
+    with cloud.running(*RUN) as process:
+        wait_until(lambda: all(cloud.started()), process=process)
+        with cloud.server.failing("DELETE .*queuedResources", error=ApiError("UNAVAILABLE", "not now")):
+            status, output = cloud.run("down", "--name", "t")
+        assert status == 1
+        assert "billed" in output
+        assert cloud.run("down", "--name", "t")[0] == 0
+    assert cloud.nothing_left()
+
+
+def test_down_works_though_the_bucket_does_not_answer(cloud):
+    cloud.write_settings(CALL_SECONDS="1")
+    cloud.plan({"hold": True})
+    with cloud.running(*RUN) as process:
+        wait_until(lambda: all(cloud.started()), process=process)
+    with cloud.server.failing("user .*/storage/v1/", error=ApiError("UNAVAILABLE", "not now")):
+        status, output = cloud.run("down", "--name", "t", "--force")
+    assert status == 1, output  # nothing says whether the run has a controller
+    assert "cannot take the lock" in output
+    assert "t-controller, which may still be billed" in output
+    assert cloud.tpu.holds == []
+
+
+def test_a_supervisor_that_slept_for_long_lets_go_of_what_another_has_taken(cloud):
+    """A laptop that is closed and opened again."""
+    cloud.plan({"hold": True})
+    with cloud.running(*RUN, user="one") as first:
+        wait_until(lambda: all(cloud.started()), process=first)
+        status, output = cloud.run(*RUN, user="one")
         assert status == 1
         assert f"a supervisor of t runs already (process {first.pid})" in output
-        cloud.release()
-        assert first.wait(LIMIT_SECONDS) == 0
-
-
-def test_two_supervisors_on_two_machines(cloud):
-    cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as first:
-        wait_until(lambda: all(started(cloud)), first)
-        status, output = cloud.run(*RUN, POD_RECORDS=str(cloud.folder / "another machine"))
-        assert status == 1
-        assert "gs://bucket/runs/t is supervised from" in output
-        cloud.release()
-        assert first.wait(LIMIT_SECONDS) == 0
-    assert started(cloud) == [1, 1, 1, 1]
-
-
-def test_a_supervisor_on_another_machine_takes_over_when_told_to(cloud):
-    cloud.write_settings(LOCK_SECONDS="0")
-    cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as first:
-        wait_until(lambda: all(started(cloud)), first)
-        with running(cloud.start(*RUN, "--force", POD_RECORDS=str(cloud.folder / "another machine"))) as second:
-            assert first.wait(LIMIT_SECONDS) == 1
+        os.killpg(first.pid, signal.SIGSTOP)
+        with cloud.running(*RUN, "--force", user="two") as second:
+            wait_until(lambda: "job: running" in cloud.output().rpartition("slice t")[2], process=second)
+            os.killpg(first.pid, signal.SIGCONT)
+            assert first.wait(LIMIT_SECONDS) == 1, cloud.output()
             assert "has taken over" in cloud.output()
             cloud.release()
             assert second.wait(LIMIT_SECONDS) == 0, cloud.output()
-    assert started(cloud) == [1, 1, 1, 1]
-    assert nothing_left(cloud)
-
-
-def test_down_names_a_supervisor_on_another_machine_and_leaves_its_slice(cloud):
-    cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as process:
-        wait_until(lambda: all(started(cloud)), process)
-        status, output = cloud.run("down", "--name", "t", POD_RECORDS=str(cloud.folder / "another machine"))
-        assert status == 1
-        assert "gs://bucket/runs/t is supervised from" in output
-        assert len(cloud.requests()) == 1
-        cloud.release()
-        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
-
-
-def test_down_by_force_ends_the_run_of_a_supervisor_on_another_machine(cloud):
-    """That one finds its slice gone long before it would renew its lock; it must not ask for another."""
-    cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as process:
-        wait_until(lambda: all(started(cloud)), process)
-        status, output = cloud.run("down", "--name", "t", "--force", POD_RECORDS=str(cloud.folder / "another machine"))
-        assert status == 0, output
-        assert process.wait(LIMIT_SECONDS) == 1
-    assert "has taken over" in cloud.output()  # it looks while `down` holds the lock, or later
-    assert cloud.created() == 1
-    assert nothing_left(cloud)
-
-
-def test_a_lock_that_is_gone_means_that_another_has_ended_the_run(cloud):
-    cloud.write_settings(LOCK_SECONDS="0")
-    cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as process:
-        wait_until(lambda: all(started(cloud)), process)
-        with cloud.service.changing():
-            for lock in (cloud.service.folder / "buckets").rglob("*.lock"):
-                lock.unlink()
-        assert process.wait(LIMIT_SECONDS) == 1
-    assert "the lock in gs://bucket/runs/t is gone" in cloud.output()
-    assert len(cloud.requests()) == 1
-
-
-def test_a_lock_that_cannot_be_read_for_a_moment_ends_nothing(cloud):
-    cloud.write_settings(LOCK_SECONDS="0")
-    text = "UNAVAILABLE: 503"
-    faults = [
-        fault("objects describe supervisor.lock", "fail", text=text),
-        fault("cat supervisor.lock", "fail", text=text),
-    ]
-    cloud.set_scenario(faults=faults)
-    cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as process:
-        wait_until(lambda: all(started(cloud)) and not any(item["times"] for item in met_faults(cloud)), process)
-        cloud.release()
-        assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
-    assert started(cloud) == [1, 1, 1, 1]
-
-
-def test_down_deletes_the_slice_though_the_bucket_does_not_answer(cloud):
-    cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as process:
-        wait_until(lambda: all(started(cloud)), process)
-        process.kill()
-        process.wait()
-    cloud.set_scenario(faults=[fault("storage cp supervisor.lock", "fail", text="UNAVAILABLE: 503", times=9)])
-    status, output = cloud.run("down", "--name", "t")
-    assert status == 0, output
-    assert "cannot take the lock in gs://bucket/runs/t" in output
-    assert cloud.requests() == {}
-
-
-def test_a_renewal_between_look_and_takeover_does_not_stop_it(cloud):
-    """The other supervisor writes the lock before the first attempt, and renews it before the second."""
-    cloud.set_scenario(faults=[fault("storage cp supervisor.lock", "take over", times=2)])
-    status, output = cloud.run(*RUN, "--force")
-    assert status == 0, output
-    assert met_faults(cloud)[0]["times"] == 0
-    assert started(cloud) == [1, 1, 1, 1]
-
-
-def test_a_takeover_between_look_and_renewal_is_not_written_over(cloud):
-    cloud.write_settings(LOCK_SECONDS="0")
-    cloud.set_scenario(faults=[fault("storage cp supervisor.lock", "take over", skip=2)])
-    cloud.plan({"hold": True})
-    with running(cloud.start(*RUN)) as process:
-        assert process.wait(LIMIT_SECONDS) == 1
-    assert "another supervisor, on another, has taken over" in cloud.output()
-    (lock,) = (cloud.service.folder / "buckets").rglob("*.lock")
-    assert lock.read_text().startswith("another:")
+    assert cloud.started() == [1, 1]
+    assert cloud.tpu.created == 1
+    assert cloud.nothing_left()

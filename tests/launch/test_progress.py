@@ -1,11 +1,6 @@
-"""`launch/lib/progress.py`: figures computed by hand."""
+"""`launch/pod/progress.py`: figures computed by hand."""
 
-import sys
-
-from cloud import REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / "launch" / "lib"))
-import progress
+from pod import progress
 
 EVENTS = [
     {"event": "train", "step": 100, "images_per_second": 64.0},  # 100 steps of 32: 50 s
@@ -20,9 +15,13 @@ def test_productive_time_counts_each_step_once():
 
 
 def test_status_lines():
-    slices = "1000 1100 16\n2000 2050 16\n"  # 150 s and 2,400 chip-seconds
+    slices = [  # 150 s and 2,400 chip-seconds, then 50 s of 16 chips until now
+        {"chips": 16, "ready": 1000, "gone": 1100},
+        {"chips": 16, "ready": 2000, "gone": 2050},
+        {"chips": 16, "ready": 3000, "gone": None},
+    ]
     log = "step   200/12,000  epoch 1\nstep   300/12,000  epoch  2  left 1:02:03\n"
-    lines = progress.describe(EVENTS, log, 32, 16, start=3000.0, slices=slices, now=3050.0)
+    lines = progress.describe(EVENTS, log, 32, slices, now=3050.0)
     assert lines == [
         "step        300 of 12,000",
         "top-1       50.00% at the last evaluation, 75.00% at best",
@@ -33,7 +32,7 @@ def test_status_lines():
 
 
 def test_before_the_first_step():
-    assert progress.describe([], "", 32, 16, start=0.0, slices="", now=0.0) == ["step        0", "chip-hours  0.0"]
+    assert progress.describe([], "", 32, [], now=0.0) == ["step        0", "chip-hours  0.0"]
 
 
 def test_a_line_that_is_half_written_is_left_out():

@@ -1,16 +1,20 @@
-"""The whole of it at once: `launch/tpu_pod.sh` drives a real run of four JAX processes through preemptions."""
+"""The whole of it at once: `launch/tpu_pod.sh` drives a real run of four JAX processes through all that can happen to it."""
 
+import os
 import random
-import sys
+import threading
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from cloud import RUN, Cloud, running, wait_until
+from cloud.bed import RUN
+from cloud.server import Fault
+from cloud.services import wait_until
 
 STEPS = 8
+RUN = (*RUN, "--type", "v3-32")
 OVERRIDES = (
     *("--", "--config.batch_size=32", f"--config.duration={STEPS} steps", f"--config.evaluation.every={STEPS} steps"),
     *("--config.log.every=1 steps", "--config.checkpoint.every=1 steps", "--config.schedule.warmup=1 steps"),
@@ -26,24 +30,21 @@ LIMIT_SECONDS = 1800
 
 
 @pytest.fixture
-def real_cloud(tmp_path):
-    """A service whose four machines run the real trainer, on one CPU device each, joined through a coordinator."""
-    cloud = Cloud(tmp_path, trainer="real")
-    cloud.machines |= {
-        "FAKE_JOIN": "yes",
+def real_cloud(make_cloud, tmp_path):
+    """A cloud whose machines run the real trainer, on one CPU device each, joined through a coordinator."""
+    cloud = make_cloud(trainer="real")
+    cloud.machines.settings |= {
+        "BED_JOIN": "yes",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": " ".join(XLA_FLAGS),
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_SHARE_BINARY_BETWEEN_HOSTS": "yes",  # four processes on a few cores: one of them compiles
         "PYTHONPATH": str(Path(__file__).parent / "one_compilation"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "FAKE_PYTHON": sys.executable,
     }
-    cloud.write_settings(POLL_SECONDS="0.5", GRACE_SECONDS="60")
-    cloud.set_scenario()
-    yield cloud
-    cloud.clean_up()
+    cloud.write_settings(POLL_SECONDS="0.5", GRACE_SECONDS="10", SETUP_SECONDS="20", HEARTBEAT_SECONDS="30")
+    return cloud
 
 
 def final_weights(workdir) -> list[np.ndarray]:
@@ -57,23 +58,39 @@ def final_weights(workdir) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-def test_preemptions_leave_no_trace_in_the_weights(real_cloud):
-    """One while the code is on its way, one during set-up, one at a random step of training."""
+def test_nothing_that_happens_leaves_a_trace_in_the_weights(real_cloud):
+    """Slice 0 is taken back while it fetches its code and slice 1 during its set-up, a worker of slice 2 never answers, the
+    TPU of slice 3 does not initialise, slice 4 is taken back at a random step, and on slice 5 a worker reboots.
+    """
     cloud = real_cloud
     undisturbed, disturbed = cloud.folder / "undisturbed", cloud.folder / "disturbed"
-    with running(cloud.start(*RUN, "--workdir", str(undisturbed), *OVERRIDES)) as process:
+    with cloud.running(*RUN, "--workdir", str(undisturbed), *OVERRIDES) as process:
         assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
-    assert cloud.created() == 1
+    assert cloud.tpu.created == 1
 
-    faults = [{"call": "scp", "do": "preempt during"}, {"call": "worker.sh t setup", "do": "preempt during"}]
-    cloud.set_scenario(faults=faults)
-    step = random.Random(0).randrange(2, STEPS - 2)
-    with running(cloud.start(*RUN, "--workdir", str(disturbed), *OVERRIDES)) as process:
-        wait_until((disturbed / "checkpoints" / str(step) / "commit_success.txt").exists, process, LIMIT_SECONDS)
-        cloud.preempt()
+    def preempt(_) -> None:
+        threading.Thread(target=cloud.tpu.preempt).start()
+
+    cloud.server.faults = [Fault("worker GET .*code-", after=preempt)]
+    (cloud.trainer / "hold-setup-2").touch()
+    cloud.machines.silent = {(3, 2)}
+    (cloud.trainer / "sick-4").touch()
+    step = random.Random(0).randrange(2, STEPS - 3)
+
+    def saved(number: int):
+        return (disturbed / "checkpoints" / str(number) / "commit_success.txt").exists
+
+    with cloud.running(*RUN, "--workdir", str(disturbed), *OVERRIDES) as process:
+        wait_until((cloud.trainer / "in-setup-2-1").exists, LIMIT_SECONDS, process)
+        cloud.tpu.preempt()
+        wait_until(saved(step), LIMIT_SECONDS, process)
+        cloud.tpu.preempt()
+        wait_until(saved(step + 2), LIMIT_SECONDS, process)
+        cloud.machines.reboot("t", 1)
         assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
-    assert cloud.created() == 1 + 4
     assert "Continuing after step" in cloud.output()
+    assert cloud.tpu.created == 1 + 6
+    assert cloud.nothing_left()
 
     expected, found = final_weights(undisturbed), final_weights(disturbed)
     assert len(expected) == len(found) > 100

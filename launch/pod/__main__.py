@@ -1,0 +1,38 @@
+"""`python3 -m pod`: what launch/tpu_pod.sh starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from pod import commands, options
+from pod.control_plane import ControlError
+from pod.credentials import CredentialsError
+from pod.errors import FAILED, INTERRUPTED, Refused
+from pod.http import ApiError
+from pod.start import Interrupted
+
+
+def main() -> int:
+    """Runs the command line; every error that a user can do something about is one line."""
+    try:
+        return commands.main(sys.argv[1:], os.environ, Path(os.environ.get("PWD") or os.getcwd()))
+    except options.HelpAsked:
+        print(options.USAGE, end="")
+        return 0
+    except Refused as error:
+        print(f"tpu_pod.sh: {error}", file=sys.stderr)
+        return error.exit_code
+    except (ApiError, ControlError, CredentialsError) as error:
+        print(f"tpu_pod.sh: {error}", file=sys.stderr)
+        return FAILED
+    except (KeyboardInterrupt, Interrupted):
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

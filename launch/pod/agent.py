@@ -1,0 +1,275 @@
+"""The agent on one machine of a slice: does what the bucket says, and says what is here.
+
+`python3 -m pod.agent ROOT`, started by startup.sh, again after a crash or a reboot. Owns the loop: look into the bucket,
+prepare, start or end the trainer, report, send the log; on worker 0 the job's keeper too. All that matters is on the disk or in
+the bucket, so it may end at any time. The invariant: it runs nothing unless `control.json` names its own incarnation, and ends
+at once what runs when it names another. A bucket that cannot be reached stops nothing that runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pod import controller, failures
+from pod.bucket import Conflict
+from pod.clock import Clock
+from pod.control import Bounds, Control, JobState, WorkerReport
+from pod.control_plane import ControlError, ControlPlane
+from pod.credentials import Credentials, CredentialsError, MetadataCredentials
+from pod.endpoints import Endpoints, find_endpoints
+from pod.http import ApiError
+from pod.keeper import Keeper
+from pod.log_pieces import TrainerLog, tail
+from pod.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
+from pod.preparation import Preparation
+from pod.surrender import OwnSlice, Surrender
+from pod.trainer import Attempt, Attempts
+
+_TICK_SECONDS = 0.5
+_SHUTDOWN_SECONDS = 100.0  # less than startup.sh has systemd wait
+_MESSAGE_LINES, _MESSAGE_BYTES = 20, 2000
+
+
+class Agent:
+    """The agent of one machine.
+
+    Args:
+      machine: what the metadata server says.
+      root: where everything is kept on this machine.
+      plane: the control plane, of which a request is tried again for a few seconds only.
+      credentials: of the machine's service account.
+      endpoints: where the services are.
+      clock: the time.
+      become: called with a folder of code to go on as the agent of that code.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        root: Path,
+        plane: ControlPlane,
+        credentials: Credentials,
+        endpoints: Endpoints,
+        clock: Clock,
+        become: Callable[[Path], None],
+    ):
+        self._machine, self._root, self._plane = machine, root, plane
+        self._credentials, self._endpoints, self._clock, self._become = credentials, endpoints, clock, become
+        self._attempts = Attempts(root / "attempts")
+        self._notices = Notices(endpoints, self._on_notice)
+        self._bounds = Bounds()
+        self._preparation: Preparation | None = None
+        self._log = TrainerLog(plane, machine.incarnation, machine.worker, clock)
+        self._remembered = self._leaving = False
+        self._failure = ""
+        surrender = Surrender(machine.incarnation, credentials, endpoints, clock)
+        self._own_slice = OwnSlice(surrender, root / "queued_resource", machine.worker == 0, clock)
+        self._keeper = Keeper(plane, machine.incarnation, surrender, clock) if machine.worker == 0 else None
+
+    def run(self) -> None:
+        """Works for as long as the machine lives."""
+        self._notices.start()
+        due, before = 0.0, None
+        while not self._leaving:
+            here = self._what_is_here()
+            if here != before or self._clock.monotonic() >= due:
+                due = self._clock.monotonic() + self._bounds.poll_seconds
+                self.look()
+                before = self._what_is_here()
+            self._clock.sleep(min(_TICK_SECONDS, self._bounds.poll_seconds / 4))
+        if is_going_down():
+            self._save()
+
+    def leave(self, *_: object) -> None:
+        """Ends `run`, to be called when the system asks this process to end. The trainer goes on, unless the machine ends."""
+        self._leaving = True
+
+    def look(self) -> None:
+        """Looks into the bucket once and does what follows; a bucket that cannot be reached is looked at again later."""
+        try:
+            self._remember()
+            stored = self._plane.read_job()
+            found = self._plane.read_control()  # after the job: whoever finds its own word here may act on both
+            wanted = None if found is None else found.value
+            if wanted is None or wanted.incarnation != self._machine.incarnation:
+                self._stand_aside(wanted)
+                return
+            self._bounds = wanted.bounds
+            self._own_slice.confirm(wanted)
+            job = None if stored is None else stored.value
+            self._prepare(wanted)
+            if self._keeper is not None:
+                self._log.send(self._attempts.newest(), wanted)
+                progress = self._log.progress(self._attempts.newest())
+                job = self._keeper.step(wanted, stored, self._report(), progress, self._log.silence(self._running()))
+            self._follow(wanted, job)
+            self._log.send(self._attempts.newest(), wanted)
+            self._plane.report(self._machine.incarnation, self._machine.worker, self._report())
+            self._note(self._own_slice.after_a_look(wanted, job, self._running() is not None))
+        except Conflict:
+            return
+        except (ApiError, CredentialsError, ControlError) as error:
+            self._note(str(error))
+
+    # What is here.
+
+    def _what_is_here(self) -> tuple[object, ...]:
+        """Returns what is worth a look into the bucket at once when it changes."""
+        newest = self._attempts.newest()
+        preparation = self._preparation
+        return (
+            newest.number if newest is not None else 0,
+            newest is not None and newest.is_running(),
+            preparation.state if preparation is not None else "",
+            self._notices.notice,
+        )
+
+    def _report(self) -> WorkerReport:
+        newest, preparation = self._attempts.newest(), self._preparation
+        report = WorkerReport(
+            state="fetched" if preparation is None else preparation.state,
+            message="" if preparation is None else preparation.message,
+            environment=preparation.job.environment if preparation is not None and preparation.state == "ready" else "",
+            job=preparation.job.id if preparation is not None and preparation.state == "ready" else "",
+            boot_id=boot_id(),
+            notice=self._notices.notice,
+            heartbeat=self._clock.now(),
+        )
+        if newest is None:
+            return report
+        report = dataclasses.replace(report, attempt=newest.number, log_pieces=self._log.pieces(newest).pieces)
+        ended = newest.ended()
+        if ended is None:
+            return dataclasses.replace(report, state="running")
+        kind = failures.kind_of(ended.exit_code, tail(newest.log), newest.was_asked)
+        report = dataclasses.replace(report, exit_code=ended.exit_code, ended_at=ended.at, kind=kind)
+        if report.state == "ready":
+            report = dataclasses.replace(report, state="ended")
+        if not report.message and kind != failures.FINISHED:
+            lines = tail(newest.log, 4 * _MESSAGE_BYTES).splitlines()[-_MESSAGE_LINES:]
+            report = dataclasses.replace(report, message="\n".join(lines)[-_MESSAGE_BYTES:])
+        return report
+
+    def _running(self) -> Attempt | None:
+        newest = self._attempts.newest()
+        return newest if newest is not None and newest.ended() is None else None
+
+    # What is done.
+
+    def _remember(self) -> None:
+        """Takes from the bucket what ran here before this machine lost its disk."""
+        if self._remembered:
+            return
+        before = self._plane.workers(self._machine.incarnation).get(self._machine.worker)
+        newest = self._attempts.newest()
+        if before is not None and before.attempt > (newest.number if newest is not None else 0):
+            self._attempts.forget(before.attempt)
+        self._remembered = True
+
+    def _prepare(self, wanted: Control) -> None:
+        """Has this machine prepared for the job that is wanted, unless a trainer runs."""
+        if self._running() is not None or (self._preparation is not None and self._preparation.job == wanted.job):
+            return
+        if self._preparation is not None:
+            self._preparation.cancel()
+        self._preparation = Preparation(
+            self._root,
+            self._plane,
+            self._credentials,
+            self._endpoints,
+            wanted.job,
+            wanted.bounds.setup_seconds,
+            self._clock,
+        )
+
+    def _follow(self, wanted: Control, job: JobState | None) -> None:
+        """Starts or ends the trainer as the job's state says."""
+        running, preparation = self._running(), self._preparation
+        ready = preparation is not None and preparation.state == "ready" and preparation.job == wanted.job
+        if running is None and ready and preparation.code != self._own_code():
+            self._become(preparation.code)  # the launcher of the job's own code; it comes back here prepared
+        if job is None or job.incarnation != self._machine.incarnation:
+            return
+        if running is not None:
+            asked = job.ask if job.attempt == running.number else "kill"  # of an attempt that was given up
+            if wanted.want == "stop" or self._notices.notice or asked == "stop":
+                running.ask_to_stop()
+            if asked == "kill":
+                running.kill()
+            return
+        newest = self._attempts.newest()
+        number = newest.number if newest is not None else 0
+        if job.state == "running" and not job.ask and job.job == wanted.job.id and job.attempt > number and ready:
+            self._attempts.start(job.attempt, self._command(wanted), preparation.environment, preparation.code)
+
+    def _command(self, wanted: Control) -> list[str]:
+        return [str(self._root / ".venv" / "bin" / "python"), "-m", "pipeline.train", *wanted.job.arguments]
+
+    def _own_code(self) -> Path:
+        return Path(__file__).resolve().parents[2]
+
+    def _stand_aside(self, wanted: Control | None) -> None:
+        """Runs nothing, as another slice may."""
+        running = self._running()
+        if running is not None:
+            running.kill()
+        self._note(self._own_slice.deny(wanted))
+
+    def _on_notice(self, notice: str) -> None:
+        """Has the trainer save, at once: there are seconds left. Runs in the thread that waited for the notice."""
+        running = self._running()
+        if running is not None and running.ask_to_stop():
+            print(f"{notice}: asked the trainer to save", flush=True)
+
+    def _save(self) -> None:
+        """Has the trainer save before the machine ends: the system waits for this process, and keeps the network until then."""
+        self._on_notice("shutdown")
+        end = self._clock.monotonic() + _SHUTDOWN_SECONDS
+        while self._running() is not None and self._clock.monotonic() < end:
+            self._clock.sleep(0.1)
+        self.look()
+
+    def _note(self, words: str) -> None:
+        if words and words != self._failure:
+            print(words, flush=True)
+        self._failure = words
+
+
+def main(root: Path) -> None:
+    """Runs the agent of this machine, unless one runs already."""
+    root = root.resolve()
+    lock = (root / "agent.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("an agent runs here already")
+        return
+    clock, endpoints = Clock(), find_endpoints()
+    credentials = MetadataCredentials(endpoints, clock)
+    if find_role(endpoints, clock) == controller.ROLE_NAME:
+        controller.main(root, find_attribute(endpoints, "pod-control", clock), credentials, endpoints, clock)
+        return
+    machine = find_machine(endpoints, clock)
+    plane = ControlPlane(machine.control, credentials, endpoints, patience=5, clock=clock)
+
+    def become(code: Path) -> None:
+        os.chdir(code / "launch")
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "pod.agent", str(root)])
+
+    agent = Agent(machine, root, plane, credentials, endpoints, clock, become)
+    signal.signal(signal.SIGTERM, agent.leave)
+    agent.run()
+    sys.exit(128 + signal.SIGTERM)  # as after any other end, whoever started it may start it again
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main(Path(sys.argv[1]))

@@ -1,0 +1,181 @@
+"""What the configuration says to the launcher, and whether its step fits the slice.
+
+Owns the Python that reads it: the checkout's .venv, or a small one below launch/ with just what that takes. Runs
+launch/lib/inspect_config.py and `python -m pipeline.plan`. Never calls a service.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pod.errors import TRAINING_ERROR, Refused
+
+_SUPPORTED = ("3.13", "3.12", "3.11")  # what the pipeline runs on
+
+
+class CannotLoad(Refused):
+    """There is no Python here that can load a configuration."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a configuration says to the launcher.
+
+    Attributes:
+      accelerator_type: the TPU type; "" where it names none.
+      spot: whether it asks for spot machines.
+      batch_size: images in a step.
+      duration: in the configuration's words.
+    """
+
+    accelerator_type: str
+    spot: bool
+    batch_size: int
+    duration: str
+
+
+def read(root: Path, config: str, overrides: Sequence[str]) -> Configuration:
+    """Loads a configuration as the trainer will.
+
+    Args:
+      root: of the checkout.
+      config: the configuration's absolute path.
+      overrides: `--config.key=value`, byte for byte.
+
+    Raises:
+      Refused: it cannot work, with the trainer's own words and exit code.
+    """
+    command = [find_python(root), "launch/lib/inspect_config.py", f"--config={config}", *overrides]
+    answer = subprocess.run(command, cwd=root, capture_output=True, stdin=subprocess.DEVNULL)
+    if answer.returncode:
+        raise Refused(_last_line(answer.stderr), answer.returncode)
+    said = dict(line.partition("=")[::2] for line in answer.stdout.decode().splitlines())
+    return Configuration(
+        accelerator_type=said.get("accelerator_type", ""),
+        spot=said.get("spot") == "yes",
+        batch_size=int(said.get("batch_size", 0)),
+        duration=said.get("duration", ""),
+    )
+
+
+def check_batch(batch_size: int, devices: int, accelerator_type: str) -> None:
+    """Raises Refused unless the batch divides over the devices."""
+    if batch_size % devices:
+        words = f"config.batch_size={batch_size} does not divide over the {devices} devices of {accelerator_type}"
+        raise Refused(f"{words}; the next that does is {(batch_size // devices + 1) * devices}")
+
+
+def find_python(root: Path) -> str:
+    """Returns a Python that can load the configuration; makes one where the checkout has no .venv yet.
+
+    Raises:
+      CannotLoad: there is no Python that can, or the package that it needs cannot be installed.
+    """
+    requirements = root / "requirements.txt"
+    venv = root / ".venv"
+    if _is_complete(venv, requirements.read_bytes()):
+        return str(venv / "bin" / "python")
+    lines = requirements.read_text(encoding="utf-8").splitlines(keepends=True)
+    needed = "".join(line for line in lines if line.startswith(("ml_collections", "--")))
+    venv = root / "launch" / ".venv"
+    if not _is_complete(venv, needed.encode()):
+        _install(venv, needed)
+    return str(venv / "bin" / "python")
+
+
+def _is_complete(venv: Path, requirements: bytes) -> bool:
+    try:
+        installed = (venv / "requirements.txt").read_bytes()
+    except OSError:
+        return False
+    return (
+        installed == requirements and os.access(venv / "bin" / "python", os.X_OK) and not (venv / "unfinished").exists()
+    )
+
+
+def _is_usable(python: str) -> bool:
+    """Returns whether a command is a supported Python; one that is found may be a shim with nothing behind it."""
+    code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
+    answer = subprocess.run([python, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return answer.returncode == 0 and answer.stdout.strip() in _SUPPORTED
+
+
+def _install(venv: Path, requirements: str) -> None:
+    """Makes `venv`; an installation that was cut off is not taken for a complete one, as the copy is written last."""
+    candidates = [*(shutil.which(f"python{version}") for version in _SUPPORTED), sys.executable]
+    python = next((found for found in candidates if found and _is_usable(found)), "")
+    if not python:
+        versions = ", ".join(reversed(_SUPPORTED))
+        raise CannotLoad(
+            f"loading the configuration needs Python {versions} with its venv module (Debian, Ubuntu: apt install "
+            "python3-venv); install one, or run launch/local.sh once"
+        )
+    print("making launch/.venv, which loads the configuration (once)", file=sys.stderr)
+    partial = venv / "requirements.partial"
+    steps = [
+        [python, "-m", "venv", "--clear", str(venv)],
+        [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"],
+    ]
+    steps[1] += ["-r", str(partial)]
+    for step in steps:
+        if step is steps[1]:
+            partial.write_text(requirements, encoding="utf-8")
+        answer = subprocess.run(step, capture_output=True, stdin=subprocess.DEVNULL)
+        if answer.returncode:
+            raise CannotLoad(
+                f"cannot install what loads the configuration: {_last_line(answer.stderr or answer.stdout)}"
+            )
+    partial.replace(venv / "requirements.txt")
+
+
+def plan(root: Path, config: str, accelerator_type: str, data: str, overrides: Sequence[str]) -> tuple[bool, str]:
+    """Asks the planner whether the step fits the slice and how long the run takes.
+
+    Args:
+      root: of the checkout.
+      config: the configuration's path.
+      accelerator_type: of the slice.
+      data: where the prepared datasets are; "" for the configuration's own.
+      overrides: `--config.key=value`.
+
+    Returns:
+      Whether there is a plan, and the plan, or why there is none.
+
+    Raises:
+      Refused: the planner says that it does not fit.
+    """
+    python = find_python(root)
+    probe = subprocess.run([python, "-c", "import jax, libtpu"], capture_output=True, stdin=subprocess.DEVNULL)
+    if probe.returncode:
+        return False, "that needs the TPU compiler; see docs/plan.md"
+    words = "planning the run with the TPU compiler: a step that is not known yet takes up to half an hour"
+    print(f"{words} (--no-plan leaves it out)", file=sys.stderr, flush=True)
+    command = [python, "-m", "pipeline.plan", f"--config={config}", f"--topology={accelerator_type}"]
+    location = [f"--config.data.data_dir={data}"] if data else []
+    answer = _run_planner(root, [*command, *location, *overrides])
+    # What the workers can read may be closed to this machine, and the planner knows the sizes of ImageNet without it.
+    if data and answer.returncode not in (0, TRAINING_ERROR):
+        answer = _run_planner(root, [*command, *overrides])
+    text = answer.stdout.decode(errors="replace")
+    if answer.returncode == TRAINING_ERROR:
+        print(text, end="", file=sys.stderr)
+        raise Refused(f"the plan says no: {_last_line(answer.stderr)}")
+    if answer.returncode:  # such as for a dataset or a size of slice that the planner does not know
+        return False, _last_line(answer.stderr)
+    return True, text
+
+
+def _run_planner(root: Path, command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=root, capture_output=True, stdin=subprocess.DEVNULL)
+
+
+def _last_line(said: bytes) -> str:
+    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+    return re.sub(r"\s+", " ", lines[-1]).strip() if lines else "no reason given"

@@ -1,0 +1,178 @@
+"""What this machine remembers of a run, in one folder for each name, and what the user is told.
+
+Owns ~/.local/state/tpu_pod/NAME (or POD_RECORDS/NAME): the last `up` for `resume`, where the control plane is, the events,
+and the lock that keeps a second supervisor of the run away from this machine. Only its owner can read it, because the
+trainer's environment is in it. Never holds what the service or the bucket can be asked; in a dry run nothing is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pod.errors import Refused
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is: what the commands that follow an `up` need to know.
+
+    Attributes:
+      project: the project's id.
+      zone: such as "us-central1-a".
+      control: gs://… the control plane's folder.
+      workdir: of the run.
+      type: the TPU type.
+      batch_size: images in a step, for `status`.
+      version: of the API that has the slice.
+      internal_ips: whether the machines have no external addresses.
+    """
+
+    project: str
+    zone: str
+    control: str
+    workdir: str
+    type: str = ""
+    batch_size: int = 0
+    version: str = "v2"
+    internal_ips: bool = False
+
+
+class Record:
+    """The folder of one run on this machine."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], *, dry_run: bool = False):
+        """Opens the record, and makes its folder if it is not there.
+
+        Raises:
+          Refused: the folder cannot be written.
+        """
+        state = environment.get("XDG_STATE_HOME") or os.path.join(environment.get("HOME", "~"), ".local", "state")
+        folders = environment.get("POD_RECORDS") or os.path.join(os.path.expanduser(state), "tpu_pod")
+        self.folder = Path(folders) / name
+        self._dry_run = dry_run
+        self._lock: int | None = None
+        self._said = ""
+        if dry_run:
+            return
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+        except OSError as error:
+            raise Refused(
+                f"cannot write {self.folder} ({error.strerror}); name another folder with POD_RECORDS"
+            ) from None
+
+    def say(self, words: str) -> None:
+        """Prints a line with the time and keeps it among the events; the same again in a row is left out."""
+        if words == self._said:
+            return
+        self._said = words
+        print(f"{time.strftime('%H:%M:%S')}  {words}", file=sys.stderr, flush=True)
+        if not self._dry_run:
+            with open(self.folder / "events", "a", encoding="utf-8") as events:
+                events.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {words}\n")
+
+    def save_command(self, arguments: Sequence[str], folder: Path) -> None:
+        """Keeps the command line, and where it was given, for `resume`."""
+        self._write("command", "\0".join(arguments).encode("utf-8", "surrogateescape"))
+        self._write("folder", os.fsencode(folder))
+
+    def command(self) -> tuple[list[str], Path]:
+        """Returns the command line of the last `up`, and where it was given.
+
+        Raises:
+          Refused: there was none on this machine.
+        """
+        try:
+            words = (self.folder / "command").read_bytes().decode("utf-8", "surrogateescape")
+            folder = Path(os.fsdecode((self.folder / "folder").read_bytes()))
+        except OSError:
+            raise Refused(
+                f"nothing is known of a run named {self.folder.name} on this machine; give the whole command again"
+            ) from None
+        return (words.split("\0") if words else []), folder
+
+    def save_place(self, place: Place) -> None:
+        """Keeps where the run is."""
+        self._write("place.json", json.dumps(dataclasses.asdict(place), indent=1).encode())
+
+    def place(self) -> Place | None:
+        """Returns where the run is; None when no `up` of it was given on this machine."""
+        try:
+            said = json.loads((self.folder / "place.json").read_text(encoding="utf-8"))
+            known = {item.name for item in dataclasses.fields(Place)}
+            return Place(**{key: value for key, value in said.items() if key in known})
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def lock(self) -> None:
+        """Takes the lock of this machine, which ends with this process.
+
+        Raises:
+          Refused: another process has it.
+        """
+        if self._dry_run or self._try_lock():
+            return
+        name = self.folder.name
+        words = f"a supervisor of {name} runs already (process {self.supervisor() or 'unknown'})"
+        raise Refused(f"{words}; watch it with: launch/tpu_pod.sh logs --name {name}")
+
+    def wait_for_lock(self, seconds: float) -> bool:
+        """Takes the lock as soon as its holder has ended; returns whether that was in time."""
+        end = time.monotonic() + seconds
+        while not self._try_lock():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def supervisor(self) -> int:
+        """Returns the process that has, or last had, this machine's lock; 0 where none had."""
+        try:
+            return int((self.folder / "supervisor").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return 0
+
+    def is_locked(self) -> bool:
+        """Returns whether another process has the lock."""
+        if self._dry_run:
+            return False
+        free = self._try_lock()
+        if free:
+            os.close(self._lock)  # type: ignore[arg-type]
+            self._lock = None
+        return not free
+
+    def _try_lock(self) -> bool:
+        if self._lock is not None or fcntl is None:
+            return True
+        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            return False
+        self._lock = file
+        self._write("supervisor", str(os.getpid()).encode())
+        return True
+
+    def _write(self, name: str, content: bytes) -> None:
+        if self._dry_run:
+            return
+        partial = self.folder / f"{name}.partial"
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(file, "wb") as out:
+            out.write(content)
+        os.replace(partial, self.folder / name)
