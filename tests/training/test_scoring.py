@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.sources import open_source
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.runtime import pictures
 from pipeline.training.scoring import score
 from pipeline.weights.container import Weights
@@ -61,3 +61,13 @@ def test_other_classes_are_refused(config, weights, digits_dir):
     swapped = Weights(dataclasses.replace(weights.metadata, class_names=names), weights.arrays)
     with pytest.raises(ConfigError, match="class 0 is '0' there and '1' here"):
         score(config, {"raw": swapped})
+
+
+def test_weights_that_lead_to_no_numbers_are_an_error_and_not_an_accuracy(config, weights, digits_dir):
+    config.data.data_dir = digits_dir
+    arrays = {
+        path: np.full_like(array, 3e38) if path.endswith("bn/scale") else array
+        for path, array in weights.arrays.items()
+    }
+    with pytest.raises(DataError, match=r"elsewhere: with these weights .* not finite numbers"):
+        score(config, {"raw": Weights(weights.metadata, arrays, "elsewhere")})

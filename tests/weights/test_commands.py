@@ -69,6 +69,11 @@ def test_predict_gives_the_probabilities_of_the_network(mini, tmp_path):
         (("convert", "{}/bomb.pth", "--out", "{}/out"), 65, "refused"),
         (("convert", "--out", "{}/out"), 78, "name one file or folder to convert, not 0"),
         (("predict", "--weights", "{}/nothing", "{}/bomb.pth"), 65, "does not exist"),
+        (
+            ("evaluate", "--weights", "{}/bomb.pth", "--config", "configs/quickstart.py", "--out", "{}/bomb.pth/out"),
+            78,
+            "Not a directory",
+        ),
     ],
 )
 def test_errors_are_one_line(tmp_path, arguments, code, expected):
