@@ -1,5 +1,7 @@
 """Checkpoints on gs://: what is deleted, what damage is, and what an outage leaves."""
 
+import re
+
 import pytest
 from etils import epath
 
@@ -19,7 +21,7 @@ def _short_pauses(monkeypatch):
 
 @pytest.fixture
 def folder(server, request):
-    return epath.Path(f"gs://bucket/{request.node.name}")
+    return epath.Path(f"gs://bucket/{re.sub(r'[^a-z_]', '-', request.node.name)}")
 
 
 def names(folder):
