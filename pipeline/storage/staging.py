@@ -12,27 +12,24 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import itertools
 import os
 import pathlib
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import google_crc32c
 from absl import logging
 
 from pipeline.errors import ConfigError, DataError, MachineError
-from pipeline.storage import objects, storage_errors
-from pipeline.storage.local import is_remote
+from pipeline.storage import storage_errors, transfer
 
 PLACES = ("none", "disk", "memory")
 _MEMORY = "/dev/shm"
 _ROOT = "efficientnet-staged"
 _THREADS = 16  # files at a time; a connection carries about 100 MB/s
-_PIECE_BYTES = 16 * 1024**2
 _SPARE = 0.05  # of the room there is, to be left
 _SPARE_MEMORY_BYTES = 8 * 1024**3  # for the trainer and its workers
 _SAY_EVERY = 0.1  # of all bytes
@@ -73,7 +70,7 @@ class Staging:
           ConfigError: there is no room.
         """
         self._place = place
-        self._files = _described(paths)
+        self._files = transfer.described(paths)
         root = pathlib.Path(root or (_MEMORY if place == "memory" else _disk_root()), _ROOT)
         identity = "\n".join(f"{file.location} {file.size} {file.generation}" for file in self._files)
         self._folder = root / hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -145,7 +142,6 @@ class Staging:
         failures = self._copy_all(missing)
         if self._stop.is_set():
             return
-        self._changed = [failure for failure in failures if isinstance(failure, DataError)]
         if failures:
             logging.error(
                 "Staging: %d of %d files are not here and go on being read from where they are, which is slow: %s",
@@ -169,7 +165,7 @@ class Staging:
                 self._stop.wait(1.0)
         return False
 
-    def _copy_all(self, files: list["_File"]) -> list[Exception]:
+    def _copy_all(self, files: list[transfer.File]) -> list[Exception]:
         """Copies files, some at a time, and returns why those that failed did.
 
         By threads that do not keep the process from ending, which those of a `ThreadPoolExecutor` would.
@@ -186,6 +182,8 @@ class Staging:
                     self._copy(file)
                 except Exception as error:
                     failures.append(error)
+                    if isinstance(error, DataError):
+                        self._changed.append(error)
 
         threads = [threading.Thread(target=work, name="staging", daemon=True) for _ in range(min(_THREADS, len(files)))]
         for thread in threads:
@@ -194,14 +192,14 @@ class Staging:
             thread.join()
         return failures
 
-    def _copy(self, file: "_File") -> None:
+    def _copy(self, file: transfer.File) -> None:
         partial = self._folder / f".{os.path.basename(file.location)}.partial"
         for _ in storage_errors.attempts():
             counted = 0
             try:
                 checksum = google_crc32c.Checksum()
                 with partial.open("wb") as target:
-                    for piece in _pieces(file):
+                    for piece in transfer.pieces(file):
                         if self._stop.is_set():
                             return
                         target.write(piece)
@@ -217,8 +215,9 @@ class Staging:
             except Exception as error:
                 failure = error
                 self._advance(-counted)
-                if _is_changed(file):
-                    raise _changed(file) from error
+                partial.unlink(missing_ok=True)
+                if transfer.is_changed(file):
+                    raise transfer.changed(file) from error
                 if not storage_errors.is_storage_failure(error):
                     break
         raise failure
@@ -237,69 +236,6 @@ class Staging:
             rate / 1e6,
             (self.total_bytes - self.copied_bytes) / max(rate, 1.0),
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class _File:
-    location: str
-    size: int
-    generation: int
-    crc32c: str | None
-
-
-def _described(paths: Sequence[str]) -> list[_File]:
-    """Returns what is known of files before they are copied; of a folder in a bucket by one listing."""
-    names = {os.fspath(path) for path in paths}
-    if not names or not is_remote(next(iter(names))):
-        stats = {name: os.stat(name) for name in names}
-        return [_File(name, stats[name].st_size, stats[name].st_mtime_ns, None) for name in sorted(names)]
-    found = {}
-    for folder in sorted({name.rpartition("/")[0] for name in names}):
-        found |= {entry.location: entry for entry in objects.entries(folder)[0]}
-    missing = sorted(name for name in names if name not in found)
-    if missing:
-        raise DataError(f"{missing[0]} is not in the bucket, and {len(missing) - 1} more")
-    return [_File(name, found[name].size, found[name].generation, found[name].crc32c) for name in sorted(names)]
-
-
-def _pieces(file: _File) -> Iterator[bytes]:
-    """Yields the content of a file; by tensorstore from a bucket, whose threads leave Python's alone."""
-    if not is_remote(file.location):
-        with open(file.location, "rb", buffering=0) as source:
-            while piece := source.read(_PIECE_BYTES):
-                yield piece
-        return
-    import tensorstore
-
-    bucket, key = objects.split(file.location)
-    store = tensorstore.KvStore.open({"driver": "gcs", "bucket": bucket}).result()
-    ends = [min(start + _PIECE_BYTES, file.size) for start in range(0, file.size, _PIECE_BYTES)]
-    reads = (store.read(key, byte_range=slice(start, end)) for start, end in zip([0, *ends], ends))
-    ahead = collections.deque(itertools.islice(reads, 2))
-    while ahead:
-        result = ahead.popleft().result()
-        if result.state != "value" or _generation(result.stamp) != file.generation:
-            raise _changed(file)
-        yield result.value
-        ahead.extend(itertools.islice(reads, 1))
-
-
-def _is_changed(file: _File) -> bool:
-    if not is_remote(file.location):
-        return False
-    entry = objects.stat(file.location)
-    return entry is None or entry.generation != file.generation
-
-
-def _changed(file: _File) -> DataError:
-    return DataError(
-        f"{file.location} was changed while it was read: somebody writes the dataset. Start again when that is done"
-    )
-
-
-def _generation(stamp) -> int:
-    """Returns the number that the bucket gave an object, from tensorstore's form of it."""
-    return int.from_bytes(stamp.generation[1:9], "little")
 
 
 def _size(count: float) -> str:

@@ -8,13 +8,11 @@ are composed.
 import collections
 import contextlib
 import ctypes
-import dataclasses
 import http.client
 import http.server
 import importlib.resources
 import io
 import json
-import random
 import re
 import signal
 import socket
@@ -25,40 +23,11 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 
+from tests.storage.faults import Fault, Request
+
 _PIECE_BYTES = 256 * 1024
 _PR_SET_PDEATHSIG = 1
 _DROPPED_HEADERS = ("connection", "transfer-encoding", "content-length", "host", "keep-alive")
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What a client asked for.
-
-    Attributes:
-      method: Such as "GET".
-      kind: "read", "write", "list", "stat", "delete", "compose", "copy" or "bucket".
-      object: The key, "" where there is none.
-      client: "array_record", "tensorstore" or "python".
-      bytes: Of the content that went either way.
-    """
-
-    method: str
-    kind: str
-    object: str
-    client: str
-    bytes: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Fault:
-    """How a request fails.
-
-    Attributes:
-      kind: A status such as "429", or "reset before" (not done), "reset after" (done, but the answer is lost),
-        "cut" (a part of the body, then a reset) or "slow" (answered, late).
-    """
-
-    kind: str
 
 
 class StorageServer:
@@ -156,28 +125,6 @@ class StorageServer:
             content += part
         target = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={urllib.parse.quote(key, safe='')}"
         return self._ask("POST", target, content, {"Content-Type": "application/octet-stream"})
-
-
-class SeededFaults:
-    """Fails shares of the requests, by a fixed seed; give its `next` to `StorageServer.fault`.
-
-    Attributes:
-      made: How many have failed, by client and kind.
-    """
-
-    KINDS = ("429", "503", "500", "reset before", "reset after", "cut", "slow")
-
-    def __init__(self, seed: int, shares: dict[str, float], most: int):
-        """Fails at most `most` requests, of each client the share that `shares` says."""
-        self._rng, self._shares, self._most = random.Random(seed), shares, most
-        self.made = collections.Counter()
-
-    def next(self, request: Request) -> Fault | None:
-        if self.made.total() >= self._most or self._rng.random() >= self._shares[request.client]:
-            return None
-        kind = self._rng.choice(self.KINDS)
-        self.made[request.client, kind] += 1
-        return Fault(kind)
 
 
 def _handler(server: StorageServer) -> type:

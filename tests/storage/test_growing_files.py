@@ -11,7 +11,7 @@ from pipeline.runtime.goodput import Goodput
 from pipeline.runtime.growing_files import GrowingFile
 from pipeline.runtime.reporting import Reporter, read_events
 from pipeline.storage import failures
-from tests.storage.server import Fault
+from tests.storage.faults import Fault
 from tests.test_train import shown
 
 NUMBERS = types.SimpleNamespace(total_steps=100, steps_per_epoch=10, batch_size=8)

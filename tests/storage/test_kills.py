@@ -14,7 +14,7 @@ from pipeline.runtime.reporting import read_events
 from pipeline.storage import objects
 from tests.runs import state_at
 from tests.storage import small_run
-from tests.storage.server import SeededFaults
+from tests.storage.faults import SeededFaults
 from tests.test_train import shown
 
 STEPS = 120

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import ConfigError, MachineError
 from pipeline.storage import failures, objects
-from tests.storage.server import Fault
+from tests.storage.faults import Fault
 
 FAULTS = ("429", "503", "500", "408", "reset before", "reset after", "cut", "slow")
 

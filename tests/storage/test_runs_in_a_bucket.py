@@ -16,7 +16,7 @@ from etils import epath
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.runtime.reporting import read_events
 from tests.runs import ROOT, TINY, finish, start_all, state_at, wait_for
-from tests.storage.server import SeededFaults
+from tests.storage.faults import SeededFaults
 
 STEPS = 24
 RUN = (

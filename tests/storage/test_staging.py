@@ -13,9 +13,9 @@ from pipeline.data.batches import train_batches
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source, stage
 from pipeline.errors import ConfigError, DataError
-from pipeline.storage import objects, staging, storage_errors
+from pipeline.storage import objects, staging, storage_errors, transfer
 from tests.data.tiny import Noise
-from tests.storage.server import Fault
+from tests.storage.faults import Fault
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -104,8 +104,8 @@ def test_a_fault_while_copying_changes_nothing(fault, server, data_dir, tmp_path
 
 def test_bytes_that_are_not_the_buckets_are_not_taken(server, data_dir, tmp_path, monkeypatch, caplog):
     source = open_source("digits", "test", data_dir)
-    whole = staging._pieces
-    monkeypatch.setattr(staging, "_pieces", lambda file: (piece[:-1] + b"!" for piece in whole(file)))
+    whole = transfer.pieces
+    monkeypatch.setattr(transfer, "pieces", lambda file: (piece[:-1] + b"!" for piece in whole(file)))
     staged = stage("disk", [source], str(tmp_path))
     assert not staged.wait()
     assert "did not arrive as it is in the bucket" in caplog.text
