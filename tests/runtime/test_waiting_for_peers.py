@@ -1,5 +1,6 @@
 """A process whose peers do not come: whom it names, what it obeys, and how it ends."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -83,6 +84,17 @@ def test_the_wait_ends_in_words():
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 71, output
     assert "Error: gave up after 3 seconds: process 0 of 2 awaits process 1 at localhost:" in output
+
+
+def test_a_request_in_the_last_moment_is_not_lost(monkeypatch):
+    monkeypatch.setattr(joining, "_PAUSE_SECONDS", 600.0)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert joining.join(lambda: os.kill(os.getpid(), signal.SIGTERM), 1800)
+        assert not joining.join(lambda: None, 1800)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
