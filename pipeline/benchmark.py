@@ -1,12 +1,13 @@
 """Measures a part of the pipeline on this machine.
 
-python -m pipeline.benchmark input --config configs/b0.py [--step_seconds 0.2] [--config.key=value …]
+python -m pipeline.benchmark input --config configs/b0.py [--data FOLDER] [--step_seconds 0.2] [--config.key=value …]
 python -m pipeline.benchmark step --config configs/b0.py [--aot v5e-8] [--nokeras] [--timm] [--config.key=value …]
 python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder FOLDER] [--config.key=value …]
 python -m pipeline.benchmark restart --config configs/quickstart.py [--config.key=value …]
 
 `input`: what a host pays for an image, by stage, beside tf.data; with --step_seconds, the seconds of a training step, also
-how many cores each host needs to keep up with it; of data on gs:// also what reading costs from there and from a copy.
+how many cores each host needs to keep up with it; with --data, of the images in a folder instead of a prepared dataset; of
+data on gs:// also what reading costs from there and from a copy.
 `step`: the train step on the devices here, in turns with the same training in Keras on JAX, with --timm also with timm; with
 --aot what the TPU compiler says of ours and Keras's for a slice. Needs no data.
 `checkpoint`: how long training stands still for one, and how long it takes until it is complete, in --folder.
@@ -27,6 +28,7 @@ from pipeline.errors import ConfigError
 _CONFIG = command.define_config()
 _PICTURES = flags.DEFINE_integer("pictures", 512, "How many pictures each measurement reads.", lower_bound=1)
 _STEP_SECONDS = flags.DEFINE_float("step_seconds", None, "Seconds of a step of the whole run.", lower_bound=1e-6)
+_DATA = flags.DEFINE_string("data", None, "Of input: a folder of images, instead of the configuration's dataset.")
 _FOLDER = flags.DEFINE_string("folder", None, "A folder on the disk to measure; default: the machine's temporary one.")
 _AOT = flags.DEFINE_string("aot", None, "Compile the step for this slice, such as v5e-8, instead of timing it here.")
 _KERAS = flags.DEFINE_bool("keras", True, "Also measure the same training in Keras on JAX.")
@@ -45,14 +47,17 @@ def main_input() -> None:
     from pipeline.data.sources import open_source
     from pipeline.model.scaling import architecture
 
-    source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
-    if source.remote:
-        print(reading_benchmark.report(*reading_benchmark.measure_reading(source, _PICTURES.value)), flush=True)
+    if _DATA.value is None:
+        source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
+        what = f"{source.name} {source.split}"
+        if source.remote:
+            print(reading_benchmark.report(*reading_benchmark.measure_reading(source, _PICTURES.value)), flush=True)
+    else:
+        what = _DATA.value
+        source = benchmark.FolderSource(_DATA.value, _PICTURES.value)
     size = config.image_size or architecture(config.model.variant).resolution
     transform = preprocessing.train_transform(config.data, size)
-    print(
-        f"{source.name} {config.data.train_split}, {size} px, augment={config.data.augment}, resize={config.data.resize}"
-    )
+    print(f"{what}, {size} px, augment={config.data.augment}, resize={config.data.resize}")
     costs = benchmark.measure_input(
         source, transform, size, lambda batch: jax.block_until_ready(jax.device_put(batch)), _PICTURES.value
     )

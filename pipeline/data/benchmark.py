@@ -8,6 +8,8 @@ pictures, and medians are reported. TensorFlow is imported for the baseline only
 import collections
 import cProfile
 import dataclasses
+import itertools
+import pathlib
 import pstats
 import statistics
 import tempfile
@@ -17,8 +19,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from pipeline.data.batches import train_batches
+from pipeline.data.headers import DamagedPicture
+from pipeline.data.images import checked_header
+from pipeline.data.preparation.jpeg_index import add_index
 from pipeline.data.sources import Source
 from pipeline.data.workers import usable_cpus
+from pipeline.errors import DataError
 
 _BATCH = 64
 _ROUNDS = 3  # of ours and of the baseline, in turns
@@ -54,8 +60,52 @@ class InputCosts:
     baseline_images_per_second: float | None
 
 
+class FolderSource:
+    """The images of a folder, at any depth, instead of those of a prepared dataset; JPEGs get their index, as there.
+
+    Attributes:
+        name: the folder.
+        remote: see `pipeline.data.sources.Source`.
+    """
+
+    remote = False
+
+    def __init__(self, folder: str, most: int):
+        """Reads the first `most` images by name into memory.
+
+        Raises:
+            DataError: there is none.
+        """
+        self.name = folder
+        files = (path for path in sorted(pathlib.Path(folder).expanduser().rglob("*")) if path.is_file())
+        pairs = itertools.islice(((path, data) for path in files if _is_image(data := path.read_bytes())), most)
+        self._images = [(str(path), add_index(data)) for path, data in pairs]
+        if not self._images:
+            raise DataError(f"--data={folder}: there is no image in it; name a folder of JPEGs or other images")
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, record: int) -> dict:
+        return {"image": self._images[record][1], "label": 0}
+
+    def __repr__(self) -> str:
+        return f"FolderSource({self.name!r}, {len(self)} images)"
+
+    def describe(self, record: int) -> str:
+        """Returns the name of the image's file."""
+        return self._images[record][0]
+
+
+def _is_image(data: bytes) -> bool:
+    try:
+        return bool(checked_header(data))
+    except DamagedPicture:
+        return False
+
+
 def measure_input(
-    source: Source,
+    source: Source | FolderSource,
     transform: Callable[[dict, np.random.Generator], dict],
     image_size: int,
     transfer: Callable[[dict], None],

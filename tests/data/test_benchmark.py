@@ -9,8 +9,10 @@ from tiny import Noise
 
 from configs import recipe
 from pipeline.data import benchmark, preprocessing
+from pipeline.data.headers import read_header
 from pipeline.data.preparation import fake_imagenet
 from pipeline.data.sources import open_source
+from pipeline.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +77,22 @@ def test_the_baseline_is_whole_pictures_of_tensorflow(tmp_path):
     assert (batch.shape, batch.dtype) == ((64, 24, 24, 3), np.float32)
     assert 20 < batch.std() < 120
     assert len(np.unique(batch.reshape(64, -1), axis=0)) == 64  # cropped anew each time
+
+
+def test_a_folder_of_images_is_measured_like_a_dataset(tmp_path):
+    train, _ = fake_imagenet.fake_imagenet_splits(1000, 1000)
+    (tmp_path / "below").mkdir()
+    for index in range(3):
+        (tmp_path / "below" / f"{index}.jpg").write_bytes(train.read(index))
+    (tmp_path / "notes.txt").write_text("no image")
+    source = benchmark.FolderSource(str(tmp_path), most=2)
+    assert [source.describe(record).rpartition("/")[2] for record in range(len(source))] == ["0.jpg", "1.jpg"]
+    assert all(read_header(source[record]["image"]).jpeg.index for record in range(2))
+    transform = preprocessing.train_transform(recipe.get_config().data, 24)
+    costs = benchmark.measure_input(source, transform, 24, lambda batch: None, pictures=1)
+    assert costs.baseline > 0
+    with pytest.raises(DataError, match="no image"):
+        benchmark.FolderSource(str(tmp_path / "none"), most=2)
 
 
 def test_the_cores_that_a_rate_needs():
