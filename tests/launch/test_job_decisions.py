@@ -111,9 +111,25 @@ ROWS = [
         "a silent log",
         WANTED,
         JOB,
-        seen(running(), running(), log_silent_seconds=7001),
+        seen(running(log_silent_seconds=7001), running(log_silent_seconds=7002)),
         {"ask": "stop", "reason": "stall"},
     ),
+    (
+        "the log of one grows",
+        WANTED,
+        JOB,
+        seen(running(log_silent_seconds=9999), running(log_silent_seconds=3)),
+        {"ask": ""},
+    ),
+    (
+        "a silent log, and a machine that fell silent when it was not",
+        WANTED,
+        JOB,
+        seen(running(log_silent_seconds=7001), (running(log_silent_seconds=3), 6999)),
+        {"ask": "stop", "reason": "stall"},
+    ),
+    ("steps of another worker", WANTED, JOB, seen(running(), running(step=5)), {"progress": 5}),
+    ("steps of an attempt before", WANTED, JOB, seen(running(), ready(2, step=5)), {"progress": 0}),
     ("one failed a moment ago", WANTED, JOB, seen(ended(1), running()), {"ask": "", "first_end": NOW}),
     (
         "one failed, the other hangs",
@@ -226,14 +242,14 @@ ROWS = [
         "a third crash after a step",
         WANTED,
         job(JOB, crashes=2, restarts=5, progress=7),
-        seen(ended(1), ended(1), progress=8),
+        seen(ended(1), ended(1, step=8)),
         {"state": "setup", "crashes": 1, "restarts": 1, "progress": 8},
     ),
     (
         "the same steps again are no progress",
         WANTED,
         job(JOB, crashes=2, progress=7),
-        seen(ended(1), ended(1), progress=7),
+        seen(ended(1), ended(1, step=7)),
         {"outcome": "sick_slice"},
     ),
     (
@@ -395,6 +411,8 @@ def _walk(seed: int) -> list[JobState]:
         seconds = chance.choice([1, 10, 60, 400])
         now += seconds
         for index, report in enumerate(reports):
+            if report.state == "running":
+                report = reports[index] = dataclasses.replace(report, step=max(report.step, chance.randrange(20)))
             if chance.random() < 0.02:
                 silent[index] += 400
             elif chance.random() < 0.5:
@@ -413,7 +431,7 @@ def _walk(seed: int) -> list[JobState]:
             want = dataclasses.replace(want, want="stop" if want.want == "run" else "run")
         look = tuple(WorkerSeen(report, silent[index]) for index, report in enumerate(reports))
         before = state
-        decision = decide(want, state, Seen(now, look, progress=chance.randrange(20), supervised=chance.random() < 0.5))
+        decision = decide(want, state, Seen(now, look, supervised=chance.random() < 0.5))
         state = decision.job
         if before is not None and state.attempt > before.attempt:
             assert state.attempt == before.attempt + 1
