@@ -107,8 +107,7 @@ class Agent:
             self._prepare(wanted)
             if self._keeper is not None:
                 self._log.send(self._attempts.newest(), wanted)
-                progress = self._log.progress(self._attempts.newest())
-                job = self._keeper.step(wanted, stored, self._report(), progress, self._log.silence(self._running()))
+                job = self._keeper.step(wanted, stored, self._report())
             self._follow(wanted, job)
             self._log.send(self._attempts.newest(), wanted)
             self._plane.report(self._machine.incarnation, self._machine.worker, self._report())
@@ -144,10 +143,15 @@ class Agent:
         )
         if newest is None:
             return report
-        report = dataclasses.replace(report, attempt=newest.number, log_pieces=self._log.pieces(newest).pieces)
+        report = dataclasses.replace(
+            report,
+            attempt=newest.number,
+            log_pieces=self._log.pieces(newest).pieces,
+            step=self._log.progress(newest),
+        )
         ended = newest.ended()
         if ended is None:
-            return dataclasses.replace(report, state="running")
+            return dataclasses.replace(report, state="running", log_silent_seconds=self._log.silence(newest))
         kind = failures.kind_of(ended.exit_code, tail(newest.log), newest.was_asked)
         report = dataclasses.replace(report, exit_code=ended.exit_code, ended_at=ended.at, kind=kind)
         if report.state == "ready":

@@ -122,7 +122,8 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
     if unknown is not None:
         raise unknown
     kept = f" in {place.workdir}" if place.workdir else ""
-    record.say(f"nothing of {given.name} is running or billed any more; still billed: what is stored{kept}")
+    where = f"{given.name} in {given.zone}"
+    record.say(f"nothing of {where} is running or billed any more; still billed: what is stored{kept}")
     return FINISHED
 
 
@@ -200,7 +201,11 @@ def _stop(given: Options, record: Record, place: Place, service: Service, plane:
 
 
 def _find_place(given: Options, record: Record, environment: Mapping[str, str], *, required: bool) -> Place | None:
-    """Returns where a run is: as this machine remembers it, or as the bucket says; a place on the command line comes first."""
+    """Returns where a run is: as this machine remembers it, or as the bucket says.
+
+    A place on the command line comes first. One in launch/pod.env does not: it is where the next run goes, and a slice that
+    is looked for in the wrong zone would be billed on.
+    """
     place = record.place()
     control = control_of(given)
     if place is not None and given.workdir and given.workdir != place.workdir:
@@ -219,7 +224,8 @@ def _find_place(given: Options, record: Record, environment: Mapping[str, str], 
         )
     if place is None:
         return None
-    return dataclasses.replace(place, project=given.project or place.project, zone=given.zone or place.zone)
+    changes = {name: getattr(given, name) for name in ("project", "zone") if name in given.said}
+    return dataclasses.replace(place, **changes)
 
 
 def _become(command: Sequence[str], given: Options) -> int:

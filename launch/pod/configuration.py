@@ -172,6 +172,12 @@ def plan(root: Path, config: str, accelerator_type: str, data: str, overrides: S
     return True, text
 
 
+def planned_hours(text: str) -> float:
+    """Returns the hours of the whole run that a plan names; 0 where it names none."""
+    found = re.search(r"^ *whole run .* ([\d,]+\.\d) hours,", text, re.MULTILINE)
+    return float(found[1].replace(",", "")) if found else 0.0
+
+
 def _run_planner(root: Path, command: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=root, capture_output=True, stdin=subprocess.DEVNULL)
 

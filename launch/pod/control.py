@@ -180,6 +180,8 @@ class WorkerReport:
       environment: the object or "" whose content this worker holds.
       job: the id of the job that it is set up for.
       log_pieces: how many pieces of this attempt's log are in the bucket.
+      step: the highest step in this attempt's log. One process of a job reports steps, on whichever worker it is.
+      log_silent_seconds: since that log grew, while the trainer runs.
       notice: what the metadata server has announced, such as "preempted"; "" for nothing.
       heartbeat: when this was written.
     """
@@ -194,6 +196,8 @@ class WorkerReport:
     environment: str = ""
     job: str = ""
     log_pieces: int = 0
+    step: int = 0
+    log_silent_seconds: float = 0.0
     notice: str = ""
     heartbeat: float = 0.0
 

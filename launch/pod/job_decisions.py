@@ -35,8 +35,9 @@ def decide(wanted: Control, job: JobState | None, seen: Seen) -> Decision:
       seen: what there is to see now.
     """
     job = _adopt(wanted, job, seen)
-    if seen.progress > job.progress:
-        job = dataclasses.replace(job, progress=seen.progress, restarts=0, crashes=0, tpu_failures=0, retries=0)
+    progress = seen.progress(job.attempt)
+    if progress > job.progress:
+        job = dataclasses.replace(job, progress=progress, restarts=0, crashes=0, tpu_failures=0, retries=0)
     if job.state == "ended":
         return _after_the_end(wanted, job, seen)
     if job.state == "setup":
@@ -151,7 +152,7 @@ def _watch(wanted: Control, job: JobState, seen: Seen) -> JobState:
         patience = wanted.bounds.grace_seconds * (5 if all_finished else 1)
         if seen.now - job.first_end > patience:
             return _ask(job, seen, "stop", "grace")
-    if seen.log_silent_seconds > wanted.bounds.stall_seconds:
+    if seen.log_silent_seconds(job.attempt) > wanted.bounds.stall_seconds:
         return _ask(job, seen, "stop", "stall")
     late = not all(worker.has_started(job.attempt) for worker in seen.workers)
     if late and seen.now - job.since > wanted.bounds.setup_seconds:

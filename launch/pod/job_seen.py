@@ -49,13 +49,19 @@ class Seen:
     Attributes:
       now: seconds since 1970.
       workers: in the order of their numbers.
-      progress: the highest step in worker 0's log of this attempt.
-      log_silent_seconds: since worker 0's log last grew.
       supervised: whether a supervisor has given a sign of life.
     """
 
     now: float
     workers: tuple[WorkerSeen, ...]
-    progress: int = 0
-    log_silent_seconds: float = 0.0
     supervised: bool = True
+
+    def progress(self, attempt: int) -> int:
+        """Returns the highest step that an attempt has reported on any worker."""
+        reports = [worker.report for worker in self.workers if worker.report is not None]
+        return max((report.step for report in reports if report.attempt == attempt), default=0)
+
+    def log_silent_seconds(self, attempt: int) -> float:
+        """Returns for how long no worker's log of a running attempt has grown."""
+        running = [worker for worker in self.workers if worker.has_started(attempt) and not worker.has_ended(attempt)]
+        return min((worker.said.log_silent_seconds + worker.silent_seconds for worker in running), default=0.0)

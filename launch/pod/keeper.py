@@ -29,22 +29,13 @@ class Keeper:
         self._silence = Silence(clock)
         self._dropped: set[str] = set()
 
-    def step(
-        self,
-        wanted: Control,
-        stored: Stored[JobState] | None,
-        own: WorkerReport,
-        progress: int,
-        log_silent_seconds: float,
-    ) -> JobState | None:
+    def step(self, wanted: Control, stored: Stored[JobState] | None, own: WorkerReport) -> JobState | None:
         """Does the next thing.
 
         Args:
           wanted: `control.json`, read after `stored`; it names this slice.
           stored: `job.json`.
           own: the report of worker 0, fresher than the one in the bucket.
-          progress: the highest step in the log here.
-          log_silent_seconds: since that log grew.
 
         Returns:
           The job as it was written; None when somebody else wrote it meanwhile.
@@ -61,8 +52,6 @@ class Keeper:
         seen = Seen(
             now=now,
             workers=tuple(WorkerSeen(reports.get(index), seconds[index]) for index in range(wanted.workers)),
-            progress=progress,
-            log_silent_seconds=log_silent_seconds,
             supervised=wanted.supervisor is not None
             and seconds["supervisor"] < _SUPERVISOR_RENEWALS * wanted.bounds.lock_seconds,
         )

@@ -121,18 +121,14 @@ class TrainerLog:
         if self._worker == 0 or self._worker in wanted.logs or (ended is not None and ended.exit_code != 0):
             self.pieces(attempt).send(last=ended is not None)
 
-    def progress(self, attempt: Attempt | None) -> int:
+    def progress(self, attempt: Attempt) -> int:
         """Returns the highest step in an attempt's log."""
-        if attempt is None:
-            return 0
         if self._progress is None or self._progress.log != attempt.log:
             self._progress = Progress(attempt.log)
         return self._progress.read()
 
-    def silence(self, running: Attempt | None) -> float:
+    def silence(self, running: Attempt) -> float:
         """Returns for how many seconds a running attempt has written nothing."""
-        if running is None:
-            return 0.0
         try:
             return max(self._clock.now() - running.log.stat().st_mtime, 0.0)
         except OSError:

@@ -125,6 +125,7 @@ class Options:
     dry_run: bool = False
     worker: int = -1
     overrides: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # the names here that the command line itself has set
     limits: Limits = field(default_factory=Limits)
 
 
@@ -150,6 +151,7 @@ def parse(
     """
     options = Options()
     given = _read_arguments(list(arguments), options)
+    options.said = sorted(given)
     from_settings = read_settings(settings)
     in_environment = {"project": "CLOUDSDK_CORE_PROJECT", "zone": "CLOUDSDK_COMPUTE_ZONE"}
     for name, variable in in_environment.items():

@@ -150,7 +150,13 @@ def _check_memory(given: Options, record: Record) -> None:
     if given.dry_run or not given.plan:
         return
     there, words = configuration.plan(ROOT, given.config, given.type, given.data, given.overrides)
-    if there:
-        print(words, end="", file=sys.stderr, flush=True)
-    else:
+    if not there:
         record.say(f"no memory plan: {words}")
+        return
+    print(words, end="", file=sys.stderr, flush=True)
+    hours = configuration.planned_hours(words)
+    if hours > given.deadline_hours:
+        record.say(
+            f"the run is planned to take {hours:g} hours and will be stopped with a checkpoint after "
+            f"{given.deadline_hours:g}, the wait for the slice included: --deadline {2 * hours:.0f} leaves it room"
+        )

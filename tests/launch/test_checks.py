@@ -1,6 +1,7 @@
 """What `launch/tpu_pod.sh up` refuses before anything costs money, by asking the loopback services."""
 
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -205,6 +206,22 @@ def test_a_plan_that_cannot_be_made_is_no_obstacle(tmp_path, status, there):
         assert "'--topology=v3-32', '--config.data.data_dir=gs://d', '--config.seed=3'" in words
     else:
         assert words == "the reason"
+
+
+def test_the_hours_of_a_plan_are_read_from_its_own_words():
+    """A line as `pipeline/planning/report.py` writes it."""
+    numbers = {
+        "total_steps": 109_450,
+        "evaluation": 18.0,
+        "hours": 1234.56,
+        "chip_hours": 39_506.0,
+        "dollars": 165_924.0,
+    }
+    source = (REPOSITORY / "pipeline" / "planning" / "report.py").read_text()
+    form = re.search(r'f"(  whole run .*)"\n\s*f"(.*)",', source)
+    line = re.sub(r"\{\w+\.(\w+)(:[^}]*)\}", r"{\1\2}", form[1] + form[2]).format(**numbers)
+    assert configuration.planned_hours(f"v5p-64: 32 chips\n{line}\n") == 1234.6
+    assert configuration.planned_hours("v5p-64: 32 chips\n") == 0
 
 
 def test_data_that_this_machine_cannot_read_is_planned_without(tmp_path):

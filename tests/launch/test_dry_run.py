@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pod import commands as commands_of
 from pod import configuration
+from pod.record import Place, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ("--config", "configs/quickstart.py", "--name", "t", "--type", "v3-32", "--dry-run")
@@ -152,6 +153,17 @@ def test_a_controller_is_made_and_what_it_sends_is_printed_too(printed):
         "--service-account=a@b",
     }
     assert words <= set(shlex.split(lines[made]))
+
+
+def test_a_run_is_looked_for_where_it_is_and_not_where_the_next_one_goes(home, capsys):
+    """Else `down` would find nothing, and the slice would be billed on."""
+    environment = {"HOME": str(home), "POD_SETTINGS": str(home / "pod.env"), "CLOUDSDK_COMPUTE_ZONE": "us-east1-d"}
+    place = Place("another", "us-west4-a", "gs://bucket/runs/t/pod", "gs://bucket/runs/t", type="v3-32")
+    Record("t", environment).save_place(place)
+    assert commands_of.main(["ssh", "--name=t", "--worker=2", "--dry-run"], environment, ROOT) == 0
+    assert "--worker=2 --zone=us-west4-a --project=another" in capsys.readouterr().out
+    assert commands_of.main(["down", "--name=t", "--zone=us-east5-a", "--dry-run"], environment, ROOT) == 0
+    assert "describe t --zone=us-east5-a --project=another" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("setting", ["PROJECT", "ZONE", "BUCKET"])

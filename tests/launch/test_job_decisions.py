@@ -82,6 +82,8 @@ ROWS = [
     ),
     ("one never answers", WANTED, job(SETUP, since=NOW - 1001), seen(ready(), None), {"outcome": "sick_slice"}),
     ("one fell silent", WANTED, SETUP, seen(ready(), (ready(), 301)), {"outcome": "sick_slice", "first_worker": 1}),
+    ("one is slow to come up", WANTED, SETUP, seen(ready(), (None, 999)), {"state": "setup"}),
+    ("more was tried than is known here", WANTED, SETUP, seen(ready(), ended(1, attempt=7)), {"attempt": 8}),
     ("silent for a moment", WANTED, SETUP, seen(ready(), (ready(), 299)), {"state": "running"}),
     ("stop before the start", wanted(want="stop"), SETUP, seen(None, None), {"outcome": "stopped"}),
     ("deadline before the start", wanted(deadline=NOW), SETUP, seen(ready(), ready()), {"outcome": "deadline"}),
@@ -109,9 +111,25 @@ ROWS = [
         "a silent log",
         WANTED,
         JOB,
-        seen(running(), running(), log_silent_seconds=7001),
+        seen(running(log_silent_seconds=7001), running(log_silent_seconds=7002)),
         {"ask": "stop", "reason": "stall"},
     ),
+    (
+        "the log of one grows",
+        WANTED,
+        JOB,
+        seen(running(log_silent_seconds=9999), running(log_silent_seconds=3)),
+        {"ask": ""},
+    ),
+    (
+        "a silent log, and a machine that fell silent when it was not",
+        WANTED,
+        JOB,
+        seen(running(log_silent_seconds=7001), (running(log_silent_seconds=3), 6999)),
+        {"ask": "stop", "reason": "stall"},
+    ),
+    ("steps of another worker", WANTED, JOB, seen(running(), running(step=5)), {"progress": 5}),
+    ("steps of an attempt before", WANTED, JOB, seen(running(), ready(2, step=5)), {"progress": 0}),
     ("one failed a moment ago", WANTED, JOB, seen(ended(1), running()), {"ask": "", "first_end": NOW}),
     (
         "one failed, the other hangs",
@@ -128,6 +146,20 @@ ROWS = [
         {"ask": ""},
     ),
     ("one finished long ago", WANTED, job(JOB, first_end=NOW - 501), seen(ended(0), running()), {"ask": "stop"}),
+    (
+        "one failed before the other began",
+        WANTED,
+        JOB,
+        seen(ended(1), ended(0, attempt=2)),
+        {"state": "running", "first_end": NOW},
+    ),
+    (
+        "the user stops what was asked to end after a failure",
+        wanted(want="stop"),
+        job(JOB, ask="stop", asked_at=NOW - 101, reason="grace"),
+        seen(ended(1), running()),
+        {"ask": "stop", "reason": "user", "asked_at": NOW - 101},
+    ),
     (
         "asked after a failure, and nothing happens",
         WANTED,
@@ -174,7 +206,14 @@ ROWS = [
         WANTED,
         JOB,
         seen(ended(75), ended(1, 9)),
-        {"state": "setup", "restarts": 1, "crashes": 1, "first_worker": 1, "not_before": NOW + 10},
+        {"state": "setup", "restarts": 1, "crashes": 1, "first_worker": 1, "not_before": NOW + 10, "since": NOW},
+    ),
+    (
+        "saved as its machine was told to go, with which another went",
+        WANTED,
+        JOB,
+        seen(ended(75, 5), ended(None)),
+        {"state": "setup", "preemptions": 1, "restarts": 0},
     ),
     (
         "a lost process beside an error",
@@ -203,14 +242,14 @@ ROWS = [
         "a third crash after a step",
         WANTED,
         job(JOB, crashes=2, restarts=5, progress=7),
-        seen(ended(1), ended(1), progress=8),
+        seen(ended(1), ended(1, step=8)),
         {"state": "setup", "crashes": 1, "restarts": 1, "progress": 8},
     ),
     (
         "the same steps again are no progress",
         WANTED,
         job(JOB, crashes=2, progress=7),
-        seen(ended(1), ended(1), progress=7),
+        seen(ended(1), ended(1, step=7)),
         {"outcome": "sick_slice"},
     ),
     (
@@ -220,6 +259,8 @@ ROWS = [
         seen(ended(1), ended(1)),
         {"outcome": "gave_up", "exit_code": 1},
     ),
+    ("the last restart", WANTED, job(JOB, restarts=4), seen(ended(1), ended(1)), {"state": "setup", "restarts": 5}),
+    ("another crash after no TPU", WANTED, job(JOB, tpu_failures=1), seen(ended(1), ended(1)), {"tpu_failures": 0}),
     ("no TPU, once", WANTED, JOB, seen(ended(71, kind="tpu"), ended(75)), {"state": "setup", "tpu_failures": 1}),
     (
         "no TPU, twice",
@@ -370,6 +411,8 @@ def _walk(seed: int) -> list[JobState]:
         seconds = chance.choice([1, 10, 60, 400])
         now += seconds
         for index, report in enumerate(reports):
+            if report.state == "running":
+                report = reports[index] = dataclasses.replace(report, step=max(report.step, chance.randrange(20)))
             if chance.random() < 0.02:
                 silent[index] += 400
             elif chance.random() < 0.5:
@@ -388,7 +431,7 @@ def _walk(seed: int) -> list[JobState]:
             want = dataclasses.replace(want, want="stop" if want.want == "run" else "run")
         look = tuple(WorkerSeen(report, silent[index]) for index, report in enumerate(reports))
         before = state
-        decision = decide(want, state, Seen(now, look, progress=chance.randrange(20), supervised=chance.random() < 0.5))
+        decision = decide(want, state, Seen(now, look, supervised=chance.random() < 0.5))
         state = decision.job
         if before is not None and state.attempt > before.attempt:
             assert state.attempt == before.attempt + 1

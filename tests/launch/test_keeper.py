@@ -62,11 +62,11 @@ def test_the_environment_goes_when_all_have_it():
     world = World()
     keeper = world.keeper()
     world.reports = {1: dataclasses.replace(READY, environment="")}
-    keeper.step(WANTED, None, READY, 0, 0.0)
+    keeper.step(WANTED, None, READY)
     assert world.deleted == []
     world.reports = {1: READY}
     for _ in range(3):
-        job = keeper.step(WANTED, None, READY, 0, 0.0)
+        job = keeper.step(WANTED, None, READY)
     assert world.deleted == ["pod/environment-1"]
     assert (job.state, job.attempt) == ("running", 1)
     assert world.written[0][1] == ABSENT
@@ -75,7 +75,7 @@ def test_the_environment_goes_when_all_have_it():
 def test_who_was_overtaken_does_nothing():
     world = World()
     world.overtaken = True
-    assert world.keeper().step(WANTED, Stored(ENDED, 7), READY, 0, 0.0) is None
+    assert world.keeper().step(WANTED, Stored(ENDED, 7), READY) is None
     assert (world.asked, world.deleted) == ([], [])
 
 
@@ -86,19 +86,19 @@ def test_a_supervisor_whose_clock_is_wrong_is_alive_as_long_as_it_says_something
     for look in range(100):
         world.seconds += 20
         seen = 9e9 + look // 5 if look < 50 else 9e9 + 9  # days ahead; after 1000 seconds it falls silent
-        keeper.step(dataclasses.replace(WANTED, supervisor=Supervisor("me", seen)), stored, READY, 0, 0.0)
+        keeper.step(dataclasses.replace(WANTED, supervisor=Supervisor("me", seen)), stored, READY)
         assert bool(world.asked) is (look >= 45 + 18), "six renewals of the lock are 360 seconds"
         if world.asked:
             break
     assert world.asked == ["queued"]
-    job = keeper.step(WANTED, stored, READY, 0, 0.0)
+    job = keeper.step(WANTED, stored, READY)
     assert job.message == "finished\nthe slice is being deleted"
 
 
 def test_without_a_supervisor_nobody_is_waited_for():
     world = World()
-    world.keeper().step(WANTED, Stored(ENDED, 7), READY, 0, 0.0)
+    world.keeper().step(WANTED, Stored(ENDED, 7), READY)
     assert world.asked == ["queued"]
     world.asked.clear()
-    world.keeper().step(dataclasses.replace(WANTED, keep=True), Stored(ENDED, 7), READY, 0, 0.0)
+    world.keeper().step(dataclasses.replace(WANTED, keep=True), Stored(ENDED, 7), READY)
     assert world.asked == []

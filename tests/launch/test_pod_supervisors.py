@@ -119,7 +119,7 @@ def test_down_leaves_nothing_of_a_slice_that_was_just_asked_for(cloud):
     kill_at(cloud, **STAGES["when it has asked"])
     status, output = cloud.run("down", "--name", "t")
     assert status == 0, output
-    assert "nothing of t is running or billed any more" in output
+    assert "nothing of t in europe-west4-a is running or billed any more" in output
     assert cloud.nothing_left()
 
 

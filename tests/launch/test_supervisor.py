@@ -53,7 +53,7 @@ class Script:
         self.asked, self.wishes, self.there, self.born = [], [], None, 0.0
 
     def create(self, wish):
-        self.asked.append(self.clock.time)
+        self.asked.append(wish)
         error = self.refuse(len(self.asked))
         if error is not None:
             raise error
@@ -176,6 +176,7 @@ def test_a_word_is_used_again_while_no_slice_has_had_it(tmp_path):
     )
     assert world.run() == 0
     assert len(world.service.asked) == 5
+    assert len({wish.metadata["pod-incarnation"] for wish in world.service.asked}) == 1
     (wish,) = world.service.wishes
     assert world.plane.read_control().value.incarnation == wish.metadata["pod-incarnation"]
 

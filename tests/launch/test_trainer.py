@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -67,6 +68,18 @@ def test_its_environment_and_its_log(attempts):
     attempt = start(attempts, "import os, sys; print(os.environ['A'], file=sys.stderr)", A="é \n'")
     assert end(attempt) == 0
     assert attempt.log.read_text() == "é \n'\n"
+
+
+def test_it_may_open_many_files(attempts):
+    code = "import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))  # as on many machines
+    try:
+        attempt = start(attempts, code)
+        assert end(attempt) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert int(attempt.log.read_text().split()[0]) >= min(100_000, hard)
 
 
 def test_a_program_that_is_not_there(attempts):
