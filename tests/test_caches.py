@@ -10,8 +10,9 @@ import tempfile
 import pytest
 
 from pipeline.caches import cache_folder
-from tests.runs import ROOT, TINY
+from tests.runs import COMPILE_FAST, ROOT, TINY
 
+ONE_DEVICE = f"--xla_force_host_platform_device_count=1 {COMPILE_FAST}"
 NAMELESS = ("unshare", "--user", "--map-user=54321")
 
 
@@ -55,7 +56,7 @@ def test_a_user_with_neither_name_nor_home_trains(tmp_path, data_dir):
     end = subprocess.run(
         [*NAMELESS, sys.executable, "-m", "pipeline.train", *arguments, "--config.duration=2 steps"],
         cwd=ROOT,
-        env={**environment, "TMPDIR": str(tmp_path)},
+        env={**environment, "TMPDIR": str(tmp_path), "XLA_FLAGS": ONE_DEVICE},
         capture_output=True,
         text=True,
     )

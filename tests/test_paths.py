@@ -1,11 +1,14 @@
 """`~` at the beginning of a path."""
 
+import subprocess
+import sys
+
 import pytest
 
 from pipeline.command import absolute_workdir
 from pipeline.data.sources import resolve_data_dir
 from pipeline.errors import ConfigError
-from pipeline.paths import expanded
+from pipeline.paths import command_line, expanded
 
 
 def test_the_home_directory_is_taken_from_the_environment(monkeypatch):
@@ -21,3 +24,13 @@ def test_a_home_directory_that_nobody_knows_is_not_made_here(use, path, tmp_path
     with pytest.raises(ConfigError, match=f"^{path}: no home directory is known for that"):
         use(path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_command_line_is_given_to_a_shell_as_it_is(tmp_path, monkeypatch, elsewhere):
+    if elsewhere:
+        monkeypatch.chdir(tmp_path)
+    line = command_line("-c", "import sys; print(sys.executable, sys.argv[1:])", "it's a folder", "$HOME")
+    end = subprocess.run(["sh", "-c", line], env={}, capture_output=True, text=True)
+    given = ["it's a folder", "$HOME"]
+    assert end.stdout == f"{sys.executable} {given}\n", end.stderr

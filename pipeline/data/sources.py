@@ -19,7 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from pipeline import open_files
 from pipeline.errors import DataError
-from pipeline.paths import expanded
+from pipeline.paths import command_line, expanded
 
 DEFAULT_DATA_DIR = "data"
 INFO_FILE = "dataset_info.json"  # what makes a folder a tfds dataset
@@ -73,7 +73,8 @@ class Source:
         if self._info.file_format.value != "array_record":
             raise DataError(
                 f"{directory} is stored as {self._info.file_format.value}, which cannot be read in random order. "
-                f"Convert it once: python -m pipeline.prepare --convert {directory} --data_dir ANOTHER_FOLDER"
+                "Convert it once: "
+                + command_line("-m", "pipeline.prepare", "--convert", directory, "--data_dir", "ANOTHER_FOLDER")
             )
         self._image_key, self._label_key = labelled_picture_keys(self._info, directory)
         self.class_names = tuple(self._info.features[self._label_key].names)
@@ -234,7 +235,7 @@ def find_dataset(name: str, data_dir: str | None = None) -> epath.Path:
         found = f" (found: {', '.join(versions)})" if versions else ""
         raise DataError(
             f"No prepared dataset {name!r} in {root}{found}. "
-            f"Prepare it once: python -m pipeline.prepare {_prepare_arguments(name)} --data_dir {root}"
+            "Prepare it once: " + command_line("-m", "pipeline.prepare", *_prepare_arguments(name), "--data_dir", root)
         )
     return parent / version
 
@@ -246,13 +247,13 @@ def _prepared_versions(parent: epath.Path) -> list[str]:
     return sorted(name for name in names if (parent / name / INFO_FILE).exists())
 
 
-def _prepare_arguments(name: str) -> str:
+def _prepare_arguments(name: str) -> list[str]:
     dataset = re.split("[/:]", name)[0]
     if dataset == "imagenet2012":
-        return f"--dataset {name} --manual_dir FOLDER_OF_THE_ARCHIVES"
+        return ["--dataset", name, "--manual_dir", "FOLDER_OF_THE_ARCHIVES"]
     if dataset in ("digits", "fake_imagenet") or dataset in tfds.list_builders(with_community_datasets=False):
-        return f"--dataset {name}"
-    return f"--image_folder FOLDER --name {dataset}"
+        return ["--dataset", name]
+    return ["--image_folder", "FOLDER", "--name", dataset]
 
 
 def labelled_picture_keys(info: tfds.core.DatasetInfo, directory: str) -> tuple[str, str]:

@@ -4,18 +4,17 @@
 """
 
 import json
-import os
-import shlex
-import sys
 from collections.abc import Callable
 
 import jax
 from etils import epath
 
 from pipeline.errors import DataError
+from pipeline.paths import command_line
 from pipeline.runtime import pictures
 from pipeline.whole_files import write_whole
 
+_EXPORT = ("--format", "weights,onnx", "--out", "exported")  # formats that need nothing that is not installed
 Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
 
 
@@ -57,12 +56,6 @@ def say_results(say: Callable[[str], None], results: Results, workdir: str) -> N
         )
     say(
         f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"
-        f"Look closer:   {_python()} -m tensorboard.main --logdir {shlex.quote(workdir)}\n"
-        f"Take it along: {_python()} -m pipeline.export --workdir {shlex.quote(workdir)} --format weights,onnx --out exported"
+        f"Look closer:   {command_line('-m', 'tensorboard.main', '--logdir', workdir)}\n"
+        f"Take it along: {command_line('-m', 'pipeline.export', '--workdir', workdir, *_EXPORT)}"
     )
-
-
-def _python() -> str:
-    """Returns this Python as a shell in the current directory finds it; `python` may be another, or none."""
-    here = os.path.relpath(sys.executable)
-    return shlex.quote(sys.executable if here.startswith("..") else here)
