@@ -20,6 +20,7 @@ def test_a_second_start_is_refused_and_a_killed_one_continues(tmp_path, data_dir
     arguments = (
         *(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}"),
         *("--config.data.workers=1", "--config.log.tensorboard=False", "--config.log.every=1 steps"),
+        *("--config.schedule.name=constant", "--config.evaluation.every=100000 steps"),
     )
     without_end = "--config.duration=1000000 steps"
     first = start(*arguments, without_end, log=tmp_path / "first")
