@@ -16,9 +16,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import recipe
-from pipeline import ending, errors, open_files
+from pipeline import errors
 from pipeline.errors import ConfigError
-from pipeline.paths import expanded
+from pipeline.host import ending, open_files
+from pipeline.host.paths import expanded
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 

@@ -2,7 +2,7 @@
 
 Commands print these errors as one line and exit with `exit_code`; the launcher decides by the code whether a restart can
 help. `expected` finds them in what the system and the libraries raise. Any other exception is a fault in this project and keeps
-its traceback (`ending.py`). The codes are those of BSD's sysexits.h.
+its traceback (`host/ending.py`). The codes are those of BSD's sysexits.h.
 """
 
 import errno

@@ -13,8 +13,8 @@ import pathlib
 from absl import flags
 
 from pipeline import command
-from pipeline.announcing import announce
 from pipeline.errors import ConfigError
+from pipeline.host.announcing import announce
 from pipeline.weights import command_line
 
 _CONFIG = command.define_config()

@@ -12,7 +12,7 @@ import pathlib
 from absl import flags, logging
 
 from pipeline import command
-from pipeline.announcing import announce
+from pipeline.host.announcing import announce
 from pipeline.weights import command_line
 
 _FORMATS = flags.DEFINE_list("format", None, "One or several formats, separated by commas.")

@@ -13,8 +13,8 @@ import json
 from absl import flags
 
 from pipeline import command
-from pipeline.announcing import announce
 from pipeline.errors import ConfigError, DataError
+from pipeline.host.announcing import announce
 from pipeline.weights import command_line
 
 _TOP = flags.DEFINE_integer("top", 5, "How many classes to name for each image.", lower_bound=1)

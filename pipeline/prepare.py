@@ -13,8 +13,8 @@ part. An interrupted preparation goes on when the command is given again.
 from absl import flags
 
 from pipeline import command
-from pipeline.announcing import announce
 from pipeline.errors import ConfigError
+from pipeline.host.announcing import announce
 
 _DATASET = flags.DEFINE_string("dataset", None, "digits, fake_imagenet, or any dataset of the tfds catalogue.")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of archives that tfds cannot download, as of ImageNet.")

@@ -8,8 +8,9 @@ from typing import NoReturn
 
 from absl import flags
 
-from pipeline import command, ending
-from pipeline.announcing import announce
+from pipeline import command
+from pipeline.host import ending
+from pipeline.host.announcing import announce
 
 _CONFIG = command.define_config()
 _WORKDIR = command.define_workdir()

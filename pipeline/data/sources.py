@@ -17,9 +17,9 @@ from array_record.python import array_record_data_source
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
-from pipeline import open_files
 from pipeline.errors import DataError
-from pipeline.paths import command_line, expanded
+from pipeline.host import open_files
+from pipeline.host.paths import command_line, expanded
 
 DEFAULT_DATA_DIR = "data"
 INFO_FILE = "dataset_info.json"  # what makes a folder a tfds dataset

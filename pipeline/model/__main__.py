@@ -5,8 +5,8 @@ Only arithmetic: starts no JAX backend and answers at once.
 
 import argparse
 
-from pipeline import ending
 from pipeline.errors import ConfigError
+from pipeline.host import ending
 from pipeline.model import tables
 from pipeline.model.scaling import VARIANTS
 from pipeline.model.scaling_search import search_coefficients

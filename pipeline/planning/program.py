@@ -15,7 +15,7 @@ import time
 
 import jax
 
-from pipeline.caches import cache_folder
+from pipeline.host.caches import cache_folder
 from pipeline.planning import hlo
 from pipeline.planning.slices import GIB, Slice
 from pipeline.planning.topology import compiler_version

@@ -14,7 +14,7 @@ import os
 import jax
 from jax import monitoring
 
-from pipeline.caches import cache_folder
+from pipeline.host.caches import cache_folder
 
 _HIT, _MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"
 

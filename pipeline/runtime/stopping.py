@@ -16,8 +16,8 @@ import jax
 from absl import logging
 from jax.experimental import multihost_utils
 
-from pipeline import ending
 from pipeline.errors import Preempted
+from pipeline.host import ending
 
 Result = TypeVar("Result")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import jax
 
-from pipeline import locking
 from pipeline.errors import ConfigError, MachineError
+from pipeline.host import locking
 from pipeline.runtime import agreement
 
 LOCK = "run.lock"

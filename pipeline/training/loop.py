@@ -17,8 +17,8 @@ from typing import NoReturn
 import jax
 from ml_collections import ConfigDict
 
-from pipeline.announcing import announce
 from pipeline.errors import ConfigError, Preempted, TrainingError
+from pipeline.host.announcing import announce
 from pipeline.runtime import agreement, distributed, pictures, workdir_lock
 from pipeline.runtime.checkpoints import Checkpoints
 from pipeline.runtime.compilation import CompilationCache

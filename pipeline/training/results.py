@@ -10,7 +10,7 @@ import jax
 from etils import epath
 
 from pipeline.errors import DataError
-from pipeline.paths import command_line
+from pipeline.host.paths import command_line
 from pipeline.runtime import pictures
 from pipeline.whole_files import write_whole
 

@@ -6,8 +6,8 @@ import typing
 
 from absl import flags
 
-from pipeline.announcing import announce
 from pipeline.errors import ConfigError
+from pipeline.host.announcing import announce
 
 if typing.TYPE_CHECKING:  # importing them takes seconds, of which a person is to hear before
     from pipeline.weights import opening

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from etils import epath
 
-from pipeline.announcing import announce
 from pipeline.data import sources
 from pipeline.data.preparation import (
     checking,
@@ -26,8 +25,9 @@ from pipeline.data.preparation import (
     shards,
 )
 from pipeline.errors import ConfigError, DataError
-from pipeline.locking import files
-from pipeline.paths import expanded
+from pipeline.host.announcing import announce
+from pipeline.host.locking import files
+from pipeline.host.paths import expanded
 
 
 def prepare_digits(data_dir: str | None = None, *, together: bool = False) -> epath.Path:

@@ -14,7 +14,7 @@ from making import picture_folder
 from pipeline.data.preparation import datasets
 from pipeline.data.sources import open_source
 from pipeline.errors import ConfigError, DataError
-from pipeline.locking import files
+from pipeline.host.locking import files
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline.announcing import announce
+from pipeline.host.announcing import announce
 from tests.runs import ROOT, TINY, run
 
 # The export has to know the network of the tests.

@@ -16,7 +16,7 @@ def held(path: str) -> Iterator[None]:
       ConfigError: another process holds it; the message says which.
       MachineError: the bucket cannot be reached.
     """
-    from pipeline.locking import bucket, files, objects
+    from pipeline.host.locking import bucket, files, objects
 
     if path.startswith("gs://"):
         store, name = bucket.open_store(path)

@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from pipeline.caches import cache_folder
+from pipeline.host.caches import cache_folder
 from tests.runs import COMPILE_FAST, ROOT, TINY
 
 ONE_DEVICE = f"--xla_force_host_platform_device_count=1 {COMPILE_FAST}"

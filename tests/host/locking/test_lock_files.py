@@ -6,16 +6,16 @@ import sys
 
 import pytest
 
-from pipeline import locking
 from pipeline.errors import ConfigError
+from pipeline.host import locking
 from tests.runs import ROOT, wait_for
 
-HOLD = "import sys, time\nfrom pipeline import locking\nwith locking.held(sys.argv[1]):\n    "
+HOLD = "import sys, time\nfrom pipeline.host import locking\nwith locking.held(sys.argv[1]):\n    "
 FOR_EVER = HOLD + "print('held', flush=True); time.sleep(1000)"
 # Takes the lock 200 times and counts in a file; a second holder would make a count be lost.
 COUNT = """
 import sys
-from pipeline import locking
+from pipeline.host import locking
 from pipeline.errors import ConfigError
 done = 0
 while done < 200:

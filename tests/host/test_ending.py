@@ -52,7 +52,7 @@ def test_what_the_machine_does_is_one_line(main, code, words):
     ],
 )
 def test_a_thread_that_never_ends_does_not_keep_the_process(main, code):
-    end = end_of(main, before="from pipeline import ending\nending._PATIENCE_SECONDS = 0.1\n" + OPEN_ENDED)
+    end = end_of(main, before="from pipeline.host import ending\nending._PATIENCE_SECONDS = 0.1\n" + OPEN_ENDED)
     assert end.returncode == code
     assert ("ZeroDivisionError" in end.stderr) == (main == "1 / 0")
 

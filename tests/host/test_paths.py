@@ -8,7 +8,7 @@ import pytest
 from pipeline.command import absolute_workdir
 from pipeline.data.sources import resolve_data_dir
 from pipeline.errors import ConfigError
-from pipeline.paths import command_line, expanded
+from pipeline.host.paths import command_line, expanded
 
 
 def test_the_home_directory_is_taken_from_the_environment(monkeypatch):

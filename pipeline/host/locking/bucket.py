@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable
 
 from pipeline.errors import ConfigError, MachineError
-from pipeline.locking.objects import Changed
+from pipeline.host.locking.objects import Changed
 
 _TIMEOUT_SECONDS = 30
 _BORDER = b"=border="

@@ -14,10 +14,10 @@ from typing import Protocol
 
 from absl import logging
 
-from pipeline import ending
 from pipeline.errors import ConfigError, MachineError
-from pipeline.locking.files import refusal
-from pipeline.locking.owner import Owner
+from pipeline.host import ending
+from pipeline.host.locking.files import refusal
+from pipeline.host.locking.owner import Owner
 
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 60.0  # without a heartbeat a holder counts as gone

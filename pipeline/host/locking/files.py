@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from absl import logging
 
 from pipeline.errors import ConfigError
-from pipeline.locking.owner import Owner
+from pipeline.host.locking.owner import Owner
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 

@@ -12,8 +12,8 @@ import urllib.request
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.locking import bucket, objects
-from pipeline.locking.owner import Owner
+from pipeline.host.locking import bucket, objects
+from pipeline.host.locking.owner import Owner
 from tests.runs import ROOT, free_port, wait_until
 
 FAST = {"heartbeat_seconds": 0.02, "stale_seconds": 3.0}
@@ -156,7 +156,7 @@ def test_a_write_without_an_answer_is_known_again(store):
 
 def test_a_holder_that_lost_its_lock_ends(store, endpoint):
     code = (
-        "import time\nfrom pipeline.locking import bucket, objects\n"
+        "import time\nfrom pipeline.host.locking import bucket, objects\n"
         f"store, name = bucket.open_store({PATH!r})\n"
         f"with objects.held(store, name, {PATH!r}, heartbeat_seconds=0.1):\n    time.sleep(1000)\n"
     )

@@ -19,7 +19,7 @@ from absl import logging
 
 from pipeline.errors import Preempted, expected
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EXIT_CODE_OF_A_FAULT = 1  # Python's own for a traceback
 _INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 _UNREAD = 128 + signal.SIGPIPE

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from pipeline import open_files
 from pipeline.data.preparation import datasets, shards
 from pipeline.data.sources import CONTENTS_FILE, Source
 from pipeline.errors import ConfigError
+from pipeline.host import open_files
 from tests.runs import ROOT, TINY, start
 
 SHARDS = 1099
