@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
-from tests.runs import TINY, start, wait_until
+from tests.runs import TINY, start, start_all, wait_until
 
 A_MINUTE = 60  # of the 302 seconds for which such a process once stayed alive
 
@@ -17,15 +17,19 @@ def data_dir(tmp_path_factory):
     return directory
 
 
+def without_end(data_dir: pathlib.Path) -> tuple[str, ...]:
+    """The arguments of a run that saves every 20 steps."""
+    return (
+        *(f"--config={TINY}", f"--config.data.data_dir={data_dir}", "--config.duration=1000000 steps"),
+        *("--config.log.every=100 steps", "--config.checkpoint.every=20 steps", "--config.log.tensorboard=False"),
+        *("--config.evaluation.every=1000000 steps", "--config.watchdog.peer_seconds=20"),
+    )
+
+
 @pytest.fixture
 def process(tmp_path, data_dir):
-    """A run without end that saves every 20 steps; ended after the test."""
-    process = start(
-        *(f"--config={TINY}", f"--workdir={tmp_path}/run", f"--config.data.data_dir={data_dir}"),
-        *("--config.duration=1000000 steps", "--config.log.every=100 steps", "--config.checkpoint.every=20 steps"),
-        *("--config.evaluation.every=1000000 steps", "--config.log.tensorboard=False"),
-        log=tmp_path / "output",
-    )
+    """A run without end; ended after the test."""
+    process = start(f"--workdir={tmp_path}/run", *without_end(data_dir), log=tmp_path / "output")
     yield process
     process.kill()
     process.wait()
@@ -62,3 +66,22 @@ def test_the_run_ends_at_once_with_one_error(process, tmp_path, name, moment, br
     errors = [line for line in output.splitlines() if line.startswith("Error:")]
     assert len(errors) == 1, output
     assert str(tmp_path / "run") in errors[0]
+
+
+@pytest.mark.slow
+def test_two_processes_end_although_only_one_of_them_met_the_error(tmp_path, data_dir):
+    """Process 0 alone writes the record; the other waits for it in a collective, where nothing can reach it."""
+    workdir = tmp_path / "run"
+    processes = start_all([workdir] * 2, *without_end(data_dir), devices=2, log=tmp_path / "output")
+    try:
+        assert wait_until(lambda: any((workdir / "checkpoints").glob("[0-9]*0")), processes)
+        replaced_by_a_folder(workdir / "metrics.jsonl")
+        codes = [process.wait(timeout=3 * A_MINUTE) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    output = (tmp_path / "output").read_text()
+    assert codes[0] == 71, output
+    assert codes[1] not in (0, None)
+    assert f"Error: the system refused: [Errno 21] Is a directory: '{workdir}/metrics.jsonl'" in output

@@ -7,6 +7,8 @@ On disks a lock is one of the kernel's on an open file (`files.py`), in a bucket
 import contextlib
 from collections.abc import Iterator
 
+_WATCH_SECONDS = 15.0
+
 
 @contextlib.contextmanager
 def held(path: str) -> Iterator[None]:
@@ -22,6 +24,6 @@ def held(path: str) -> Iterator[None]:
         store, name = bucket.open_store(path)
         lock = objects.held(store, name, path)
     else:
-        lock = files.held(path)
+        lock = files.held(path, watch_seconds=_WATCH_SECONDS)
     with lock:
         yield

@@ -32,7 +32,9 @@ while done < 200:
 
 
 def start(code: str, *arguments) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=-1, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=-1, stderr=-1, text=True
+    )
 
 
 @pytest.fixture
@@ -83,6 +85,22 @@ def test_of_four_processes_one_at_a_time_has_it(tmp_path):
     assert [process.wait() for process in processes] == [0] * 4
     assert (tmp_path / "count").read_text() == "800"
     assert [path.name for path in tmp_path.iterdir()] == ["count"]
+
+
+@pytest.mark.parametrize(
+    "what", ["mv {0}/run {0}/elsewhere", "rm -r {0}/run", "rm {0}/run/run.lock", "mv {0}/run {0}/x && mkdir {0}/run"]
+)
+def test_a_holder_whose_folder_is_gone_ends(tmp_path, what):
+    (tmp_path / "run").mkdir()
+    watching = FOR_EVER.replace("locking.held(sys.argv[1])", "files.held(sys.argv[1], watch_seconds=0.05)")
+    process = start("from pipeline.host.locking import files\n" + watching, tmp_path / "run" / "run.lock")
+    wait_for(process, "held")
+    subprocess.run(["sh", "-c", what.format(tmp_path)], check=True)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 71
+    assert (
+        errors == f"Error: {tmp_path}/run was moved or removed while this process wrote to it: ending here, unsaved\n"
+    )
 
 
 def test_a_directory_that_was_replaced_meanwhile_keeps_what_is_in_it(tmp_path):
