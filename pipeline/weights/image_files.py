@@ -4,6 +4,7 @@ Owns the order (as named; inside folders and patterns sorted) and what is said o
 after another and read when their turn comes, so a list may be longer than the memory, or not finished yet.
 """
 
+import collections
 import dataclasses
 import glob
 import os
@@ -73,25 +74,29 @@ def _lines_of_input() -> Iterator[str]:
 
 
 def _in_folder(folder: str) -> Iterator[ImageFile]:
-    """Yields the images below a folder; of other files it says on stderr how many there were."""
-    images, others = 0, 0
-    for parent, folders, names in os.walk(folder):
+    """Yields the images below a folder; of what else is there it says on stderr how much it was."""
+    images, left_out, unreadable = 0, collections.Counter(), []
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+        left_out["hidden folder(s)"] += sum(name.startswith(".") for name in folders)
+        left_out["link(s) to folders"] += sum(os.path.islink(os.path.join(parent, name)) for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = os.path.join(parent, name)
-            if not os.path.isfile(path):
-                others += 1
-                continue
-            try:
-                is_image = is_picture(head_of(epath.Path(path)))
-            except DataError:
-                is_image = True  # its turn will say why it cannot be read
-            if is_image:
+        for path in (os.path.join(parent, name) for name in sorted(names)):
+            if _may_be_an_image(path):
                 images += 1
                 yield ImageFile(path)
             else:
-                others += 1
-    if others:
-        print(f"{shown(folder)}: left out {others} file(s) that are no images", file=sys.stderr, flush=True)
-    if not images:
+                left_out["file(s) that are no images"] += 1
+    said = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    if said:
+        print(f"{shown(folder)}: left out {said}", file=sys.stderr, flush=True)
+    yield from (ImageFile(error.filename, error.strerror) for error in unreadable)
+    if not images and not unreadable:
         yield ImageFile(folder, "there is no image in this folder")
+
+
+def _may_be_an_image(path: str) -> bool:
+    """Says whether a file begins like an image; also of one that cannot be read, whose turn will say why."""
+    try:
+        return os.path.isfile(path) and is_picture(head_of(epath.Path(path)))
+    except DataError:
+        return True

@@ -5,6 +5,7 @@ On disks a lock is one of the kernel's on an open file (`files.py`), in a bucket
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 _WATCH_SECONDS = 15.0
@@ -17,6 +18,7 @@ def held(path: str) -> Iterator[None]:
     Raises:
       ConfigError: another process holds it; the message says which.
       MachineError: the bucket cannot be reached.
+      OSError: the file cannot be made.
     """
     from pipeline.host.locking import bucket, files, objects
 
@@ -24,6 +26,7 @@ def held(path: str) -> Iterator[None]:
         store, name = bucket.open_store(path)
         lock = objects.held(store, name, path)
     else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         lock = files.held(path, watch_seconds=_WATCH_SECONDS)
     with lock:
         yield
