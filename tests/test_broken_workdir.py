@@ -45,6 +45,7 @@ def replaced_by_a_folder(path: pathlib.Path) -> None:
     path.mkdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "moment", "break_it"),
     [
