@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from configs import recipe
 from pipeline import errors
 from pipeline.errors import ConfigError
-from pipeline.host import ending, open_files
+from pipeline.host import caches, ending, open_files
 from pipeline.host.paths import expanded
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -58,6 +58,7 @@ def run(
     python_logging.getLogger().setLevel(python_logging.WARNING)
     _define_help()
     open_files.raise_limit()
+    caches.give_libraries_a_place()
 
     def parse_and_run() -> None:
         paths = _parse(sys.argv if arguments is None else arguments)

@@ -18,6 +18,14 @@ def cache_folder(name: str) -> pathlib.Path:
     return _made(_own_temporary_folder() / name)
 
 
+def give_libraries_a_place() -> None:
+    """Names folders to libraries that would otherwise make one called `~` in the current directory, where there is no home."""
+    if os.path.expanduser("~") == "~":
+        for variable, name in (("KERAS_HOME", "keras"), ("MPLCONFIGDIR", "matplotlib")):
+            if variable not in os.environ:
+                os.environ[variable] = str(cache_folder(name))
+
+
 def _made(folder: pathlib.Path) -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):

@@ -52,15 +52,21 @@ def test_a_user_with_neither_name_nor_home_trains(tmp_path, data_dir):
         pytest.skip("this machine does not let a test be another user")
     hidden = ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR", "USER", "LOGNAME")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    arguments = (f"--config={TINY}", f"--workdir={tmp_path}/run", f"--config.data.data_dir={data_dir.format(tmp_path)}")
+    (tmp_path / "here").mkdir()
+    arguments = (
+        f"--config={ROOT / TINY}",
+        f"--workdir={tmp_path}/run",
+        f"--config.data.data_dir={data_dir.format(tmp_path)}",
+    )
     end = subprocess.run(
         [*NAMELESS, sys.executable, "-m", "pipeline.train", *arguments, "--config.duration=2 steps"],
-        cwd=ROOT,
-        env={**environment, "TMPDIR": str(tmp_path), "XLA_FLAGS": ONE_DEVICE},
+        cwd=tmp_path / "here",
+        env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "XLA_FLAGS": ONE_DEVICE},
         capture_output=True,
         text=True,
     )
     assert "Traceback" not in end.stderr
+    assert not list((tmp_path / "here").iterdir())  # such as a folder called ~
     if data_dir.startswith("~"):
         assert (end.returncode, "no home directory is known for that" in end.stderr) == (78, True)
     else:
