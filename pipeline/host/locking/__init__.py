@@ -23,8 +23,7 @@ def held(path: str) -> Iterator[None]:
     from pipeline.host.locking import bucket, files, objects
 
     if path.startswith("gs://"):
-        store, name = bucket.open_store(path)
-        lock = objects.held(store, name, path)
+        lock = objects.held(bucket.Bucket(), path)
     else:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         lock = files.held(path, watch_seconds=_WATCH_SECONDS)

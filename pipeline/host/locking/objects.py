@@ -42,7 +42,6 @@ class ObjectStore(Protocol):
 @contextlib.contextmanager
 def held(
     store: ObjectStore,
-    name: str,
     path: str,
     *,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
@@ -52,8 +51,7 @@ def held(
 
     Args:
       store: the bucket.
-      name: of the object in it.
-      path: what to call it in messages.
+      path: of the object in it.
       heartbeat_seconds: between two writes of the holder.
       stale_seconds: how long a holder may be silent.
 
@@ -62,7 +60,7 @@ def held(
       MachineError: the bucket cannot be reached.
     """
     owner = Owner.this_process()
-    beating = _Heartbeat(store, name, path, owner, _acquire(store, name, path, owner, stale_seconds))
+    beating = _Heartbeat(store, path, owner, _acquire(store, path, owner, stale_seconds))
     thread = threading.Thread(target=beating.keep, args=(heartbeat_seconds,), name="lock", daemon=True)
     thread.start()
     try:
@@ -71,36 +69,36 @@ def held(
         beating.stop.set()
         thread.join(stale_seconds)
         try:
-            store.write(name, _FREE, beating.generation)
+            store.write(path, _FREE, beating.generation)
         except (Changed, ConfigError, MachineError) as error:
             logging.warning("The lock %s could not be let go (%s); it counts for a minute more", path, error)
 
 
-def _acquire(store: ObjectStore, name: str, path: str, owner: Owner, stale_seconds: float) -> int:
+def _acquire(store: ObjectStore, path: str, owner: Owner, stale_seconds: float) -> int:
     """Returns the generation of the lock as this process has written it."""
     while True:
-        found = store.read(name)
+        found = store.read(path)
         generation = ABSENT if found is None else found[1]
         if found is not None and found[0] != _FREE:
             holder = Owner.from_json(found[0])
             if holder and holder.token == owner.token:
                 return generation  # an earlier write came through, and its answer did not
             if not (holder and holder.is_dead()):
-                _wait_until_stale(store, name, path, holder, generation, stale_seconds)
+                _wait_until_stale(store, path, holder, generation, stale_seconds)
             logging.warning("Taking over the lock %s of %s, which is gone", path, holder or "an unknown process")
         with contextlib.suppress(Changed):
-            return store.write(name, owner.to_json(), generation)
+            return store.write(path, owner.to_json(), generation)
 
 
 def _wait_until_stale(
-    store: ObjectStore, name: str, path: str, holder: Owner | None, generation: int, stale_seconds: float
+    store: ObjectStore, path: str, holder: Owner | None, generation: int, stale_seconds: float
 ) -> None:
     """Returns when the holder was silent for long enough or has let go; raises `ConfigError` when it is alive."""
     logging.info("%s says %s; seeing for %.0f s whether that is alive", path, holder or "nothing", stale_seconds)
     until = time.monotonic() + stale_seconds
     while time.monotonic() < until:
         time.sleep(min(1.0, stale_seconds / 10))
-        found = store.read(name)
+        found = store.read(path)
         if found is None or found[0] == _FREE:
             return
         if found[1] != generation:
@@ -110,15 +108,15 @@ def _wait_until_stale(
 class _Heartbeat:
     """Writes the lock anew, from a thread of its own, until `stop` is set."""
 
-    def __init__(self, store: ObjectStore, name: str, path: str, owner: Owner, generation: int):
-        self._store, self._name, self._path, self._owner = store, name, path, owner
+    def __init__(self, store: ObjectStore, path: str, owner: Owner, generation: int):
+        self._store, self._path, self._owner = store, path, owner
         self.generation = generation
         self.stop = threading.Event()
 
     def keep(self, seconds: float) -> None:
         while not self.stop.wait(seconds):
             try:
-                self.generation = self._store.write(self._name, self._owner.to_json(), self.generation)
+                self.generation = self._store.write(self._path, self._owner.to_json(), self.generation)
             except (ConfigError, MachineError) as error:
                 logging.warning("The lock %s could not be renewed: %s", self._path, error)
             except Changed:
@@ -127,7 +125,7 @@ class _Heartbeat:
     def _find_own(self) -> None:
         """Takes note of a write that succeeded without an answer; ends the process when the lock is another's."""
         try:
-            found = self._store.read(self._name)
+            found = self._store.read(self._path)
         except (ConfigError, MachineError):
             return  # to be found out at the next write
         if found is None:

