@@ -390,28 +390,31 @@ def write_mcus(
     bits: np.ndarray,
     begin: int,
     end: int,
+    limit: int,
     blocks: np.ndarray,
     tables: np.ndarray,
     dc: np.ndarray,
     dc_before: np.ndarray,
     out: np.ndarray,
     state: np.ndarray,
-) -> bool:
+) -> int:
     """Appends MCUs to a scan.
 
     Args:
         bits: Plain, uint8 `[bytes + MARGIN]`.
         begin: Where the first MCU begins.
-        end: Where the last MCU ends.
+        end: Where the last MCU ends; -1: it is the first.
+        limit: Behind which it must not end.
         blocks: See `read_scan_header`.
         tables: See `read_scan_header`.
-        dc: The DC values that the first MCU counts from in `bits`, int64 `[MOST_COMPONENTS]`.
+        dc: The DC values that the first MCU counts from in `bits`, int64 `[MOST_COMPONENTS]`; without an `end` afterwards those
+            behind it.
         dc_before: Those that it is to count from in `out`.
         out: uint8; as long as `bits` and half as much again, because each 255 takes two bytes.
         state: See `_put`.
 
     Returns:
-        False where the bits are not as a table says or a DC difference has no code.
+        Where the last MCU ends; -1 where the bits are not as a table says or a DC difference has no code.
     """
     position = copied = begin
     last, components = -1, blocks[-1, 0] + 1
@@ -420,27 +423,29 @@ def write_mcus(
         word = _word(bits, position)
         entry = _look_up(word, tables, table)
         if entry <= 0:
-            return False
+            return -1
         behind_dc = position + (entry >> 8 & 255)
+        dc[component] += _dc_difference(word, entry)
         if component != last:
             last = component
-            difference = dc[component] + _dc_difference(word, entry) - dc_before[component]
+            difference = dc[component] - dc_before[component]
             size = 0
             while abs(difference) >> size:
                 size += 1
-            if size > _LARGEST_DC or not tables[table, _LENGTHS + size] or behind_dc > end:
-                return False
+            if size > _LARGEST_DC or not tables[table, _LENGTHS + size] or behind_dc > limit:
+                return -1
             _copy(bits, copied, position, out, state)
             _put(np.uint64(tables[table, _CODES + size]), tables[table, _LENGTHS + size], out, state)
             _put(np.uint64(difference if difference >= 0 else difference + (1 << size) - 1), size, out, state)
             copied = behind_dc
-            if last == components - 1:  # what follows stays
+            if last == components - 1 and end >= 0:  # what follows stays
                 break
         position = _behind_ac(bits, behind_dc, tables, blocks[block, 2])
-        if not 0 <= position <= end:
-            return False
+        if not 0 <= position <= limit:
+            return -1
+    end = position if end < 0 else end
     _copy(bits, copied, end, out, state)
-    return True
+    return end
 
 
 @compiled

@@ -85,7 +85,7 @@ def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: 
     if len(blocks) == 0:
         return 0
     bits = np.empty(len(data) + MARGIN, np.uint8)
-    nothing, before, state, zeros = _dc(), _dc(), np.zeros(3, np.int64), np.zeros(1, np.int64)
+    before, state, zeros = _dc(), np.zeros(3, np.int64), np.zeros(1, np.int64)
     segments = (mcus + interval - 1) // interval
     for segment in range(segments):
         end = jpeg_scans.find_marker(data, position)
@@ -97,7 +97,9 @@ def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: 
             return 0
         dc = _dc()
         behind = skip_mcus(bits, 0, 8 * length, min(interval, mcus - segment * interval), blocks, tables, dc)
-        if behind <= 8 * (length - 1) or not write_mcus(bits, 0, behind, blocks, tables, nothing, before, out, state):
+        if behind <= 8 * (length - 1):
+            return 0
+        if write_mcus(bits, 0, behind, behind, blocks, tables, _dc(), before, out, state) < 0:
             return 0
         before = dc
         position = end + 2
@@ -160,7 +162,9 @@ def cut(
         else:
             skipped = 0
         behind = skip_mcus(bits, position_behind, 8 * length, skipped, blocks, tables, dc_behind)
-        if behind < position or not write_mcus(bits, position, behind, blocks, tables, dc, before, out, state):
+        if behind < position:
+            return 0
+        if write_mcus(bits, position, behind, behind, blocks, tables, dc, before, out, state) < 0:
             return 0
         before[:] = dc_behind
     end_segment(_END, out, state)
@@ -168,27 +172,78 @@ def cut(
 
 
 @compiled
-def restarted(data: np.ndarray, frame: int, scan: int, index: tuple[int, int], mcus: int, out: np.ndarray) -> int:
-    """Writes the data of a scan with a restart marker before each entry of its index but the first.
+def first_mcus(
+    data: np.ndarray, frame: int, scan: int, index: tuple[int, int], mcus: int, count: int, out: np.ndarray
+) -> int:
+    """Writes the first MCU of each entry, one behind the other, as the data of a scan.
 
-    Every number of the index leaves its trace. Args and what is returned are those of `cut`.
+    Args:
+        data: A JPEG with an index, uint8 `[bytes]`.
+        frame: Where the height is, in the frame header.
+        scan: Where the length of the scan header is.
+        index: Where the index begins, behind its name, and how many bytes it has.
+        mcus: How many MCUs the image has.
+        count: How many MCUs to write, at least one for each entry: the last one is repeated.
+        out: uint8.
+
+    Returns:
+        How many bytes are written, with the marker behind the last; 0 when the index is not that of this image.
     """
     components = np.int64(data[frame + 4])
-    begin, _, starts = _read_index(data, scan, index, mcus, components)
+    begin, interval, starts = _read_index(data, scan, index, mcus, components)
     blocks, tables = jpeg_scans.read_scan_header(data, frame, scan)
     if len(starts) == 0 or len(blocks) == 0:
         return 0
     bits = np.empty(len(data) - begin + MARGIN, np.uint8)
-    nothing, dc, state, zeros = _dc(), _dc(), np.zeros(3, np.int64), np.zeros(1, np.int64)
-    for entry in range(len(starts) - 1):
-        behind, length = _take(data, begin, starts[entry], starts[entry + 1], starts[entry + 1], bits, zeros)
+    before, dc, state, zeros = _dc(), _dc(), np.zeros(3, np.int64), np.zeros(1, np.int64)
+    for number in range(count):
+        entry = min(number, len(starts) - 2)
+        end, length = _take(data, begin, starts[entry], starts[entry + 1], starts[entry + 1], bits, zeros)
         if length < 0 or state[0] + most_written(length) > len(out):
             return 0
         _read_dc(data, index[0] + 2 + entry * entry_bytes(components), components, dc)
-        if not write_mcus(bits, starts[entry] & 7, behind, blocks, tables, dc, nothing, out, state):
+        if write_mcus(bits, starts[entry] & 7, -1, 8 * length, blocks, tables, dc, before, out, state) < 0:
             return 0
-        end_segment(_END if entry == len(starts) - 2 else _RESTART + entry % 8, out, state)
+        before[:] = dc
+        if number == count - 1:
+            left = mcus - entry * interval
+            if skip_mcus(bits, starts[entry] & 7, 8 * length, left, blocks, tables, dc) != end:
+                return 0
+    end_segment(_END, out, state)
     return state[0]
+
+
+@compiled
+def same_mcus(
+    whole: np.ndarray,
+    firsts: np.ndarray,
+    entries: int,
+    interval: int,
+    columns: int,
+    across: int,
+    mcu: tuple[int, int],
+) -> bool:
+    """Returns whether the first MCUs of the entries of an index have the pixels that they have in the whole image.
+
+    Args:
+        whole: The image, uint8 `[height, width, 3]`.
+        firsts: The first MCUs, in rows of `across`, uint8 `[height, width, 3]`.
+        entries: How many entries.
+        interval: How many MCUs an entry stands for.
+        columns: How many MCUs a row of the image has.
+        across: How many MCUs a row of `firsts` has.
+        mcu: Height and width of an MCU in pixels.
+    """
+    for entry in range(entries):
+        row, column = entry * interval // columns, entry * interval % columns
+        top, left = row * mcu[0], column * mcu[1]
+        other_top, other_left = entry // across * mcu[0], entry % across * mcu[1]
+        for y in range(min(mcu[0], len(whole) - top)):  # the last MCUs may reach beyond the image
+            for x in range(min(mcu[1], whole.shape[1] - left)):
+                for channel in range(3):
+                    if whole[top + y, left + x, channel] != firsts[other_top + y, other_left + x, channel]:
+                        return False
+    return True
 
 
 @compiled
