@@ -132,10 +132,11 @@ def test_each_state_of_a_node_is_read(services, gcloud):
         "upcomingMaintenance": {"type": "UNSCHEDULED", "maintenanceStatus": "PENDING", "canReschedule": False},
     }
     services.tpu.set_node_state("n2", "READY", **sick)
-    ours = ask(services, "GET", f"{PARENT}/nodes")["nodes"]
-    theirs = gcloud.json("compute", "tpus", "tpu-vm", "list")
-    assert [item["state"] for item in theirs] == list(NODE_STATES)
+    ours = {item["name"]: item for item in ask(services, "GET", f"{PARENT}/nodes")["nodes"]}
+    theirs = {item["name"]: item for item in gcloud.json("compute", "tpus", "tpu-vm", "list")}
     assert theirs == ours
+    names = [f"{PARENT}/nodes/n{number}" for number in range(len(NODE_STATES))]
+    assert [theirs[name]["state"] for name in names] == list(NODE_STATES)
     delete_all(services)
 
 

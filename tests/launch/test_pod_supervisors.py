@@ -39,6 +39,8 @@ def test_a_killed_supervisor_is_followed_by_another_on_another_machine(cloud, st
     cloud.plan({"hold": True})
     kill_at(cloud, **STAGES[stage])
     with cloud.running(*RUN, "--force", user="another") as process:
+        # It has seen what is there: a job that ends before that is followed by another.
+        wait_until(lambda: cloud.output().count("; the deadline is ") == 2, process=process)
         wait_until(lambda: all(cloud.started()), process=process)
         cloud.release()
         assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
