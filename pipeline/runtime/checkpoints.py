@@ -21,7 +21,7 @@ from orbax.checkpoint._src.path import gcs_utils
 from pipeline.errors import ConfigError, DataError, MachineError
 from pipeline.runtime import agreement
 from pipeline.runtime.checkpoint_reading import newest_readable, read_checked
-from pipeline.storage import storage_errors
+from pipeline.storage import filesystem, local, storage_errors
 from pipeline.training.durations import crossed
 
 # orbax has the devices write shares of each array; cutting up the many small arrays of a BatchNorm network takes longer than
@@ -40,6 +40,13 @@ class Checkpoints:
         _write_small_arrays_whole()
         _ask_no_bucket_for_folders()
         with self._storage_failures():
+            if local.is_remote(self._directory) and jax.process_index() == 0:
+                for name in filesystem.finish_deletions(self._directory):
+                    if name.isdecimal():
+                        logging.warning(
+                            "%s/%s has no %s: it is a save that was cut off, and is not taken",
+                            *(self._directory, name, filesystem.COMMIT_MARK),
+                        )
             self._manager = _Manager(
                 self._directory,
                 # Named here, so that a manager which has not saved yet can read what an earlier one did.

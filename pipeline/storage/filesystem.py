@@ -17,6 +17,7 @@ from pipeline.storage import failures, objects
 
 _IN_MEMORY_BYTES = 32 * 1024**2  # of a file that is being written; what is longer waits on the disk
 COMMIT_MARK = "commit_success.txt"  # orbax's sign that a folder on gs:// is whole
+DELETION_MARK = "being_deleted.txt"  # in such a folder, from the first deletion to the last
 
 
 class BucketFileSystem(AbstractFileSystem):
@@ -90,10 +91,14 @@ class BucketFileSystem(AbstractFileSystem):
         if not found:
             self.rm_file(location)
             return
-        # First what says that a folder is whole: a process that is killed meanwhile must not leave a part that says so.
+        # A process that is killed meanwhile must not leave a part that says it is whole, and what it leaves is to be known.
         marks = [name for name in found if name.endswith(f"/{COMMIT_MARK}")]
-        objects.delete_all(sorted(marks, key=lambda name: name.count("/")))
-        objects.delete_all(name for name in found if name not in marks)
+        deleting = f"{location}/{DELETION_MARK}"
+        if marks:
+            objects.write(deleting, b"")
+            objects.delete_all(marks)
+        objects.delete_all(name for name in found if name not in marks and name != deleting)
+        objects.delete(deleting, missing_ok=True)
 
     def cp_file(self, path1: str, path2: str, **_) -> None:
         objects.copy(_location(path1), _location(path2))
@@ -130,6 +135,20 @@ class BucketFileSystem(AbstractFileSystem):
 
     def modified(self, path: str):
         return self.info(path)["mtime"]
+
+
+def finish_deletions(folder: str | os.PathLike) -> list[str]:
+    """Deletes, in a folder on gs://, the folders whose deletion was cut off, and returns the names of those without a mark.
+
+    Those are saves that were cut off, and stay: who saves them anew replaces them.
+    """
+    location = _location(folder)
+    found = [entry.location.removeprefix(f"{location}/") for entry in objects.entries(location, recursive=True)[0]]
+    children = {name.split("/")[0] for name in found if "/" in name}
+    deleting = {child for child in children if f"{child}/{DELETION_MARK}" in found}
+    for child in deleting:
+        BucketFileSystem().rm(f"{location}/{child}", recursive=True)
+    return sorted(child for child in children - deleting if f"{child}/{COMMIT_MARK}" not in found)
 
 
 class _Writer(io.BufferedIOBase):

@@ -52,6 +52,16 @@ def test_a_damaged_object_leads_to_the_one_before(folder, caplog):
     assert save(folder, state_of(2)) == [1, 2]
 
 
+def test_a_copy_from_a_disk_is_taken_and_a_save_that_was_cut_off_is_named(folder, tmp_path, caplog):
+    save(tmp_path, state_of(5), state_of(6))
+    for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
+        objects.write(f"{folder}/{path.relative_to(tmp_path)}", path.read_bytes())
+    (folder / "6" / "commit_success.txt").unlink()
+    assert int(restore(folder)[0]["step"]) == 5
+    assert f"{folder}/6 has no commit_success.txt: it is a save that was cut off, and is not taken" in caplog.text
+    assert save(folder, state_of(6)) == [5, 6]
+
+
 @pytest.mark.parametrize("kind", ["read", "list", "stat"])
 def test_an_outage_while_reading_is_no_damage(kind, folder, server, monkeypatch):
     save(folder, state_of(1), state_of(2))

@@ -1,12 +1,16 @@
 """gs:// paths as etils.epath and fsspec see them, on a server of the real protocol."""
 
 import io
+import itertools
 
 import fsspec
 import pytest
 from etils import epath
 
-from pipeline.storage import objects
+from pipeline.errors import MachineError
+from pipeline.storage import failures, objects
+from pipeline.storage.filesystem import finish_deletions
+from tests.storage.faults import Fault
 
 
 @pytest.fixture
@@ -130,6 +134,22 @@ def test_a_folder_is_deleted_from_its_mark_on(folder, server):
     deleted = [request.object for request in server.requests[first:] if request.kind == "delete"]
     assert {name.rpartition("/")[2] for name in deleted[:2]} == {"commit_success.txt"}
     assert not (folder / "z").exists()
+
+
+def test_a_deletion_that_was_cut_off_is_finished_and_nothing_else_is(folder, server, monkeypatch):
+    for name in ("1/state/aaa", "1/commit_success.txt", "2/state/aaa", "2/commit_success.txt", "3/state/aaa"):
+        (folder / name).write_text("")
+    deletions = itertools.count()
+    server.fault = lambda request: Fault("503") if request.kind == "delete" and next(deletions) else None
+    monkeypatch.setattr(failures, "PATIENCE_SECONDS", 0.1)
+    with pytest.raises(MachineError):  # as of a process that is killed after the first
+        (folder / "1").rmtree()
+    server.fault = lambda request: None
+    assert names(folder) == ["1", "2", "3"]
+    assert not (folder / "1" / "commit_success.txt").exists()
+    assert finish_deletions(folder) == ["3"]
+    assert names(folder) == ["2", "3"]
+    assert (folder / "3" / "state" / "aaa").exists()
 
 
 def test_looking_costs_what_the_page_says(folder, server):
