@@ -172,7 +172,6 @@ _CONVENTIONS: Mapping[str, Mapping[str, NamingConvention]] = {
         "timm": _efficientnet_timm,
         "keras": _efficientnet_v2_keras,
     },
-    "mini": _EFFICIENTNET,
     "mobilenet-v1": {"keras": _mobilenet_v1_keras},
     "mobilenet-v2": {"keras": _mobilenet_v2_keras},
     "resnet": {"keras": _resnet_keras},
@@ -181,5 +180,8 @@ _CONVENTIONS: Mapping[str, Mapping[str, NamingConvention]] = {
 
 
 def conventions_of(family: str) -> Mapping[str, NamingConvention]:
-    """Returns the naming conventions that have a family, by name; "keras" is always among them, because we export to it."""
-    return _CONVENTIONS.get(family, {"keras": lambda layer: layer.path.replace("/", "_")})
+    """Returns the naming conventions of a family by name; "keras" is always among them, because every network is exported to it.
+
+    A family that is not listed is taken for one of EfficientNet's blocks.
+    """
+    return _CONVENTIONS.get(family, _EFFICIENTNET)
