@@ -180,8 +180,8 @@ _CONVENTIONS: Mapping[str, Mapping[str, NamingConvention]] = {
 
 
 def conventions_of(family: str) -> Mapping[str, NamingConvention]:
-    """Returns the naming conventions of a family by name; "keras" is always among them, because every network is exported to it.
+    """Returns the naming conventions of a family by name; a family that is not listed is taken for one of EfficientNet's blocks.
 
-    A family that is not listed is taken for one of EfficientNet's blocks.
+    "keras" is always among them, because every network is exported to it.
     """
     return _CONVENTIONS.get(family, _EFFICIENTNET)

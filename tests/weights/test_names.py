@@ -21,11 +21,14 @@ def test_counts_are_those_of_the_authors_checkpoints(variant, count):
 def test_each_dialect_is_a_bijection(variant):
     table = tensor_table(architecture(variant), 1000)
     assert len({tensor.path for tensor in table}) == len(table)
-    for dialect in DIALECTS:
+    wanted = {"v2": {"official", "timm", "keras", "keras_h5"}, "mo": {"keras", "keras_h5"}, "re": {"keras", "keras_h5"}}
+    dialects = wanted.get(variant[:2], set(DIALECTS))
+    for dialect in dialects:
         assert len({tensor.foreign[dialect] for tensor in table}) == len(table)
+    assert {name for tensor in table for name in tensor.foreign} == dialects
 
 
-@pytest.mark.parametrize("variant", ["b1", "lite1", "mini0"])
+@pytest.mark.parametrize("variant", ["b1", "lite1", "mini0", "v2_b3", "mobilenet_v1", "mobilenet_v2", "resnet50"])
 def test_our_paths_and_shapes_are_the_networks(variant):
     network = Network(architecture(variant), 7)
     variables = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
@@ -81,6 +84,60 @@ def test_names_of_b1(path, official, timm, lukemelas, keras):
     assert {dialect: tensor.foreign[dialect] for dialect in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("path", "official", "timm", "keras"),
+    [  # written down from google/automl's effnetv2_model.py, timm's models and Keras's
+        (
+            "params/blocks_0_0/project_conv/kernel",  # fused, without an expansion
+            "blocks_0/conv2d/kernel",
+            "blocks.0.0.conv.weight",
+            "block1a_project_conv/kernel",
+        ),
+        (
+            "batch_stats/blocks_0_0/project_bn/mean",
+            "blocks_0/tpu_batch_normalization/moving_mean",
+            "blocks.0.0.bn1.running_mean",
+            "block1a_project_bn/moving_mean",
+        ),
+        (
+            "params/blocks_1_0/expand_conv/kernel",  # fused, with an expansion
+            "blocks_2/conv2d/kernel",
+            "blocks.1.0.conv_exp.weight",
+            "block2a_expand_conv/kernel",
+        ),
+        (
+            "params/blocks_1_0/project_conv/kernel",
+            "blocks_2/conv2d_1/kernel",
+            "blocks.1.0.conv_pwl.weight",
+            "block2a_project_conv/kernel",
+        ),
+        (
+            "params/blocks_3_0/depthwise_conv/kernel",
+            "blocks_10/depthwise_conv2d/depthwise_kernel",
+            "blocks.3.0.conv_dw.weight",
+            "block4a_dwconv2/kernel",
+        ),
+        (
+            "params/blocks_3_0/se/reduce/bias",
+            "blocks_10/se/conv2d/bias",
+            "blocks.3.0.se.conv_reduce.bias",
+            "block4a_se_reduce/bias",
+        ),
+        (
+            "params/blocks_3_0/project_bn/scale",
+            "blocks_10/tpu_batch_normalization_2/gamma",
+            "blocks.3.0.bn3.weight",
+            "block4a_project_bn/gamma",
+        ),
+    ],
+)
+def test_names_of_v2_s(path, official, timm, keras):
+    tensor = next(tensor for tensor in tensor_table(architecture("v2_s"), 1000) if tensor.path == path)
+    expected = {"official": official, "timm": timm, "keras": keras}
+    assert {dialect: tensor.foreign[dialect] for dialect in expected} == expected
+
+
 def test_scope():
+    assert official_scope(architecture("v2_s")) == "efficientnetv2-s"
     assert official_scope(architecture("b3")) == "efficientnet-b3"
     assert official_scope(architecture("lite0")) == "efficientnet-lite0"
