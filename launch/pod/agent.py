@@ -105,12 +105,16 @@ class Agent:
             self._own_slice.confirm(wanted)
             job = None if stored is None else stored.value
             self._prepare(wanted)
+            # First what is here, then the log: so of an end that is told the log is whole. Both are in the bucket before the
+            # keeper acts, as this machine may go with its slice.
+            said = self._send_log(self._report(), wanted)
+            self._plane.report(self._machine.incarnation, self._machine.worker, said)
             if self._keeper is not None:
-                self._log.send(self._attempts.newest(), wanted)
-                job = self._keeper.step(wanted, stored, self._report())
+                job = self._keeper.step(wanted, stored, said)
             self._follow(wanted, job)
-            self._log.send(self._attempts.newest(), wanted)
-            self._plane.report(self._machine.incarnation, self._machine.worker, self._report())
+            report = self._report()
+            if (report.state, report.attempt) != (said.state, said.attempt):
+                self._plane.report(self._machine.incarnation, self._machine.worker, report)
             self._note(self._own_slice.after_a_look(wanted, job, self._running() is not None))
         except Conflict:
             return
@@ -218,6 +222,14 @@ class Agent:
 
     def _own_code(self) -> Path:
         return Path(__file__).resolve().parents[2]
+
+    def _send_log(self, said: WorkerReport, wanted: Control) -> WorkerReport:
+        """Sends what there is of the log; returns the report with how much of it is in the bucket."""
+        newest = self._attempts.newest()
+        if newest is None:
+            return said
+        self._log.send(newest, wanted)
+        return dataclasses.replace(said, log_pieces=self._log.pieces(newest).pieces)
 
     def _stand_aside(self, wanted: Control | None) -> None:
         """Runs nothing, as another slice may."""

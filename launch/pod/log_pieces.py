@@ -113,10 +113,8 @@ class TrainerLog:
             self._pieces = {attempt.number: LogPieces(attempt.log, write, TAIL_BYTES if self._worker else None)}
         return self._pieces[attempt.number]
 
-    def send(self, attempt: Attempt | None, wanted: Control) -> None:
+    def send(self, attempt: Attempt, wanted: Control) -> None:
         """Sends worker 0's log as it grows; another one's at its end after a failure, or while somebody wants to see it."""
-        if attempt is None:
-            return
         ended = attempt.ended()
         if self._worker == 0 or self._worker in wanted.logs or (ended is not None and ended.exit_code != 0):
             self.pieces(attempt).send(last=ended is not None)

@@ -5,6 +5,7 @@ than the bound without a job, and that no two slices ran one at the same time.
 """
 
 import base64
+import contextlib
 import dataclasses
 import os
 import signal
@@ -119,8 +120,9 @@ class Slice:
         """The processes of the agent of a worker."""
         found = []
         for number in processes([self.machine(worker).name]):
-            if b"pod.agent" in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
-                found.append(number)
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if b"pod.agent" in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
+                    found.append(number)
         return found
 
 
