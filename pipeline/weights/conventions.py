@@ -180,7 +180,7 @@ _CONVENTIONS: Mapping[str, Mapping[str, NamingConvention]] = {
 
 
 def conventions_of(family: str) -> Mapping[str, NamingConvention]:
-    """Returns the naming conventions of a family by name; a family that is not listed is taken for one of EfficientNet's blocks.
+    """Returns a family's naming conventions by name; a family that is not listed is taken for one of EfficientNet's blocks.
 
     "keras" is always among them, because every network is exported to it.
     """
