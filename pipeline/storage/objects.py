@@ -5,6 +5,7 @@ bucket. Every request is tried again as `failures` says, so each is one that may
 append carries the generation that it extends. Safe to use from several threads; each process has a client of its own.
 """
 
+import base64
 import concurrent.futures
 import dataclasses
 import datetime
@@ -13,6 +14,7 @@ import os
 from collections.abc import Iterable
 from typing import BinaryIO
 
+import google_crc32c
 from google.api_core import exceptions
 from google.cloud import storage
 
@@ -120,7 +122,11 @@ def write(location: str, content: bytes | BinaryIO, *, generation: int | None = 
         "checksum": "crc32c",
     }
 
+    attempts = 0
+
     def send() -> None:
+        nonlocal attempts
+        attempts += 1
         if isinstance(content, bytes):
             blob.upload_from_string(content, retry=None, **options)
         else:
@@ -130,6 +136,12 @@ def write(location: str, content: bytes | BinaryIO, *, generation: int | None = 
         failures.patiently(send, location)
     except FileNotFoundError:
         raise failures.no_such_bucket(location) from None
+    except FileExistsError:
+        # An answer that was lost on its way: the request that was sent again found its own work done.
+        found = stat(location) if attempts > 1 and isinstance(content, bytes) else None
+        if found is None or found.crc32c != _crc32c(content):
+            raise
+        return found
     return _entry(blob)
 
 
@@ -215,6 +227,10 @@ def region(location: str) -> str | None:
     except failures.ConfigError:
         return None
     return found.location.lower()
+
+
+def _crc32c(content: bytes) -> str:
+    return base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
 
 
 def _entry(blob: storage.Blob) -> Entry:

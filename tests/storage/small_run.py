@@ -41,6 +41,15 @@ def run(workdir: str, data_dir: str, steps: int, told: Connection) -> None:
         start = int(state["step"])
         best.forget_after(start)
         with Reporter(workdir, numbers, start, Goodput({}), tensorboard=True) as reporter:
+
+            def evaluate(step: int) -> None:
+                if step and step % EVALUATE_EVERY == 0:
+                    if not reporter.has("evaluation", step):
+                        reporter.record("evaluation", step, {"top1": step})
+                    checkpoints.wait()
+                    best.save(step, state, {"step": step})
+
+            evaluate(start)  # as the real one: it may have been killed before the evaluation or the best was written
             batches = train_batches(source, Noise(), batch_size=BATCH_SIZE, seed=1, start_step=start)
             for step in range(start + 1, steps + 1):
                 batch = next(batches)
@@ -52,10 +61,7 @@ def run(workdir: str, data_dir: str, steps: int, told: Connection) -> None:
                     reporter.wait()
                     best.wait()
                     checkpoints.save(step, state, {"step": step})
-                if step % EVALUATE_EVERY == 0:
-                    reporter.record("evaluation", step, {"top1": step})
-                    checkpoints.wait()
-                    best.save(step, state, {"step": step})
+                evaluate(step)
                 told.send(step)
             batches.close()
             reporter.wait()

@@ -97,6 +97,21 @@ def test_what_must_not_exist_is_not_replaced(server):
     assert objects.read("gs://bucket/once") == b"1"
 
 
+@pytest.mark.parametrize("fault", ["reset after", "cut", "reset before", "503"])
+def test_what_is_created_is_not_taken_for_another_writers_when_the_answer_is_lost(fault, server):
+    location = f"gs://bucket/created/{fault}"
+    server.fault = failing(fault)
+    assert objects.write(location, b"mine", generation=0).size == 4
+    with pytest.raises(FileExistsError):
+        objects.write(location, b"mine", generation=0)
+    server.fault = failing("503")
+    with pytest.raises(FileExistsError):
+        objects.write(location, b"others", generation=0)
+    server.fault = failing(fault)
+    objects.append(f"{location}/record", b"first\n")
+    assert objects.read(f"{location}/record") == b"first\n"
+
+
 def test_an_object_of_many_requests(server):
     content = bytes(range(256)) * 2**16  # 16 MiB
     objects.write("gs://bucket/large", io.BytesIO(content))

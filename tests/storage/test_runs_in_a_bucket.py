@@ -32,6 +32,9 @@ import pathlib, traceback
 (pathlib.Path(__file__).parent.parent / "imported").write_text("".join(traceback.format_stack()))
 raise ImportError("TensorFlow is not wanted here")
 """
+KNOWS_TINY = (
+    "import runpy, sys, tests.configs.tiny; sys.argv[:] = sys.argv[1:]; runpy.run_module(sys.argv[0], None, '__main__')"
+)
 SAME = ("records", "loss", "accuracy", "gradient_norm", "learning_rate")
 
 
@@ -54,7 +57,7 @@ def train(workdir, data_dir, *arguments):
 
 def command(name, *arguments, code=0):
     result = subprocess.run(
-        [sys.executable, "-m", f"pipeline.{name}", *map(str, arguments)],
+        [sys.executable, "-c", KNOWS_TINY, f"pipeline.{name}", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
         capture_output=True,
