@@ -33,6 +33,7 @@ def make_train_step(
     label_smoothing, weight_decay = config.loss.label_smoothing, config.loss.weight_decay
     mixup_alpha, cutmix_alpha = config.loss.mixup_alpha, config.loss.cutmix_alpha
     ema_decay, seed = config.ema.decay, config.seed
+    decayed = model.architecture.family.weight_decay
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
         dropout_rng, mix_rng = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
@@ -51,7 +52,7 @@ def make_train_step(
             )
             cross_entropy = optax.losses.softmax_cross_entropy(logits, targets)
             mean_cross_entropy = jnp.sum(cross_entropy * mask) / jnp.maximum(jnp.sum(mask), 1)
-            return mean_cross_entropy + weight_decay * l2(params), (logits, updates["batch_stats"])
+            return mean_cross_entropy + weight_decay * l2(params, decayed), (logits, updates["batch_stats"])
 
         (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
@@ -85,13 +86,21 @@ def smoothed_targets(labels: jax.Array, num_classes: int, label_smoothing: float
     return optax.losses.smooth_labels(jax.nn.one_hot(labels, num_classes, dtype=jnp.float32), label_smoothing)
 
 
-def l2(params: dict) -> jax.Array:
-    """Returns half the squared norm of all parameters but BatchNorm's, float32 [].
+def l2(params: dict, decayed: str = "all_but_norm") -> jax.Array:
+    """Returns half the squared norm of the parameters that L2 regularisation covers, float32 [].
 
-    Biases count too: the published code leaves out what has 'batch_normalization' in its name, and nothing else.
+    Args:
+      params: Of the network.
+      decayed: "all_but_norm", where biases count too, because EfficientNet's code leaves out what has 'batch_normalization' in
+        its name and nothing else; "kernels" (EfficientNetV2); or "kernels_but_depthwise" (MobileNet).
     """
+    covers = {
+        "all_but_norm": lambda path: not is_batch_norm(path),
+        "kernels": lambda path: path[-1].key == "kernel",
+        "kernels_but_depthwise": lambda path: path[-1].key == "kernel" and path[-2].key != "depthwise_conv",
+    }[decayed]
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return sum(0.5 * jnp.sum(jnp.square(leaf)) for path, leaf in leaves if not is_batch_norm(path))
+    return sum(0.5 * jnp.sum(jnp.square(leaf)) for path, leaf in leaves if covers(path))
 
 
 def is_batch_norm(path: tuple) -> bool:

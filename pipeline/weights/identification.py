@@ -1,7 +1,8 @@
-"""From the tensors of a foreign file to `Weights`: which network they are, and how pictures have to be prepared for it.
+"""From the tensors of a foreign file to `Weights`: which network they are, and how images have to be prepared for it.
 
-No two variants of the family have the same tensors, so the network is found from names and shapes alone and never from a file
-name. What the file does not say – normalisation, crop – comes from the user or is the published rule of the family.
+The network is found from names and shapes alone and never from a file name. Two that have the same tensors, ResNet's v1 and
+v1.5, are told apart by who says which it is; else the first in the table is taken. What the file does not say, normalisation
+and crop, comes from the user or is the published rule of the family.
 """
 
 import dataclasses

@@ -20,6 +20,7 @@ from pipeline.errors import DataError
 from pipeline.printable import printable
 from pipeline.weights.archives import open_archive, read_entry
 from pipeline.weights.identification import ForeignWeights
+from pipeline.weights.keras_habits import without_habits
 from pipeline.weights.metadata import IMAGENET_STDDEV_RGB, Preprocessing
 from pipeline.weights.plain_files import check_regular
 from pipeline.weights.stored import MOST_TENSORS, StoredTensor, StoredTensors
@@ -53,7 +54,8 @@ def open_file(path: pathlib.Path) -> Iterator[ForeignWeights]:
         except Exception as error:  # h5py raises whatever the damage led to
             reason = printable(f"{type(error).__name__}: {error}")
             raise DataError(f"{path} cannot be read as a Keras file: {reason}") from error
-        yield ForeignWeights(StoredTensors(tensors, str(path), available), dialect, preprocessing=preprocessing)
+        found = StoredTensors(without_habits(tensors), str(path), available)
+        yield ForeignWeights(found, dialect, preprocessing=preprocessing)
 
 
 class _Refused(Exception):

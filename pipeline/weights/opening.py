@@ -139,11 +139,15 @@ def _metadata_beside(path: pathlib.Path, found: Weights) -> Weights:
         logging.info("%s is not of this project and says nothing of these weights.", beside)
         return found
     metadata = Metadata.from_json(content, str(beside))
+    if _shapes(metadata) == _shapes(found.metadata):  # ResNet's v1 and v1.5 have the same tensors
+        return dataclasses.replace(found, metadata=metadata)
     stated, tensors = (f"{each.variant} with {each.num_classes} classes" for each in (metadata, found.metadata))
-    if stated != tensors:
-        logging.warning("%s is of %s, and the tensors are of %s: it is left aside.", beside, stated, tensors)
-        return found
-    return dataclasses.replace(found, metadata=metadata)
+    logging.warning("%s is of %s, and the tensors are of %s: it is left aside.", beside, stated, tensors)
+    return found
+
+
+def _shapes(metadata: Metadata) -> dict[str, tuple[int, ...]]:
+    return {tensor.path: tensor.shape for tensor in metadata.table}
 
 
 def _fulfil(weights: Weights, wishes: Wishes, location: str) -> Weights:

@@ -130,3 +130,18 @@ def test_the_record_sum_tells_places_and_steps_apart_and_not_reports_or_devices(
     assert summed(records) == summed(records, devices=8) == first
     assert summed(records, steps=2) == (first + second) % 2**32
     assert summed([records[1], records[0], *records[2:]]) != first
+
+
+@pytest.mark.parametrize(
+    ("decayed", "expected"),
+    [("all_but_norm", 0.5 * (4 + 9 + 16)), ("kernels", 0.5 * (4 + 16)), ("kernels_but_depthwise", 8)],
+)
+def test_l2_covers_what_the_family_decays(decayed, expected):
+    params = {
+        "block": {
+            "depthwise_conv": {"kernel": jnp.full((1,), 2.0)},
+            "depthwise_bn": {"scale": jnp.full((1,), 5.0), "bias": jnp.full((1,), 7.0)},
+        },
+        "classifier": {"kernel": jnp.full((1,), 4.0), "bias": jnp.full((1,), 3.0)},
+    }
+    assert float(l2(params, decayed)) == expected

@@ -42,8 +42,9 @@ def _baseline(family: Family, block: str, repeats: tuple[int, int, int, int]) ->
 
 _REPEATS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
+# v1 comes first: its tensors and those of v1.5 are the same, and Keras's files, which do not say which, are of v1.
 VARIANTS = {
     f"resnet{layers}{suffix}": Variant(_baseline(family, block, repeats), 1.0, 1.0, 224, 0.0)
-    for suffix, family, block in (("", FAMILY, "bottleneck"), ("_v1", FAMILY_V1, "bottleneck_v1"))
+    for suffix, family, block in (("_v1", FAMILY_V1, "bottleneck_v1"), ("", FAMILY, "bottleneck"))
     for layers, repeats in _REPEATS.items()
 }
