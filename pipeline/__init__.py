@@ -4,10 +4,12 @@ Importing it says which client the libraries below use for gs:// paths: ours (`p
 itself `etils.epath` takes TensorFlow's wherever TensorFlow is installed, and imports it into every process.
 """
 
+import importlib.util
 import os
 
-import fsspec
-
 os.environ["EPATH_USE_TF"] = "false"
-fsspec.register_implementation("gcs", "pipeline.storage.filesystem.BucketFileSystem", clobber=True)
-fsspec.register_implementation("gs", "pipeline.storage.filesystem.BucketFileSystem", clobber=True)
+if importlib.util.find_spec("fsspec") is not None:  # the launcher reads configurations where nothing opens a path
+    import fsspec
+
+    for protocol in ("gcs", "gs"):
+        fsspec.register_implementation(protocol, "pipeline.storage.filesystem.BucketFileSystem", clobber=True)

@@ -7,7 +7,7 @@ import jax
 
 from pipeline.errors import ConfigError, MachineError
 from pipeline.host import locking
-from pipeline.runtime import agreement
+from pipeline.runtime import distributed
 
 LOCK = "run.lock"
 
@@ -27,6 +27,6 @@ def alone_in(workdir: str) -> Iterator[None]:
                 stack.enter_context(locking.held(f"{workdir}/{LOCK}"))
             except (ConfigError, MachineError, OSError) as error:
                 refusal = error  # not before the others have heard of it
-        if agreement.processes_where(refusal is not None):
+        if distributed.as_on_process_0(refusal is not None):
             raise refusal or ConfigError(f"{workdir} cannot be had; the log of process 0 has the reason")
         yield

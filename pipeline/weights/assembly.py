@@ -66,6 +66,8 @@ def _block(builder: Builder, inputs: Value, block: BlockSpec) -> Value:
     def conv_bn(x: Value, spec: ConvSpec) -> Value:
         return _conv_bn(builder, x, spec, f"{name}/{spec.name}_conv", f"{name}/{spec.name}_bn")
 
+    # The shortcut first, as in keras.applications: Keras's files number layers of equal depth in the order of their making.
+    shortcut = inputs if block.shortcut is None else conv_bn(inputs, block.shortcut)
     for spec in block.convs:
         x = conv_bn(x, spec)
         if spec.se_filters:
@@ -75,5 +77,5 @@ def _block(builder: Builder, inputs: Value, block: BlockSpec) -> Value:
     if not block.skip:
         return x
     last = f"{name}/{block.convs[-1].name}_bn"
-    x = builder.add(x, inputs if block.shortcut is None else conv_bn(inputs, block.shortcut), last)
+    x = builder.add(x, shortcut, last)
     return builder.activation(x, f"{name}/sum") if block.activates_sum else x

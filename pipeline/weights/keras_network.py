@@ -41,7 +41,7 @@ def build_keras(weights: Weights, image_size: int | None = None):
     arrays = weights.in_dialect("keras")
     for variable in model.weights:
         if variable.path in arrays:
-            variable.assign(arrays.pop(variable.path))
+            variable.assign(arrays.pop(variable.path).reshape(variable.shape))
     if arrays:
         raise ValueError(f"the Keras model has no {', '.join(arrays)}")
     return model
@@ -106,7 +106,11 @@ class _KerasLayers:
         flat = self._layers.Flatten(name="flatten")(features)
         dropout = architecture(self._metadata.variant).dropout_rate
         flat = self._layers.Dropout(dropout, name="top_dropout")(flat)
-        return self._layers.Dense(self._metadata.num_classes, name=self._name(layer))(flat)
+        classes, name = self._metadata.num_classes, self._name(layer)
+        if name == "conv_preds":  # MobileNet's classifier is a convolution, and its files number it as one
+            pixel = self._layers.Reshape((1, 1, -1), name="reshape")(flat)
+            return self._layers.Flatten(name="logits")(self._layers.Conv2D(classes, 1, name=name)(pixel))
+        return self._layers.Dense(classes, name=name)(flat)
 
     def _name(self, layer: str, path: str = "params/{}/kernel") -> str:
         return self._tensors[path.format(layer)].foreign["keras"].split("/")[0]
