@@ -193,7 +193,7 @@ CLAIMS = {
     "deflated.keras": (deflated_weights, "would unpack from"),
     "deflated.pth": (deflated_description, "would unpack from"),
     "bzip2.pth": (bzip2, "by another method"),
-    "views.pth": (views_of_one_storage, "holds no EfficientNet"),
+    "views.pth": (views_of_one_storage, "holds no network that is known here"),
     "l2.pth": (all_of_l2_in_one_storage, "share their numbers"),
     "memo.pth": (memo_of_gigabytes, "is no dictionary of tensors"),
     "hash.pth": (key_that_is_hashed_for_ever, "keys that are neither text nor numbers"),

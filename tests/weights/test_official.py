@@ -104,7 +104,7 @@ def test_damage_and_other_networks(b0, tmp_path):
         open_weights(str(tmp_path))
     (tmp_path / "other").mkdir()
     save(tmp_path / "other", {"resnet/conv/kernel": np.zeros((3, 3), np.float32)})
-    with pytest.raises(DataError, match="holds no EfficientNet"):
+    with pytest.raises(DataError, match="holds no network that is known here"):
         open_weights(str(tmp_path / "other"))
     with pytest.raises(DataError, match="does not exist"):
         open_weights(str(tmp_path / "nothing"))
