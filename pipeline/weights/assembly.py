@@ -66,8 +66,6 @@ def _block(builder: Builder, inputs: Value, block: BlockSpec) -> Value:
     def conv_bn(x: Value, spec: ConvSpec) -> Value:
         return _conv_bn(builder, x, spec, f"{name}/{spec.name}_conv", f"{name}/{spec.name}_bn")
 
-    # The shortcut first, as in keras.applications: Keras's files number layers of equal depth in the order of their making.
-    shortcut = inputs if block.shortcut is None else conv_bn(inputs, block.shortcut)
     for spec in block.convs:
         x = conv_bn(x, spec)
         if spec.se_filters:
@@ -77,5 +75,8 @@ def _block(builder: Builder, inputs: Value, block: BlockSpec) -> Value:
     if not block.skip:
         return x
     last = f"{name}/{block.convs[-1].name}_bn"
-    x = builder.add(x, shortcut, last)
+    if block.shortcut is None:
+        x = builder.add(x, inputs, last)
+    else:  # in the order of keras.applications, by which Keras's files number the layers on both ways
+        x = builder.add(conv_bn(inputs, block.shortcut), x, last)
     return builder.activation(x, f"{name}/sum") if block.activates_sum else x
