@@ -75,15 +75,16 @@ def read(workdir: str, checkpoint: str = NEWEST) -> RunWeights:
 def _metadata(notes: dict, workdir: str, step: int) -> Metadata:
     try:
         config, class_names = ConfigDict(notes["config"]), tuple(notes["class_names"])
+        network, bn_epsilon = architecture(config.model.variant), config.model.bn_epsilon
         return Metadata(
             variant=config.model.variant,
             num_classes=len(class_names),
-            image_size=config.image_size or architecture(config.model.variant).resolution,
+            image_size=config.image_size or network.resolution,
             class_names=class_names,
             preprocessing=Preprocessing.of_config(config.data),
             source=workdir,
             step=step,
-            bn_epsilon=config.model.bn_epsilon,
+            bn_epsilon=network.family.bn_epsilon if bn_epsilon is None else bn_epsilon,
         )
     except (ConfigError, DataError) as error:
         raise DataError(f"the notes of the checkpoint of step {step} in {workdir} do not hold: {error}") from error
