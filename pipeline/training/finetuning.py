@@ -11,7 +11,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError
-from pipeline.model.network import Network
+from pipeline.model.network import Network, with_family_defaults
 from pipeline.model.scaling import architecture
 from pipeline.training.state import TrainState
 from pipeline.weights.container import Weights
@@ -100,10 +100,11 @@ def _part(module: str, parts: int) -> int:
 def _say_what_differs(weights: Weights, config: ConfigDict) -> None:
     logging.info("Starting from %s", weights.describe())
     metadata, ours = weights.metadata, Preprocessing.of_config(config.data)
-    if metadata.bn_epsilon != config.model.bn_epsilon:
+    bn_epsilon = with_family_defaults(config.model).bn_epsilon
+    if metadata.bn_epsilon != bn_epsilon:
         raise ConfigError(
             f"{config.init_from} was trained with bn_epsilon {metadata.bn_epsilon}, "
-            f"config.model.bn_epsilon is {config.model.bn_epsilon}"
+            f"config.model.bn_epsilon is {bn_epsilon}"
         )
     if (metadata.preprocessing.mean_rgb, metadata.preprocessing.stddev_rgb) != (ours.mean_rgb, ours.stddev_rgb):
         logging.warning(
