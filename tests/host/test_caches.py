@@ -59,7 +59,7 @@ def test_a_user_with_neither_name_nor_home_trains(tmp_path, data_dir):
         f"--config.data.data_dir={data_dir.format(tmp_path)}",
     )
     end = subprocess.run(
-        [*NAMELESS, sys.executable, "-m", "pipeline.train", *arguments, "--config.duration=2 steps"],
+        [*NAMELESS, sys.executable, "-m", "pipeline.train", *arguments, "--config.duration=3 steps"],
         cwd=tmp_path / "here",
         env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "XLA_FLAGS": ONE_DEVICE},
         capture_output=True,
