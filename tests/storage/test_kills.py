@@ -20,7 +20,7 @@ from tests.test_train import shown
 STEPS = 120
 KILLS = 20
 FAULTS = 200
-SHARES = {"python": 0.06, "tensorstore": 0.02, "array_record": 0.02}
+SHARES = {"python": 0.06, "tensorstore": 0.08, "array_record": 0.02}  # tensorstore sends fewest, and is to be met too
 
 
 @pytest.fixture(scope="module")
