@@ -51,8 +51,8 @@ def up(given: Options, record: Record, environment: Mapping[str, str], arguments
     clock = make_clock(given)
     service, plane, policies = connect(given, environment, run.control, accelerator.machines)
     checks.check_type(service, given)
-    checks.check_bucket(plane.bucket, given, record.say)
-    checks.check_account(policies, given, run.control, record.say)
+    checks.check_bucket(plane.bucket, given, record.log)
+    checks.check_account(policies, given, run.control, record.log)
     record.save_command(arguments, folder)
     code = checkout.pack(ROOT)
     material = Material(
@@ -70,13 +70,13 @@ def up(given: Options, record: Record, environment: Mapping[str, str], arguments
     there = patient(lambda: service.queued_resource(given.name, supervisor.version), given.limits.call_seconds)
     if there is None:
         _check_memory(given, record)
-        record.say(cost.describe(accelerator, given, said.duration, given.deadline_hours))
+        record.log(cost.describe(accelerator, given, said.duration, given.deadline_hours))
         if not given.yes and not given.dry_run:
             cost.confirm("Ask for it?")
     if given.controller:
         plane.write_json(PLACE_OBJECT, dataclasses.asdict(place))
         machines = connect_compute(given, environment)
-        status_of_start = controller.start(given, run, material, plane, lock, machines, record.say, clock)
+        status_of_start = controller.start(given, run, material, plane, lock, machines, record.log, clock)
         if not given.dry_run:
             return status_of_start
         # What follows is sent by that machine.
@@ -90,7 +90,7 @@ def _read_configuration(given: Options, record: Record) -> configuration.Configu
     except configuration.CannotLoad as error:
         if not given.dry_run or not given.type:
             raise
-        record.say(f"the configuration is not checked: {error}")
+        record.log(f"the configuration is not checked: {error}")
         return configuration.Configuration(accelerator_type="", spot=False, batch_size=0, duration="not known here")
 
 
@@ -112,14 +112,14 @@ def _supervise(
     except Interrupted:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for a bucket that is disturbed
-        record.say(
+        record.log(
             "this supervisor ends, the job and the slice go on (and are billed). "
             f"Come back: launch/tpu_pod.sh resume --name {given.name}; end: launch/tpu_pod.sh down --name {given.name}"
         )
         supervisor.leave()
         return INTERRUPTED
     except Lost as error:
-        record.say(
+        record.log(
             f"{error}; leaving the slice and the job to it. What may be there of {given.name} ends with: "
             f"launch/tpu_pod.sh down --name {given.name}"
         )
@@ -151,12 +151,12 @@ def _check_memory(given: Options, record: Record) -> None:
         return
     there, words = configuration.plan(ROOT, given.config, given.type, given.data, given.overrides)
     if not there:
-        record.say(f"no memory plan: {words}")
+        record.log(f"no memory plan: {words}")
         return
     print(words, end="", file=sys.stderr, flush=True)
     hours = configuration.planned_hours(words)
     if hours > given.deadline_hours:
-        record.say(
+        record.log(
             f"the run is planned to take {hours:g} hours and will be stopped with a checkpoint after "
             f"{given.deadline_hours:g}, the wait for the slice included: --deadline {2 * hours:.0f} leaves it room"
         )

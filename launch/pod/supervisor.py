@@ -99,7 +99,7 @@ class Supervisor:
         self._wanted.set(start.control)
         self._progress = start.progress
         deadline = time.strftime("%Y-%m-%d %H:%M", time.localtime(start.control.deadline))
-        self._record.say(
+        self._record.log(
             f"{'joining the job that is there' if start.joins else 'beginning'}; the deadline is {deadline}"
         )
         if resource is not None:
@@ -118,7 +118,7 @@ class Supervisor:
             try:
                 status = self._step()
             except _DISTURBED as error:
-                self._record.say(f"not to be seen: {error}; the job does not depend on it")
+                self._record.log(f"not to be seen: {error}; the job does not depend on it")
                 self._pause(0)
                 continue
             if status is not None:
@@ -144,7 +144,7 @@ class Supervisor:
         if decision.action in (END, STOP):
             self._follow(look.state)
             if decision.action == END and decision.exit_code == FINISHED:
-                self._record.say(f"the results are in {self._run.workdir}")
+                self._record.log(f"the results are in {self._run.workdir}")
             return self._end(decision)
         if decision.action == ASK:
             return self._ask()
@@ -182,18 +182,18 @@ class Supervisor:
             self._wanted.publish(control)
             self._observer.note_new_word()
         wish = self._make_request(control.incarnation, control.deadline - self._clock.now())
-        self._record.say(f"asking for {wish.accelerator_type} in {wish.zone} ({wish.provisioning})")
+        self._record.log(f"asking for {wish.accelerator_type} in {wish.zone} ({wish.provisioning})")
         refusal = self._request(wish)
         self._observer.note_asked(refusal is None)
         if refusal is None:
             return None
         if refusal.action == END:
-            self._record.say(f"giving up: {refusal.reason}")
+            self._record.log(f"giving up: {refusal.reason}")
             return self._end(refusal)
         self._failures += refusal.failed
         if self._failures >= self._limits.max_requests:
             return self._give_up(f"the slice was refused {self._failures} times: {refusal.reason}")
-        self._record.say(f"the request was refused: {refusal.reason}; it is made again until the deadline")
+        self._record.log(f"the request was refused: {refusal.reason}; it is made again until the deadline")
         self._in_vain += 1
         self._pause(self._in_vain)
         return None
@@ -217,7 +217,7 @@ class Supervisor:
             self._blamed = self._wanted.control.incarnation
             self._failures += decision.failed
             self._sick += decision.sick
-        self._record.say(
+        self._record.log(
             f"the slice is gone or of no use ({decision.reason}): deleting what is left, then asking for another; "
             "the run goes on from its checkpoint"
         )
@@ -225,7 +225,7 @@ class Supervisor:
         try:
             self._remove(decision.reason)
         except Refused as error:
-            self._record.say(str(error))
+            self._record.log(str(error))
             return None  # the next look finds it again
         if self._failures >= self._limits.max_requests:
             return self._give_up(f"the slice failed {self._failures} times: {decision.reason}")
@@ -237,7 +237,7 @@ class Supervisor:
         return None
 
     def _give_up(self, reason: str) -> int:
-        self._record.say(f"giving up: {reason}")
+        self._record.log(f"giving up: {reason}")
         return self._end(Decision(END, reason, FAILED))
 
     def _end(self, decision: Decision) -> int:
@@ -245,13 +245,13 @@ class Supervisor:
         if decision.leave and self._observer.ready:
             hours = self._limits.idle_seconds / 3600
             billed = cost.still_billed(self._accelerator, self._run.name)
-            self._record.say(f"{billed}, or for {hours:g} hours without a job")
+            self._record.log(f"{billed}, or for {hours:g} hours without a job")
             return decision.exit_code
-        self._record.say("deleting the slice (--keep leaves one that is ready)")
+        self._record.log("deleting the slice (--keep leaves one that is ready)")
         try:
             self._remove(decision.reason)
         except Refused as error:
-            self._record.say(str(error))
+            self._record.log(str(error))
         self._write_down(lambda: delivery.drop_environment(self._plane, self._wanted.control))
         return decision.exit_code
 
@@ -273,7 +273,7 @@ class Supervisor:
         try:
             write()
         except _DISTURBED as error:
-            self._record.say(f"the record in the bucket is not complete: {error}")
+            self._record.log(f"the record in the bucket is not complete: {error}")
 
     def _follow(self, job: JobState | None) -> None:
         """Shows worker 0's log as it grows."""
@@ -282,20 +282,20 @@ class Supervisor:
         try:
             self._log.follow(job.incarnation, job.attempt, 0)
         except (ApiError, CredentialsError) as error:
-            self._record.say(f"the log cannot be read now: {error}")
+            self._record.log(f"the log cannot be read now: {error}")
 
     def _tell(self, decision: Decision) -> None:
         if decision.action == WATCH:
-            self._record.say(f"job: {decision.reason}")
+            self._record.log(f"job: {decision.reason}")
         elif decision.action == END:
-            self._record.say(decision.reason)
+            self._record.log(decision.reason)
         elif decision.action == STOP:
-            self._record.say(
+            self._record.log(
                 f"stopping: {decision.reason}. Nothing is asked for again by itself; go on with: "
                 f"launch/tpu_pod.sh resume --name {self._run.name}"
             )
         elif decision.action != REPLACE:
-            self._record.say(f"slice {self._run.name} ({self._accelerator.type}): {decision.reason}")
+            self._record.log(f"slice {self._run.name} ({self._accelerator.type}): {decision.reason}")
 
     def _may_ask_again(self) -> bool:
         """Asks the user, where there is a terminal, whether a slice that was deleted by hand is wanted again."""

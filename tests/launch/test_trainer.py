@@ -216,7 +216,7 @@ def test_progress_is_read_as_the_log_grows(tmp_path):
     log = tmp_path / "log"
     progress = Progress(log)
     assert progress.read() == 0
-    line = "step  1,200/20000  epoch   0.96  loss 6.9\n"  # as pipeline/runtime/reporting.py has it
+    line = "step  1,200/20000  epoch   0.96  loss 6.9\n"  # as pipeline/reporting/reporter.py has it
     for part in (line[:9], line[9:], "evaluation at step 9999, ema weights\nstep 900/20000  epoch\n"):
         with log.open("a") as file:
             file.write(part)
