@@ -1,7 +1,7 @@
 """What a checkpoint holds besides the optimizer, read for any model and on any machine; nothing is ever changed.
 
 Exports and evaluations need parameters and BatchNorm statistics and not the state to restore to, so they read here, as NumPy
-arrays on the host. Beside `checkpoints.py` the only importer of orbax.
+arrays on the host. With `checkpoints.py` and `orbax_paths.py` the only importer of orbax.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from absl import logging
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError, MachineError
+from pipeline.runtime import orbax_paths
 from pipeline.storage import storage_errors
 
 _WANTED = ("step", "params", "batch_stats", "ema")
@@ -33,6 +34,7 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
       DataError: there is no such checkpoint, or it is damaged.
       ConfigError, MachineError: it could not be read.
     """
+    orbax_paths.mend()
     path = epath.Path(directory)
     if not path.exists():
         raise DataError(f"{directory} does not exist: no checkpoint has been saved there yet")
@@ -111,10 +113,6 @@ def read_checked(path: epath.Path, read: Callable[[], Any]) -> Any:
         if storage_errors.is_storage_failure(error):
             raise storage_errors.failure_of(error, path) from error
         raise DataError(storage_errors.reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
 
 
 def _read(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict]:

@@ -28,6 +28,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
 from pipeline.host.locking import files
 from pipeline.host.paths import expanded
+from pipeline.storage import literal_names
 
 
 def prepare_digits(data_dir: str | None = None, *, together: bool = False) -> epath.Path:
@@ -160,6 +161,7 @@ def _alone_in(directory: epath.Path, *, patient: bool) -> contextlib.AbstractCon
 def _prepare_alone(directory: epath.Path, write: Callable[[], None]) -> epath.Path:
     if (directory / sources.CONTENTS_FILE).exists():
         raise DataError(f"{directory} already holds a finished dataset. To make it anew, delete that folder first.")
+    literal_names.take_folders_literally()
     if not (directory / sources.INFO_FILE).exists():
         write()
     image_key, _ = sources.labelled_picture_keys(sources.open_builder(directory).info, str(directory))
