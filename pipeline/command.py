@@ -197,7 +197,7 @@ def _parse(arguments: list[str]) -> list[str]:
         raise SystemExit(0) from end
     except flags.Error as error:
         raise ConfigError(f"{error}. `--help` lists the flags") from error
-    except (AttributeError, LookupError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
+    except Exception as error:
         _check_keys(arguments)
         # ml_collections runs the user's file while it parses: whatever that raises is about the configuration.
         raise ConfigError(f"--config: {type(error).__name__}: {' '.join(str(error).split())}") from error
