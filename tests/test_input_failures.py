@@ -119,8 +119,8 @@ TYPED = [
     (f"{EVALUATE} --weights={{disk}}/good --config.evaluation.confusion=True", 78, "--out is missing"),
     (f"{EXPORT}", 78, "--format"),
     (f"{EXPORT} --format=jpeg", 78, "jpeg"),
-    (f"{EXPORT} --format=onnx --picture={{disk}}/broken.png", 65, "broken.png"),
-    (f"{EXPORT} --format=onnx --picture={{disk}}/none.png", 65, "none.png"),
+    (f"{EXPORT} --format=onnx --image={{disk}}/broken.png", 65, "broken.png"),
+    (f"{EXPORT} --format=onnx --image={{disk}}/none.png", 65, "none.png"),
     # What is only looked at or measured.
     ("model --variant=b99", 78, "'b99' is unknown"),
     ("model --search=b99", 78, "'b99' is unknown"),
@@ -130,8 +130,8 @@ TYPED = [
     (f"{PLAN} --topology=v5e-8 --sizes=1,2", 78, "three numbers"),
     (f"{PREVIEW}", 78, "ending in .png"),
     (f"{PREVIEW} --op=Blur --out={{new}}/a.png", 78, "--op=Blur"),
-    (f"{PREVIEW} --picture={{disk}}/none.png --out={{new}}/a.png", 65, "none.png"),
-    (f"{PREVIEW} --picture={{disk}}/image.png --out=/proc/nothing/a.png", 78, "/proc/nothing/a.png"),
+    (f"{PREVIEW} --image={{disk}}/none.png --out={{new}}/a.png", 65, "none.png"),
+    (f"{PREVIEW} --image={{disk}}/image.png --out=/proc/nothing/a.png", 78, "/proc/nothing/a.png"),
     ("benchmark", 78, "say first what to measure"),
     ("benchmark speed --config=configs/quickstart.py", 78, "say first what to measure"),
     ("benchmark input --config=configs/quickstart.py --data={disk}/empty", 65, "there is no image in it"),
@@ -209,8 +209,8 @@ def disk(tmp_path_factory):
     b0 = random_weights("b0", image_size=64)
     timm.write(b0, whole / "timm")
     official.write(b0, whole / "official")
-    torch_samples.write(whole / "network.pth", weights.in_dialect("timm"))
-    torch_samples.write(whole / "legacy.pth", weights.in_dialect("timm"), torch_samples.as_legacy)
+    torch_samples.write(whole / "network.pth", weights.in_convention("timm"))
+    torch_samples.write(whole / "legacy.pth", weights.in_convention("timm"), torch_samples.as_legacy)
     build_keras(weights).save(whole / "network.keras")
     build_keras(weights).save_weights(whole / "network.weights.h5")
     write_keras_2(whole / "keras2.h5", weights)

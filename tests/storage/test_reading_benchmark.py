@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from pipeline.data import reading_benchmark
+from pipeline.benchmarks import reading
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source
 from pipeline.errors import MachineError
@@ -17,8 +17,8 @@ from tests.runs import ROOT, TINY
 IMAGES = 20
 QUICKLY = """
 import runpy, sys
-from pipeline.data import benchmark
-benchmark._RATE_SECONDS = 0
+from pipeline.benchmarks import input as input_benchmark
+input_benchmark._RATE_SECONDS = 0
 sys.argv[:] = sys.argv[1:]
 runpy.run_module(sys.argv[0], None, "__main__")
 """
@@ -39,11 +39,11 @@ def temporary(tmp_path, monkeypatch):
 def test_the_bucket_is_read_for_its_own_rounds_and_for_one_copy(server, data_dir, temporary):
     source = open_source("digits", "train+test", data_dir)
     with server.counted() as counts:
-        costs, bytes_per_second = reading_benchmark.measure_reading(source, IMAGES)
+        costs, bytes_per_second = reading.measure_reading(source, IMAGES)
     shards = len(source.shards)
     # A record is one read, and so are the two ends of a shard when it is opened, once for all rounds.
     reads = counts["array_record", "read"]
-    rounds = reading_benchmark._ROUNDS * (IMAGES + shards)
+    rounds = reading._ROUNDS * (IMAGES + shards)
     assert rounds <= reads <= rounds + 4 * shards
     assert counts["tensorstore", "read"] == shards
     assert [cost.place for cost in costs] == ["where they are", "copied to this machine"]
@@ -56,14 +56,14 @@ def test_only_as_much_is_copied_as_a_sample_needs(server, data_dir, temporary, m
     monkeypatch.setattr(reading_benchmark, "_SAMPLE_BYTES", 1)
     source = open_source("digits", "train+test", data_dir)
     with server.counted() as counts:
-        reading_benchmark.measure_reading(source, IMAGES)
+        reading.measure_reading(source, IMAGES)
     assert counts["tensorstore", "read"] == 1
 
 
 def test_a_copy_that_fails_is_one_error_and_leaves_nothing(server, data_dir, temporary, monkeypatch):
-    monkeypatch.setattr(reading_benchmark.transfer, "pieces", lambda file: iter([b"other bytes"]))
+    monkeypatch.setattr(reading.transfer, "pieces", lambda file: iter([b"other bytes"]))
     with pytest.raises(MachineError, match="the copy could not be made"):
-        reading_benchmark.measure_reading(open_source("digits", "train", data_dir), IMAGES)
+        reading.measure_reading(open_source("digits", "train", data_dir), IMAGES)
     assert list(temporary.iterdir()) == []
 
 
@@ -72,7 +72,7 @@ def test_the_command_prints_both_places(server, data_dir):
     result = subprocess.run(
         [
             *(sys.executable, "-c", QUICKLY, "pipeline.benchmark", "input", f"--config={TINY}"),
-            *(f"--config.data.data_dir={data_dir}", "--pictures=64"),
+            *(f"--config.data.data_dir={data_dir}", "--images=64"),
         ],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
