@@ -24,6 +24,7 @@ from pipeline.host import caches, ending, open_files
 from pipeline.host.paths import expanded
 from pipeline.host.printable import printable
 
+_RENAMED_FLAGS = {"picture": "image", "pictures": "images"}
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -196,6 +197,10 @@ def _parse(arguments: list[str]) -> list[str]:
         return flags.FLAGS(arguments)[1:]
     except SystemExit as end:  # absl has shown the help, and calls that 1
         raise SystemExit(0) from end
+    except flags.UnrecognizedFlagError as error:
+        now = _RENAMED_FLAGS.get(error.flagname)
+        reason = f"--{error.flagname} is called --{now} now" if now in flags.FLAGS else str(error)
+        raise ConfigError(f"{reason}. `--help` lists the flags") from error
     except flags.Error as error:
         raise ConfigError(f"{error}. `--help` lists the flags") from error
     except Exception as error:

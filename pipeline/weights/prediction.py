@@ -25,7 +25,7 @@ class Prediction:
         """Returns the prediction as JSON."""
         rows = zip(self.labels, self.names, self.probabilities)
         classes = [{"label": label, "name": name, "probability": share} for label, name, share in rows]
-        return {"picture": self.image, "classes": classes}
+        return {"picture": self.image, "classes": classes}  # "picture" since the first version: others read it
 
     def as_table(self) -> str:
         """Returns the prediction as lines of text."""

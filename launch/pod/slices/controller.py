@@ -53,7 +53,7 @@ def start(
     plane: ControlPlane,
     lock: RunLock,
     compute: Any,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     clock: Clock,
 ) -> int:
     """Makes the controller and leaves the run to it.
@@ -65,7 +65,7 @@ def start(
       plane: the control plane.
       lock: of the run, which is given up for the controller to take.
       compute: Compute Engine.
-      say: tells the user.
+      log: tells the user.
       clock: for the wait until an earlier controller is gone.
 
     Raises:
@@ -93,7 +93,7 @@ def start(
         raise Refused(f"cannot make the machine {name}: {error}") from None
     finally:
         lock.release()
-    say(
+    log(
         f"{name} supervises the run from now on, and deletes itself at its end; this machine may be switched off. "
         f"Watch it with: launch/tpu_pod.sh status --name {given.name}; end it: launch/tpu_pod.sh down --name {given.name}"
     )
@@ -152,7 +152,7 @@ class _Record(Record):
         super().__init__(name, {"POD_RECORDS": str(root / "records"), "HOME": str(root)})
         self._plane = plane
 
-    def say(self, words: str) -> None:
+    def log(self, words: str) -> None:
         """Keeps a line among the events, here and in the bucket."""
         before = self._said
         super().log(words)
