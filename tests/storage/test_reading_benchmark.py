@@ -53,7 +53,7 @@ def test_the_bucket_is_read_for_its_own_rounds_and_for_one_copy(server, data_dir
 
 
 def test_only_as_much_is_copied_as_a_sample_needs(server, data_dir, temporary, monkeypatch):
-    monkeypatch.setattr(reading_benchmark, "_SAMPLE_BYTES", 1)
+    monkeypatch.setattr(reading, "_SAMPLE_BYTES", 1)
     source = open_source("digits", "train+test", data_dir)
     with server.counted() as counts:
         reading.measure_reading(source, IMAGES)
