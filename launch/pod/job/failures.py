@@ -1,22 +1,22 @@
-"""What the end of a trainer means: its exit code, and the words in its log where the code says too little.
+"""Classifies the end of a trainer by its exit code, and by its log if the code says too little.
 
-Owns the kinds of an end. The exit codes are those of `pipeline/errors.py`. Nothing here decides what follows.
+The exit codes are those of `pipeline/errors.py`. `job_ends.py` decides what follows.
 """
 
 from __future__ import annotations
 
 import re
 
-# Kinds. The first six have a code of their own; "lost" left none, as a machine that went down.
+# The kinds. The first six have exit codes of their own; "lost" has none, as when a machine goes down.
 FINISHED, PREEMPTED, CONFIGURATION, DATA, TRAINING = "finished", "preempted", "configuration", "data", "training"
 MEMORY, TPU, CRASH, LOST = "memory", "tpu", "crash", "lost"
 
 _CODES = {0: FINISHED, 65: DATA, 70: TRAINING, 75: PREEMPTED, 78: CONFIGURATION}
 
-# What XLA and libtpu say of a program that does not fit the accelerator's memory.
+# Messages of XLA and libtpu about a program that does not fit the accelerator's memory.
 _MEMORY = re.compile(r"RESOURCE_EXHAUSTED|CompileTimeHbmOom|Out of memory (while|allocating)|out of HBM")
 
-# What libtpu, JAX and the trainer say when the accelerator of a machine cannot be had.
+# Messages of libtpu, JAX and the trainer about an unavailable accelerator.
 _TPU = re.compile(
     r"/dev/(vfio|accel)\S* *: *(Device or resource busy|No such file)"
     r"|open\(/dev/(vfio|accel)[^)]*\): *Device or resource busy"
@@ -36,9 +36,9 @@ def kind_of(exit_code: int | None, log: str, asked: bool = False) -> str:
     """Returns the kind of an end.
 
     Args:
-      exit_code: of the trainer, None when it left none; that of a signal may be negative or 128 and its number.
-      log: the end of its log.
-      asked: whether it was asked to save and end. Before it can do so SIGTERM ends it as any program, with nothing new to save.
+      exit_code: the trainer's exit code, or None. A signal's may be negative, or 128 plus its number.
+      log: the end of the trainer's log.
+      asked: whether it was asked to save and end. Until it can do so, SIGTERM ends it like any program, with nothing to save.
     """
     if exit_code is None:
         return LOST
@@ -54,5 +54,5 @@ def kind_of(exit_code: int | None, log: str, asked: bool = False) -> str:
 
 
 def last_step(log: str) -> int:
-    """Returns the highest step that a part of a log reports, 0 for none."""
+    """Returns the highest step that a part of a log reports; 0 if there is none."""
     return max((int(step.replace(",", "")) for step in _STEP.findall(log)), default=0)

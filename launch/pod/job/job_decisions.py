@@ -1,8 +1,8 @@
-"""What all workers report, and what to do next with the job: pure functions over plain values.
+"""Decides what to do next with the job, from what all workers report: pure functions over plain values.
 
-Owns the rules of docs/pods.md about the trainer's ends. Never calls anything and asks no clock. A job is started only when no
-worker runs an earlier attempt; what it is asked for on the way is written into its state, so that a keeper that starts anew
-goes on from there. The slice itself is the supervisor's: without one, worker 0 gives it back.
+These are the rules of docs/pods.md about the trainer's ends. An attempt starts only when no worker runs an earlier one.
+Requests to the workers are part of the job's state, so a restarted keeper continues from there. The slice belongs to the
+supervisor; without one, worker 0 gives it back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pod.job.job_seen import Seen, WorkerSeen
 from pod.plane import control
 from pod.plane.control import Control, JobState
 
-RETRIES = 3  # of a job on a sick slice that no supervisor replaces
+RETRIES = 3  # of a job on a sick slice without a supervisor to replace it
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def decide(wanted: Control, job: JobState | None, seen: Seen) -> Decision:
     """Returns what to do next.
 
     Args:
-      wanted: what supervisors and commands want.
-      job: the state that was written last, by whichever keeper; None when there is none.
-      seen: what there is to see now.
+      wanted: the wishes of supervisors and commands.
+      job: the state written last, by whichever keeper; None if there is none.
+      seen: what is seen now.
     """
     job = _adopt(wanted, job, seen)
     progress = seen.progress(job.attempt)
@@ -47,21 +47,21 @@ def decide(wanted: Control, job: JobState | None, seen: Seen) -> Decision:
 
 
 def is_forsaken(wanted: Control, now: float, silent_seconds: float, running: bool) -> bool:
-    """Returns whether any worker is to delete the slice, as worker 0 does not keep the job any more.
+    """Returns whether any worker is to delete the slice because worker 0 no longer keeps the job.
 
     Args:
-      wanted: what supervisors and commands want.
+      wanted: the wishes of supervisors and commands.
       now: seconds since 1970.
-      silent_seconds: since `job.json` was last written, counted only while the bucket could be read.
-      running: whether a trainer runs on this worker. It ends soon when worker 0 is gone; an agent that is alone gone is no
-        reason to end the job before its deadline.
+      silent_seconds: time since the last write of `job.json`, counted only while the bucket could be read.
+      running: whether a trainer runs on this worker. It ends soon if worker 0 is gone. If only worker 0's agent is gone, the
+        job may run until its deadline.
     """
     over = bool(wanted.deadline) and now > wanted.deadline + wanted.bounds.stop_seconds
     return silent_seconds > wanted.idle_seconds and (over or not running)
 
 
 def _adopt(wanted: Control, job: JobState | None, seen: Seen) -> JobState:
-    """Returns the state of the job that is wanted, on the slice that may run it."""
+    """Returns the state of the wanted job on the slice that may run it."""
     fresh = JobState(incarnation=wanted.incarnation, job=wanted.job.id, since=seen.now, message="setting up")
     if job is None:
         return fresh
@@ -71,7 +71,7 @@ def _adopt(wanted: Control, job: JobState | None, seen: Seen) -> JobState:
         return dataclasses.replace(
             fresh, attempt=job.attempt, progress=job.progress, restarts=job.restarts, preemptions=job.preemptions
         )
-    if job.job != wanted.job.id and job.state != "running":  # one that runs is asked to stop first
+    if job.job != wanted.job.id and job.state != "running":  # a running job is asked to stop first
         return dataclasses.replace(fresh, attempt=job.attempt)
     return job
 
@@ -102,14 +102,14 @@ def _set_up(wanted: Control, job: JobState, seen: Seen) -> JobState:
     if dead or failed or seen.now - job.since > wanted.bounds.setup_seconds:
         first = (dead or failed or [index])[0]
         words = f"worker {first} {_not_ready(wanted, job, seen.workers[first])}"
-        # It was tried for long enough: with no supervisor the slice is given back at once.
+        # The set-up had enough time, so without a supervisor the slice is given back at once.
         job = dataclasses.replace(job, retries=RETRIES)
         return end(job, seen, control.SICK_SLICE, f"the slice cannot be set up: {words}", first_worker=first)
     return dataclasses.replace(job, message=f"waiting: {words}")
 
 
 def _not_ready(wanted: Control, job: JobState, worker: WorkerSeen) -> str:
-    """Returns what keeps a worker from the next attempt, in words that follow its number; "" for nothing."""
+    """Returns what keeps a worker from the next attempt, as words after its number; "" for nothing."""
     report = worker.report
     if report is None:
         return "has not answered yet"
@@ -142,7 +142,7 @@ def _watch(wanted: Control, job: JobState, seen: Seen) -> JobState:
         return job
     if job.ask == "stop":
         patience = wanted.bounds.grace_seconds if job.reason in ("grace", "stall") else wanted.bounds.stop_seconds
-        # A user's wish outlasts one of the keeper's own: it has the longer patience and another outcome.
+        # A user's request replaces one of the keeper's own: it has more patience and another outcome.
         if reason and job.reason in ("grace", "stall"):
             return dataclasses.replace(job, reason=reason)
         return _ask(job, seen, "kill", job.reason) if seen.now - job.asked_at > patience else job
@@ -162,7 +162,7 @@ def _watch(wanted: Control, job: JobState, seen: Seen) -> JobState:
 
 
 def _wish(wanted: Control, job: JobState, seen: Seen) -> str:
-    """Returns why the job is to stop by somebody's wish; "" when it is not."""
+    """Returns the reason if a user or the deadline stops the job, else ""."""
     if wanted.deadline and seen.now >= wanted.deadline:
         return "deadline"
     if wanted.want == "stop" or wanted.job.id != job.job:

@@ -1,7 +1,7 @@
-"""How an attempt ended as a whole, and whether the job begins another: pure functions over plain values.
+"""Judges how an attempt ended as a whole, and whether the job begins another: pure functions over plain values.
 
-Owns the accounts: restarts count from the last progress, crashes without a step from the slice's beginning. Who failed first
-decides. A save that the keeper itself had asked for is no failure, and a user's wish comes before everything but success.
+Restarts count from the last progress; crashes without a step count from the slice's beginning. The worker that failed first
+decides. A save that the keeper requested is no failure. A user's request comes before everything but success.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pod.job.job_seen import Seen
 from pod.plane import control
 from pod.plane.control import Control, JobState, WorkerReport
 
-CRASHES_WITHOUT_A_STEP = 3  # on one slice, until it counts as sick
-TPU_FAILURES = 2  # in a row; the first may be of a process that had not quite ended
+CRASHES_WITHOUT_A_STEP = 3  # until the slice counts as sick
+TPU_FAILURES = 2  # in a row; the first may be caused by a process that is just ending
 _FINAL = {
     failures.CONFIGURATION: control.CONFIGURATION,
     failures.DATA: control.DATA,
@@ -32,14 +32,14 @@ _EXPLANATIONS = {
 
 
 def conclude(wanted: Control, job: JobState, seen: Seen, dead: list[int], reason: str) -> JobState:
-    """Returns what follows when no worker runs the attempt any more.
+    """Returns what follows once no worker runs the attempt.
 
     Args:
-      wanted: what supervisors and commands want.
+      wanted: the wishes of supervisors and commands.
       job: the job's state.
       seen: all workers.
-      dead: the numbers of those that fell silent instead.
-      reason: why the job was asked to end, or is to by now; "" when it ended by itself.
+      dead: the numbers of the workers that fell silent.
+      reason: why the job was, or is now, asked to end; "" if it ended by itself.
     """
     reports = {index: worker.said for index, worker in enumerate(seen.workers) if index not in dead}
     if not dead and all(report.kind == failures.FINISHED for report in reports.values()):
@@ -87,10 +87,10 @@ def conclude(wanted: Control, job: JobState, seen: Seen, dead: list[int], reason
 
 
 def _first(failed: dict[int, WorkerReport], asked: bool) -> int | None:
-    """Returns who failed first.
+    """Returns the worker that failed first.
 
-    Who left no exit code left no time either, and counts only when nobody else failed; who saved because the keeper had asked
-    did not fail at all.
+    A worker without an exit code has no time of its end either, and counts only if no other failed. One that saved at the
+    keeper's request did not fail.
     """
 
     def rank(index: int) -> tuple[int, float, int]:
@@ -106,7 +106,7 @@ def _code(report: WorkerReport) -> int | None:
 
 
 def again(job: JobState, seen: Seen, message: str, pause: float) -> JobState:
-    """Returns the job on its way to another attempt, which starts after `pause` seconds at the earliest."""
+    """Returns the job before another attempt, which starts after `pause` seconds at the earliest."""
     return dataclasses.replace(
         job,
         state="setup",

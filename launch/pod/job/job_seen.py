@@ -1,7 +1,7 @@
-"""What the keeper sees of all workers at one look: plain values, and what each of them means.
+"""A keeper's view of all workers at one time: plain values and their interpretation.
 
-Owns nothing. A worker has ended an attempt when it says so, or when it does not run what it had started; it is dead when it
-has been silent for the bound.
+A worker has ended an attempt if it says so, or if it does not run what it had started. It is dead if it has been silent for the
+limit.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class WorkerSeen:
     """One worker.
 
     Attributes:
-      report: what it wrote last; None when it never has.
-      silent_seconds: without a new sign of life, counted only while the bucket could be read.
+      report: its last report, or None.
+      silent_seconds: time without a heartbeat, counted only while the bucket could be read.
     """
 
     report: WorkerReport | None
@@ -30,7 +30,7 @@ class WorkerSeen:
         return self.report
 
     def has_ended(self, attempt: int) -> bool:
-        """Whether it has started that attempt and does not run it any more."""
+        """Whether it has started that attempt and no longer runs it."""
         return self.report is not None and self.report.attempt == attempt and self.report.state != "running"
 
     def has_started(self, attempt: int) -> bool:
@@ -38,18 +38,18 @@ class WorkerSeen:
         return self.report is not None and self.report.attempt >= attempt
 
     def is_dead(self, bounds: Bounds) -> bool:
-        """Whether it has been silent for too long; one that never answered may still be coming up."""
+        """Whether it has been silent for too long; a worker that never answered may still be coming up."""
         return self.silent_seconds > (bounds.heartbeat_seconds if self.report is not None else bounds.setup_seconds)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Everything that a decision rests on.
+    """Everything that a decision depends on.
 
     Attributes:
       now: seconds since 1970.
-      workers: in the order of their numbers.
-      supervised: whether a supervisor has given a sign of life.
+      workers: the workers, in the order of their numbers.
+      supervised: whether a supervisor is alive.
     """
 
     now: float
@@ -57,11 +57,11 @@ class Seen:
     supervised: bool = True
 
     def progress(self, attempt: int) -> int:
-        """Returns the highest step that an attempt has reported on any worker."""
+        """Returns the highest step of an attempt on any worker."""
         reports = [worker.report for worker in self.workers if worker.report is not None]
         return max((report.step for report in reports if report.attempt == attempt), default=0)
 
     def log_silent_seconds(self, attempt: int) -> float:
-        """Returns for how long no worker's log of a running attempt has grown."""
+        """Returns the time since the log of a running attempt grew on any worker."""
         running = [worker for worker in self.workers if worker.has_started(attempt) and not worker.has_ended(attempt)]
         return min((worker.said.log_silent_seconds + worker.silent_seconds for worker in running), default=0.0)

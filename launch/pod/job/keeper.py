@@ -1,8 +1,8 @@
-"""Keeps the job from worker 0: reads what all workers report, decides (`job_decisions.py`), and writes what is next.
+"""Keeps the job from worker 0: it reads all workers' reports, decides (`job_decisions.py`), and writes `job.json`.
 
-Owns `job.json` while `control.json` names this slice. Needs nobody outside: with the supervisor gone the job is started again
-after a crash, and the slice deleted when the job is over. Everything a decision rests on is in the bucket, so a keeper that
-starts anew goes on. What cannot be read is no reason to do anything: silence counts only while the bucket answers.
+It writes only while `control.json` names this slice. It works without a supervisor: the job is restarted after a crash, and
+the slice is deleted when the job is over. Everything that a decision depends on is in the bucket, so a restarted keeper
+continues. An unreadable bucket is no reason to act: silence counts only while the bucket answers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pod.plane.control_plane import ControlPlane, Stored
 from pod.services.bucket import ABSENT, Conflict
 from pod.worker.surrender import Surrender
 
-_SUPERVISOR_RENEWALS = 6  # as a lock that was not renewed so often belongs to nobody
+_SUPERVISOR_RENEWALS = 6  # after so many missed renewals there is no supervisor
 
 
 class Keeper:
@@ -30,15 +30,15 @@ class Keeper:
         self._dropped: set[str] = set()
 
     def step(self, wanted: Control, stored: Stored[JobState] | None, own: WorkerReport) -> JobState | None:
-        """Does the next thing.
+        """Takes one decision.
 
         Args:
           wanted: `control.json`, read after `stored`; it names this slice.
           stored: `job.json`.
-          own: the report of worker 0, fresher than the one in the bucket.
+          own: the report of worker 0, newer than the one in the bucket.
 
         Returns:
-          The job as it was written; None when somebody else wrote it meanwhile.
+          The job as written; None if another process wrote it meanwhile.
 
         Raises:
           ApiError: the bucket cannot be read or written.
@@ -64,7 +64,7 @@ class Keeper:
         except Conflict:
             return None
         if decision.delete:
-            # The job's end is in the bucket before the machine that wrote it is gone.
+            # Write the job's end to the bucket before the machine disappears.
             self._surrender.attempt(wanted.queued_resource, wanted.bounds.heartbeat_seconds)
         self._drop_environment(wanted, seen)
         return job
@@ -74,7 +74,7 @@ class Keeper:
         return job if not said or said in job.message else dataclasses.replace(job, message=f"{job.message}\n{said}")
 
     def _drop_environment(self, wanted: Control, seen: Seen) -> None:
-        """Deletes the object with the environment when all workers have it."""
+        """Deletes the object with the environment once all workers have it."""
         name = wanted.job.environment
         have = all(worker.report is not None and worker.report.environment == name for worker in seen.workers)
         if name and have and name not in self._dropped:

@@ -1,19 +1,19 @@
-"""For how long somebody has given no sign of life, where nobody could have been heard for a while.
+"""Measures for how long values have not changed, without counting the time when they could not be read.
 
-Owns the one rule: time counts only between two looks that came off one soon after the other. After a disturbance of the bucket
-nobody is taken for dead before the whole bound has passed again in which he could have been heard. Whether a value is a time,
-a number or a text does not matter, only that it changes; so no two machines' clocks are compared.
+Time counts only between two successful reads that follow soon after each other. So after a failure of the bucket, nobody is
+taken for dead before the whole limit has passed again. Only changes of a value count, so clocks of different machines are
+never compared.
 """
 
 from __future__ import annotations
 
 from pod.clock import Clock
 
-POLLS = 5  # usual pauses between two looks; what is longer was a disturbance
+POLLS = 5  # in usual pauses between two reads; a longer gap was a failure
 
 
 class Silence:
-    """For how long each of several values has not changed, counted only between looks that came off."""
+    """Tracks for how long each of several values has not changed, counted only between successful reads."""
 
     def __init__(self, clock: Clock):
         self._clock = clock
@@ -21,11 +21,11 @@ class Silence:
         self._last = clock.monotonic()
 
     def look(self, values: dict[object, object], longest_pause: float) -> dict[object, float]:
-        """Returns the seconds for which each value has been as it is.
+        """Returns the seconds since each value changed.
 
         Args:
-          values: what is seen now.
-          longest_pause: seconds between two looks. What is beyond, while nothing could be seen, is not counted.
+          values: the current values.
+          longest_pause: seconds between two reads that count; the rest of a longer gap is not counted.
         """
         now = self._clock.monotonic()
         lost = max(now - self._last - longest_pause, 0.0)

@@ -1,7 +1,7 @@
-"""What supervisor, keeper and agents tell each other: the contents of the control plane's objects.
+"""The contents of the control plane's objects, by which supervisor, keeper and agents communicate.
 
-Owns their schema, which `FORMAT` numbers. An incarnation is the random word of one slice: `control.json` names the one that may
-run, so a job runs once whoever asks. Keys that a later launcher adds are left out; another format is refused.
+`FORMAT` is the version of their schema. An incarnation is the random word of one slice. `control.json` names the one that may
+run, so a job runs once, whoever starts it. Keys that a later launcher adds are ignored; another format is refused.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Any
 
 FORMAT = 1
 
-# Why a job has ended for good; `sick_slice`: it may go on elsewhere.
+# Why a job has ended for good; after `sick_slice` it may continue on another slice.
 FINISHED, STOPPED, CONFIGURATION, DATA, TRAINING = "finished", "stopped", "configuration", "data", "training"
 MEMORY, GAVE_UP, DEADLINE, SICK_SLICE = "memory", "gave_up", "deadline", "sick_slice"
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How long things on the slice may take, in seconds; the names are those of `options.Limits`.
+    """The time limits on the slice, in seconds; the names are those of `options.Limits`.
 
     Attributes:
-      poll_seconds: between two looks of an agent at the bucket, which are its signs of life; also before the first restart
-        after a crash, doubled for each further one, at most sixteenfold.
+      poll_seconds: between two reads of the bucket by an agent, which are its heartbeat. Also the pause before the first
+        restart after a crash; it doubles for each further one, up to sixteenfold.
       grace_seconds: for the other workers to end by themselves after one has failed, and again after they were asked.
       stop_seconds: for a checkpoint when the job is asked to stop.
       setup_seconds: for code and packages on all workers.
-      heartbeat_seconds: of silence after which a worker counts as dead, and its slice as sick.
-      stall_seconds: without a line in the log before the job is ended and started again.
-      lock_seconds: between two renewals of the supervisor's lock; without six of them there is no supervisor.
+      heartbeat_seconds: silence after which a worker counts as dead, and its slice as sick.
+      stall_seconds: time without a log line before the job is ended and restarted.
+      lock_seconds: between two renewals of the supervisor's lock; after six missed ones there is no supervisor.
     """
 
     poll_seconds: float = 20.0
@@ -44,17 +44,17 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to run.
+    """The job to run.
 
     Attributes:
-      id: a random word for each time that a user asks for a start (`up`, `resume`); joining keeps it.
-      key: tells this job from another: a hash of its arguments and of the names in its environment.
-      arguments: of `python -m pipeline.train`, byte for byte.
-      code: the object below the control plane that holds the checkout's files, "code-<sha256>.tar.gz".
+      id: a random word for each start by a user (`up`, `resume`); joining keeps it.
+      key: the identity of the job: a hash of its arguments and of the names in its environment.
+      arguments: the arguments of `python -m pipeline.train`, byte for byte.
+      code: the object below the control plane with the checkout's files, "code-<sha256>.tar.gz".
       environment: the object with the trainer's environment, a JSON object; "" for none.
       secrets: names in the environment, each with a version in Secret Manager ("projects/…/secrets/…/versions/…").
       mount: a bucket to be mounted read-only beside the code as `data`; "" for none.
-      platform: what JAX must find there.
+      platform: the platform that JAX must find.
     """
 
     id: str
@@ -69,7 +69,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Supervisor:
-    """Who looks after the slice from outside, and when it last said so (seconds since 1970)."""
+    """The supervisor of the slice, and its last heartbeat in seconds since 1970."""
 
     owner: str
     seen: float
@@ -83,17 +83,17 @@ class Control:
       run: the run's name.
       incarnation: the slice that may run the job; written before that slice is asked for.
       want: "run" or "stop".
-      job: what is to run.
+      job: the job to run.
       queued_resource: "projects/P/locations/Z/queuedResources/N".
-      workers: how many machines the slice has.
-      deadline: when everything ends, in seconds since 1970; 0 for never.
+      workers: the number of machines of the slice.
+      deadline: the time when everything ends, in seconds since 1970; 0 for never.
       max_restarts: crashes in a row without progress before the job is given up.
       keep: whether the slice stays when the job has ended, for `idle_seconds` at most.
-      idle_seconds: with nothing running and no supervisor, until worker 0 deletes the slice.
+      idle_seconds: time without a job and a supervisor after which worker 0 deletes the slice.
       bounds: see `Bounds`.
-      logs: the workers whose logs are wanted as they grow, beside worker 0's.
-      supervisor: None while there is none.
-      format: of all objects here.
+      logs: the workers, besides worker 0, whose logs are to be sent as they grow.
+      supervisor: the supervisor, or None.
+      format: the version of all objects here.
     """
 
     run: str
@@ -114,30 +114,30 @@ class Control:
 
 @dataclass(frozen=True)
 class JobState:
-    """Where the job is (`job.json`), as its keeper on worker 0 last wrote it.
+    """The state of the job (`job.json`), as its keeper on worker 0 last wrote it.
 
     Attributes:
-      incarnation: the slice on which it is.
-      job: the id of the job that this is about.
+      incarnation: the slice of the job.
+      job: the id of the job.
       attempt: the number of its last start, over all slices; 0 before the first.
       state: "setup", "running" or "ended".
-      ask: what the workers are to do with this attempt: "" to go on, "stop" to save and end, "kill" to end now.
-      asked_at: since when, in seconds since 1970.
+      ask: what the workers are to do with this attempt: "" to continue, "stop" to save and end, "kill" to end now.
+      asked_at: the time of that request, in seconds since 1970.
       reason: why they were asked: "user", "deadline", "grace" or "stall".
-      first_end: when the end of the first worker was seen; 0 while all run.
-      not_before: the next attempt starts no earlier.
-      outcome: why it has ended, one of the words above; "" while it has not.
-      exit_code: of the worker that failed first; None when it ended without leaving one.
-      first_worker: the worker that failed first; None when none did.
-      message: for people: why, or what is waited for.
-      progress: the highest step that was seen, over all attempts.
+      first_end: the time when the end of the first worker was seen; 0 while all run.
+      not_before: the earliest time of the next attempt.
+      outcome: why it has ended, one of the words above; "" until it has.
+      exit_code: the exit code of the worker that failed first; None if it left none.
+      first_worker: the worker that failed first, or None.
+      message: the reason, or what is being waited for, as text.
+      progress: the highest step seen, over all attempts.
       restarts: starts after crashes since the last progress.
-      crashes: crashes in a row, on this slice, without a new step.
-      tpu_failures: how many of them because the TPU did not come up.
-      preemptions: starts after a saved checkpoint that nobody had asked for.
-      retries: times that a sick slice was tried again as no supervisor replaced it.
-      since: when this state began.
-      updated: when this was written.
+      crashes: consecutive crashes on this slice without a new step.
+      tpu_failures: the number of those in which the TPU did not come up.
+      preemptions: starts after a checkpoint that nobody had requested.
+      retries: how often a sick slice was tried again because no supervisor replaced it.
+      since: the time when this state began.
+      updated: the time of this write.
     """
 
     incarnation: str
@@ -166,24 +166,24 @@ class JobState:
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """What one worker says of itself.
+    """The report of one worker.
 
     Attributes:
-      state: "fetched" (the code is there), "setup", "ready", "running", "ended" (the trainer has) or "failed" (the set-up
-        has, for good).
+      state: "fetched" (the code is there), "setup", "ready", "running", "ended" (of the trainer) or "failed" (of the set-up,
+        for good).
       attempt: the last attempt that it started; 0 for none.
-      exit_code: of that attempt, when it has ended; None also when the process vanished without one.
-      ended_at: when, in seconds since 1970.
-      kind: why, in a word of `failures`: "finished", "preempted", "crash", "lost", …
+      exit_code: the exit code of that attempt once it has ended; None also if the process vanished without one.
+      ended_at: the time of that end, in seconds since 1970.
+      kind: the kind of that end, a word of `failures`: "finished", "preempted", "crash", "lost", …
       message: the last lines of a failure, or what the set-up is waiting for.
-      boot_id: tells one start of the machine from the next.
-      environment: the object or "" whose content this worker holds.
+      boot_id: identifies one start of the machine.
+      environment: the object, or "", whose content this worker has.
       job: the id of the job that it is set up for.
-      log_pieces: how many pieces of this attempt's log are in the bucket.
-      step: the highest step in this attempt's log. One process of a job reports steps, on whichever worker it is.
-      log_silent_seconds: since that log grew, while the trainer runs.
-      notice: what the metadata server has announced, such as "preempted"; "" for nothing.
-      heartbeat: when this was written.
+      log_pieces: the number of pieces of this attempt's log in the bucket.
+      step: the highest step in this attempt's log. One process of a job reports steps, on whichever worker.
+      log_silent_seconds: time since that log grew, while the trainer runs.
+      notice: the metadata server's notice, such as "preempted"; "" for none.
+      heartbeat: the time of this write.
     """
 
     state: str
@@ -206,7 +206,7 @@ def control_from(value: Mapping[str, Any]) -> Control:
     """Returns the contents of `control.json`.
 
     Raises:
-      ValueError: it was written by a launcher of another format.
+      ValueError: it has another format.
     """
     _check_format(value)
     fields = _known(Control, value)

@@ -1,8 +1,8 @@
-"""The control plane: a few objects in the run's bucket by which supervisor, keeper and agents know of each other.
+"""The control plane: the objects in the run's bucket by which supervisor, keeper and agents communicate.
 
-Owns their names, and reading and writing them; what is in them is `control.py`'s. `control.json` is written by supervisors and
-commands, always bound to the generation they read; `job.json` by the keeper on worker 0; a worker's report and log by its
-agent. Nothing here decides anything.
+This module names, reads and writes the objects; `control.py` defines their contents. Supervisors and commands write
+`control.json`, always on condition of the generation that they read. The keeper on worker 0 writes `job.json`. Each agent
+writes its worker's report and log.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _REPORT_BYTES = 7000  # an object's metadata may have 8 KiB
 
 
 class ControlError(Exception):
-    """An object of the control plane that cannot be understood."""
+    """An object of the control plane is invalid."""
 
 
 @dataclass(frozen=True)
 class Stored(Generic[Value]):
-    """A value and the generation of the object that holds it."""
+    """A value and the generation of its object."""
 
     value: Value
     generation: int
@@ -41,11 +41,11 @@ class ControlPlane:
 
     Args:
       url: the folder, gs://BUCKET/…/pod.
-      credentials: for the tokens.
-      endpoints: where Cloud Storage is.
-      patience: for how many seconds a passing error is tried again.
+      credentials: the source of tokens.
+      endpoints: the services' URLs.
+      patience: for how many seconds transient errors are retried.
       timeout: seconds for one request.
-      clock: for the pauses.
+      clock: the clock of the pauses.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class ControlPlane:
         self.bucket = Bucket(bucket, credentials, endpoints, patience=patience, timeout=timeout, clock=clock)
 
     def name(self, *parts: str) -> str:
-        """Returns the name in the bucket of an object below the control plane."""
+        """Returns the full name of an object below the control plane."""
         return "/".join([part for part in (self._folder, *parts) if part])
 
     def read_json(self, name: str) -> Stored[Any] | None:
-        """Returns what an object holds, None when it is not there.
+        """Returns the content of an object, or None.
 
         Raises:
-          ControlError: it is no JSON.
+          ControlError: it is not JSON.
         """
         found = self.bucket.read(self.name(name))
         if found is None:
@@ -84,37 +84,36 @@ class ControlPlane:
         """Writes an object and returns its generation.
 
         Raises:
-          Conflict: it is of another generation than `if_generation`.
+          Conflict: it has another generation than `if_generation`.
         """
         content = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
         return self.bucket.write(self.name(name), content, if_generation=if_generation, content_type="application/json")
 
     def read_control(self) -> Stored[Control] | None:
-        """Returns what is wanted; None before the first start."""
+        """Returns `control.json`; None before the first start."""
         return self._read("control.json", control_from)
 
     def update_control(self, change: Callable[[Control | None], Control | None]) -> Control | None:
-        """Reads `control.json`, has it changed, and writes it back unless somebody else wrote it meanwhile: then again.
+        """Reads `control.json`, changes it, and writes it back; starts over if it was written meanwhile.
 
         Args:
-          change: gets what is there, None for nothing, and returns what is to be there, None to leave it. It may be called
-            more than once.
+          change: maps the current value, or None, to the new value, or to None to leave it. It may be called more than once.
 
         Returns:
-          What is there now.
+          The current value afterwards.
         """
         return self._update("control.json", control_from, change)
 
     def read_job(self) -> Stored[JobState] | None:
-        """Returns where the job is; None before its first keeper."""
+        """Returns `job.json`; None before the first keeper."""
         return self._read("job.json", job_from)
 
     def write_job(self, job: JobState, generation: int) -> None:
-        """Writes where the job is; raises `Conflict` if `job.json` is of another generation by now."""
+        """Writes `job.json`; raises `Conflict` if it has another generation by now."""
         self.write_json("job.json", dataclasses.asdict(job), if_generation=generation)
 
     def report(self, incarnation: str, worker: int, report: WorkerReport) -> None:
-        """Writes a worker's report. It stands in the object's metadata too, so that one listing reads all of them."""
+        """Writes a worker's report, also into the object's metadata, so that one listing reads all reports."""
         content = json.dumps(dataclasses.asdict(report))
         if len(content) > _REPORT_BYTES:
             content = json.dumps(dataclasses.asdict(dataclasses.replace(report, message=report.message[:300])))
@@ -126,7 +125,7 @@ class ControlPlane:
         )
 
     def workers(self, incarnation: str) -> dict[int, WorkerReport]:
-        """Returns the reports of a slice's workers that have written one."""
+        """Returns the existing reports of a slice's workers."""
         prefix = self.name("slices", incarnation, "worker-")
         reports = {}
         for listed in self.bucket.list(prefix):
@@ -136,7 +135,7 @@ class ControlPlane:
         return reports
 
     def log_name(self, incarnation: str, attempt: int, worker: int, piece: int) -> str:
-        """Returns the name in the bucket of a piece of a log."""
+        """Returns the full name of a piece of a log."""
         return self.name("slices", incarnation, f"attempt-{attempt}", f"worker-{worker}", f"log-{piece:06d}")
 
     def write_log(self, incarnation: str, attempt: int, worker: int, piece: int, content: bytes) -> None:
@@ -145,7 +144,7 @@ class ControlPlane:
         self.bucket.write(name, content, content_type="text/plain; charset=utf-8")
 
     def read_log(self, incarnation: str, attempt: int, worker: int, piece: int) -> bytes | None:
-        """Returns a piece of a log, None when it is not there."""
+        """Returns a piece of a log, or None."""
         found = self.bucket.read(self.log_name(incarnation, attempt, worker, piece))
         return None if found is None else found[0]
 

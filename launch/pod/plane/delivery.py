@@ -1,7 +1,7 @@
-"""What goes to the machines of a slice, and its way through the bucket.
+"""Delivers code and environment to the machines of a slice through the bucket.
 
-Owns the objects with the checkout's files and the trainer's environment. The environment is there only until all workers have
-read it: they delete it, and whoever replaces or ends a slice deletes what is left.
+The environment is in the bucket only until all workers have read it. Then they delete it; whoever replaces or ends a slice
+deletes it too.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pod.services.bucket import ABSENT, Conflict
 
 @dataclass(frozen=True)
 class Material:
-    """What goes to a slice.
+    """The material that a slice needs.
 
     Attributes:
       code: the archive of the checkout.
-      code_name: the archive's object.
-      environment: of the trainer.
+      code_name: the name of the archive's object.
+      environment: the trainer's environment.
       secrets: names in the environment with their versions in Secret Manager.
-      startup_script: what each machine runs at its start.
+      startup_script: the script that each machine runs at its start.
     """
 
     code: bytes
@@ -38,7 +38,7 @@ class Material:
 
 
 def bring(plane: ControlPlane, control: Control, material: Material) -> Control:
-    """Puts code and environment into the bucket; returns what is wanted, with their names."""
+    """Puts code and environment into the bucket; returns `wanted` with the names of their objects."""
     bring_code(plane, material)
     drop_environment(plane, control)
     environment = bring_environment(plane, material)
@@ -48,7 +48,7 @@ def bring(plane: ControlPlane, control: Control, material: Material) -> Control:
 
 
 def bring_code(plane: ControlPlane, material: Material) -> None:
-    """Puts the checkout's files into the bucket, unless they are there: the object's name is their checksum."""
+    """Puts the checkout's archive into the bucket, unless it is there: its name has its checksum."""
     with contextlib.suppress(Conflict):
         plane.bucket.write(
             plane.name(material.code_name), material.code, if_generation=ABSENT, content_type="application/gzip"
@@ -56,7 +56,7 @@ def bring_code(plane: ControlPlane, material: Material) -> None:
 
 
 def bring_environment(plane: ControlPlane, material: Material) -> str:
-    """Puts the trainer's environment into an object of its own, and returns its name; "" where there is none."""
+    """Puts the trainer's environment into an object and returns its name; "" if it is empty."""
     if not material.environment:
         return ""
     name = f"environment-{secrets.token_hex(8)}"
@@ -66,6 +66,6 @@ def bring_environment(plane: ControlPlane, material: Material) -> str:
 
 
 def drop_environment(plane: ControlPlane, control: Control) -> None:
-    """Deletes the trainer's environment, where a slice went before all its workers had read it."""
+    """Deletes the trainer's environment if a slice ended before all its workers had read it."""
     if control.job.environment:
         plane.bucket.delete(plane.name(control.job.environment))

@@ -1,7 +1,7 @@
-"""What slices a run has had: an object in the control plane, for `status`.
+"""The history of a run's slices, an object in the control plane, for `status`.
 
-Owns `slices.json`: a list of {"incarnation", "chips", "ready", "gone", "reason"}, times in seconds since 1970, "gone" null
-while a slice is there. Written by the supervisor only.
+`slices.json` is a list of {"incarnation", "chips", "ready", "gone", "reason"}. Times are in seconds since 1970, and "gone" is
+null while a slice exists. Only the supervisor writes it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _NAME = "slices.json"
 
 
 def read(plane: ControlPlane) -> list[dict[str, Any]]:
-    """Returns the slices of a run, the oldest first."""
+    """Returns the slices of a run, oldest first."""
     stored = plane.read_json(_NAME)
     return list(stored.value) if stored is not None and isinstance(stored.value, list) else []
 
 
 def note_ready(plane: ControlPlane, incarnation: str, chips: int, now: float) -> None:
-    """Writes down that a slice is ready, once."""
+    """Records, once, that a slice is ready."""
     slices = read(plane)
     if any(entry.get("incarnation") == incarnation for entry in slices):
         return
@@ -29,7 +29,7 @@ def note_ready(plane: ControlPlane, incarnation: str, chips: int, now: float) ->
 
 
 def note_gone(plane: ControlPlane, now: float, reason: str) -> None:
-    """Writes down that no slice is there any more."""
+    """Records that the slice is gone."""
     slices = read(plane)
     if all(entry.get("gone") is not None for entry in slices):
         return

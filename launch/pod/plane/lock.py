@@ -1,8 +1,7 @@
-"""One supervisor for a run, wherever it is: an object in the control plane that names it.
+"""The lock that allows one supervisor for a run, wherever it is: the object `lock.json`, which names it.
 
-Owns `lock.json`. A lock that was not renewed for six times `lock_seconds` belongs to nobody. Never waits for another
-supervisor. The invariant: whoever finds a foreign name in the object, or no object any more, lets go of everything and
-changes nothing; all writes are bound to the generation that was read.
+A lock that was not renewed for six times `lock_seconds` is free. A supervisor that finds another name in the object, or no
+object, lets go of everything and changes nothing. All writes carry the generation that was read. Taking the lock never waits.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ _RENEWALS = 6
 
 
 class Lost(Exception):
-    """Another supervisor has taken over, as the text says."""
+    """Another supervisor has taken over; the message names it."""
 
 
 class RunLock:
     """The lock of one run.
 
     Args:
-      bucket: of the control plane.
+      bucket: the bucket of the control plane.
       folder: the control plane's folder in it.
-      owner: names this machine and the record on it, so that a supervisor which was killed is followed at once.
-      lock_seconds: between two renewals.
-      clock: for the heartbeat.
+      owner: the name of this machine and the record on it, so that a killed supervisor can be replaced at once.
+      lock_seconds: the time between two renewals.
+      clock: the clock of the heartbeat.
     """
 
     def __init__(self, bucket: Bucket, folder: str, owner: str, lock_seconds: float, clock: Clock | None = None):
@@ -45,10 +44,10 @@ class RunLock:
         """Takes the lock.
 
         Args:
-          force: take it from a supervisor that is alive.
+          force: whether to take it from a live supervisor.
 
         Raises:
-          Refused: another supervisor has it.
+          Refused: another supervisor has the lock.
           ApiError: the object cannot be read or written.
         """
         first = ""
@@ -66,22 +65,22 @@ class RunLock:
                 first = owner
             try:
                 self._write(ABSENT if there is None else there[1])
-            except Conflict:  # its holder renewed it between look and writing, or another took it
+            except Conflict:  # the holder renewed it meanwhile, or another took it
                 continue
             self.held = True
             return
 
     def keep(self, now: bool = False) -> None:
-        """Renews the lock when it is time, or now.
+        """Renews the lock if it is due, or `now`.
 
         Raises:
-          Lost: another supervisor has it, or had it and ended.
+          Lost: another supervisor has the lock, or had it and ended.
         """
         if not self.held or (not now and self._clock.monotonic() - self._renewed < self._seconds):
             return
         try:
             there = self._bucket.read(self._name)
-            if there is None:  # only who has taken over takes it away, as `down` on another machine does at its end
+            if there is None:  # only a supervisor that took over deletes it, as `down` on another machine does
                 self.held = False
                 raise Lost("another supervisor, or `down` on another machine, has taken over and ended")
             owner = str(_read(there[0]).get("owner", ""))
@@ -90,10 +89,10 @@ class RunLock:
                 raise Lost(f"another supervisor, on {_machine(owner)}, has taken over")
             self._write(there[1])
         except (Conflict, ApiError):
-            return  # looked at again the next time: others see the same disturbance, and wait
+            return  # try again next time; the others see the same failure and wait
 
     def release(self) -> None:
-        """Takes the lock away, if it is still this supervisor's."""
+        """Deletes the lock if it is still this supervisor's."""
         if not self.held:
             return
         self.held = False

@@ -1,7 +1,4 @@
-"""The workers' logs, as their agents put them into the bucket, piece by piece.
-
-Owns the order of the pieces. Only reads.
-"""
+"""Reads the workers' logs from the bucket, piece by piece."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from typing import TextIO
 
 from pod.plane.control_plane import ControlPlane
 
-_AT_ONCE = 3  # pieces from before this supervisor joined
+_AT_ONCE = 3  # pieces from before the start of this supervisor
 
 
 class LogFollower:
@@ -24,9 +21,9 @@ class LogFollower:
         """Prints what is new.
 
         Args:
-          incarnation: of the slice.
-          attempt: of the job.
-          worker: whose log.
+          incarnation: the slice.
+          attempt: the attempt of the job.
+          worker: the worker.
         """
         if self._following != (incarnation, attempt, worker):
             self._following = (incarnation, attempt, worker)
@@ -46,12 +43,12 @@ def tail(plane: ControlPlane, incarnation: str, attempt: int, worker: int, piece
     """Returns the last lines of a worker's log.
 
     Args:
-      plane: of the run.
-      incarnation: of the slice.
-      attempt: of the job.
-      worker: whose log.
-      pieces: how many pieces there are, as the worker reports.
-      lines: how many lines at most.
+      plane: the control plane of the run.
+      incarnation: the slice.
+      attempt: the attempt of the job.
+      worker: the worker.
+      pieces: the number of pieces that the worker reports.
+      lines: the largest number of lines.
     """
     found: list[str] = []
     text = b""

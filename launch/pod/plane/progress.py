@@ -1,7 +1,4 @@
-"""What a run has reached, from its `metrics.jsonl`, its log and the record of its slices.
-
-Owns the reading of them. Pure: never calls a service.
-"""
+"""Computes a run's progress from its `metrics.jsonl`, its log and the history of its slices, with pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 
 
 def read_events(text: str) -> list[dict[str, Any]]:
-    """Returns the events of `metrics.jsonl`; a line that is half written is left out."""
+    """Returns the events of `metrics.jsonl`; an unfinished line is skipped."""
     events = []
     for line in text.splitlines():
         try:
@@ -23,7 +20,7 @@ def read_events(text: str) -> list[dict[str, Any]]:
 
 
 def productive_seconds(events: Sequence[Mapping[str, Any]], batch_size: int) -> float:
-    """Returns the seconds spent on steps that count, each step once however often it was repeated.
+    """Returns the seconds spent on steps; a step counts once, however often it was repeated.
 
     Each "train" event covers the steps since the one before, at its `images_per_second`.
     """
@@ -36,7 +33,7 @@ def productive_seconds(events: Sequence[Mapping[str, Any]], batch_size: int) -> 
 
 
 def slice_seconds(slices: Sequence[Mapping[str, Any]], now: float) -> tuple[float, float]:
-    """Returns (seconds, chip-seconds) for which slices were there; one that is still there counts until now."""
+    """Returns the (seconds, chip-seconds) of all slices; an existing one counts until now."""
     seconds = chip_seconds = 0.0
     for entry in slices:
         ended = now if entry.get("gone") is None else float(entry["gone"])
@@ -48,13 +45,13 @@ def slice_seconds(slices: Sequence[Mapping[str, Any]], now: float) -> tuple[floa
 def describe(
     events: Sequence[Mapping[str, Any]], log: str, batch_size: int, slices: Sequence[Mapping[str, Any]], now: float
 ) -> list[str]:
-    """Returns the lines of `tpu_pod.sh status` about the run itself.
+    """Returns the lines of `tpu_pod.sh status` about the run.
 
     Args:
-      events: of `metrics.jsonl`.
+      events: the events of `metrics.jsonl`.
       log: the end of worker 0's log.
       batch_size: images in a step.
-      slices: as `history.read` returns them.
+      slices: the result of `history.read`.
       now: seconds since 1970.
     """
     lines = []

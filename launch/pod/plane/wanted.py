@@ -1,7 +1,7 @@
-"""What a supervisor wants of its run, as it stands in `control.json`.
+"""A supervisor's view of `control.json`, which says what its run is to do.
 
-Owns this supervisor's view of that object. Writes it only with the lock held, and changes it later only while it is still about
-the slice that this supervisor asked for. What other commands write meanwhile, such as `stop`, is taken over at each look.
+The object is written only with the lock held, and changed later only while it is still about this supervisor's slice. Changes
+of other commands, such as `stop`, are read at each observation.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pod.plane.lock import Lost, RunLock
 
 
 class WantedControl:
-    """The wish of one supervisor.
+    """The wishes of one supervisor.
 
     Args:
-      plane: of the run.
-      lock: of the run.
+      plane: the control plane of the run.
+      lock: the lock of the run.
       owner: this supervisor's name.
-      seconds: between two signs of life.
-      clock: for them.
+      seconds: the time between two heartbeats.
+      clock: the clock of the heartbeats.
 
     Attributes:
-      published: whether the wish, as it stands here, has been written.
+      published: whether the current wishes have been written.
     """
 
     def __init__(self, plane: ControlPlane, lock: RunLock, owner: str, seconds: float, clock: Clock):
@@ -42,20 +42,20 @@ class WantedControl:
         return self._control
 
     def set(self, control: Control) -> None:
-        """Changes what is wanted here."""
+        """Changes the wishes, without writing them."""
         self._control = control
 
     def publish(self, control: Control) -> None:
-        """Writes what is wanted; only who has the lock may."""
+        """Writes the wishes; requires the lock."""
         self._lock.keep(now=True)
         self._plane.update_control(lambda old: control)
         self._control, self.published, self._announced = control, True, self._clock.monotonic()
 
     def adopt(self, there: Control | None) -> None:
-        """Takes over what is in the bucket now.
+        """Reads the bucket's current wishes.
 
         Raises:
-          Lost: it is about another slice than this supervisor's.
+          Lost: they are about another slice than this supervisor's.
         """
         if there is None:
             return
@@ -64,18 +64,18 @@ class WantedControl:
         self._control = there
 
     def announce(self) -> None:
-        """Says now and then that this supervisor is there."""
+        """Writes this supervisor's heartbeat if it is due."""
         now = self._clock.monotonic()
         if self.published and now - self._announced >= self._seconds:
             self._announced = now
             self._update(lambda control: dataclasses.replace(control, supervisor=self.me()))
 
     def resign(self) -> None:
-        """Says that nobody supervises the run any more."""
+        """Records that nobody supervises the run."""
         self._update(lambda control: dataclasses.replace(control, supervisor=None))
 
     def me(self) -> Supervisor:
-        """Returns who supervises, and that it is here now."""
+        """Returns this supervisor with the current time."""
         return Supervisor(self._owner, self._clock.now())
 
     def _update(self, change: Callable[[Control], Control]) -> None:

@@ -1,7 +1,7 @@
-"""Objects in a Cloud Storage bucket, by its JSON API.
+"""Reads, writes, lists and deletes objects in a Cloud Storage bucket through its JSON API.
 
-Owns reading, writing, listing and deleting. Every write can be bound to the generation that was read, so that of several
-writers that saw the same object one succeeds. Passing errors are tried again for `patience` seconds; nothing is cached.
+A write can require the generation that was read, so of several writers that read the same object one succeeds. Transient
+errors are retried for `patience` seconds. Nothing is cached.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pod.services.credentials import Credentials, authorized
 from pod.services.endpoints import Endpoints, find_endpoints
 from pod.services.http import ApiError, Response, retrying
 
-ABSENT = 0  # the generation of an object that is not there
+ABSENT = 0  # the generation of a missing object
 
 
 class Conflict(Exception):
-    """The object is of another generation than was expected: somebody else wrote it."""
+    """The object has another generation than expected: another process wrote it."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """An object of a listing: its name, size in bytes, generation, and the metadata that it was written with."""
+    """An object of a listing: its name, size in bytes, generation and metadata."""
 
     name: str
     size: int
@@ -36,10 +36,10 @@ class Listed:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Returns (bucket, name) of gs://bucket/name; the name without slashes at its end.
+    """Returns (bucket, name) of gs://bucket/name, without trailing slashes.
 
     Raises:
-      ValueError: not such a URL.
+      ValueError: it is not such a URL.
     """
     if not url.startswith("gs://") or not url[5:].split("/")[0]:
         raise ValueError(f"{url!r} is no place in a bucket; expected gs://BUCKET/…")
@@ -52,11 +52,11 @@ class Bucket:
 
     Args:
       name: its name, without gs://.
-      credentials: for the tokens.
-      endpoints: where Cloud Storage is.
-      patience: for how many seconds a passing error is tried again.
+      credentials: the source of tokens.
+      endpoints: the services' URLs.
+      patience: for how many seconds transient errors are retried.
       timeout: seconds for one request.
-      clock: for the pauses.
+      clock: the clock of the pauses.
     """
 
     def __init__(
@@ -80,21 +80,21 @@ class Bucket:
         """Returns the bucket's location in lower case, such as "us-central1" or "us".
 
         Raises:
-          ApiError: there is no such bucket (404), it may not be seen (403), or the service is disturbed.
+          ApiError: there is no such bucket (404), access is denied (403), or the service fails.
         """
         return self._call("GET", self._bucket_url).json()["location"].lower()
 
     def permissions(self, *wanted: str) -> set[str]:
-        """Returns which of these permissions, such as "storage.objects.create", the account has on the bucket."""
+        """Returns those of the permissions, such as "storage.objects.create", that the account has on the bucket."""
         query = urllib.parse.urlencode([("permissions", permission) for permission in wanted])
         answer = self._call("GET", f"{self._bucket_url}/iam/testPermissions?{query}").json()
         return set(answer.get("permissions", []))
 
     def read(self, name: str) -> tuple[bytes, int] | None:
-        """Returns (content, generation) of an object; None when it is not there.
+        """Returns (content, generation) of an object, or None.
 
         Raises:
-          ApiError: it may not be read, or the service is disturbed for too long.
+          ApiError: access is denied, or the service fails for too long.
         """
         try:
             answer = self._call("GET", f"{self._object_url(name)}?alt=media")
@@ -113,30 +113,30 @@ class Bucket:
         content_type: str = "application/octet-stream",
         metadata: Mapping[str, str] | None = None,
     ) -> int:
-        """Writes an object as a whole and returns its generation.
+        """Writes a whole object and returns its generation.
 
         Args:
           name: the object's name.
-          content: what it holds from now on.
-          if_generation: write only if the object is of this generation; `ABSENT`: only if it is not there.
-          content_type: its type.
-          metadata: words that a listing shows, 8 KiB together.
+          content: the new content.
+          if_generation: write only if the object has this generation; `ABSENT`: only if it does not exist.
+          content_type: the content's type.
+          metadata: text that a listing shows, at most 8 KiB together.
 
         Raises:
-          Conflict: it is of another generation.
-          ApiError: it may not be written, or the service is disturbed for too long.
+          Conflict: the object has another generation.
+          ApiError: access is denied, or the service fails for too long.
         """
         query = {"uploadType": "multipart"}
         if if_generation is not None:
             query["ifGenerationMatch"] = str(if_generation)
         url = f"{self._upload_url}?{urllib.parse.urlencode(query)}"
-        # A bucket that everybody may read is cached for an hour unless the object says otherwise.
+        # Objects of a public bucket are cached for an hour unless they say otherwise.
         description = {"name": name, "contentType": content_type, "cacheControl": "no-store"}
         if metadata:
             description["metadata"] = metadata
         body, boundary = _multipart(description, content, content_type)
         headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
-        unclear = False  # whether an attempt that brought no answer may have written
+        unclear = False  # whether an unanswered attempt may have written
 
         def attempt() -> Response:
             nonlocal unclear
@@ -158,15 +158,15 @@ class Bucket:
         return int(answer.json()["generation"])
 
     def upload_file(self, name: str, path: Path, *, if_generation: int | None = None) -> int:
-        """Writes a file's content; see `write`."""
+        """Writes the content of a file; see `write`."""
         return self.write(name, Path(path).read_bytes(), if_generation=if_generation)
 
     def delete(self, name: str, *, if_generation: int | None = None) -> bool:
-        """Deletes an object and returns whether it was there.
+        """Deletes an object and returns whether it existed.
 
         Raises:
-          Conflict: it is of another generation than `if_generation`.
-          ApiError: it may not be deleted, or the service is disturbed for too long.
+          Conflict: it has another generation than `if_generation`.
+          ApiError: access is denied, or the service fails for too long.
         """
         query = "" if if_generation is None else f"?ifGenerationMatch={if_generation}"
         try:
@@ -180,7 +180,7 @@ class Bucket:
         return True
 
     def list(self, prefix: str, *, start: str = "") -> list[Listed]:
-        """Returns the objects whose names begin with the prefix and are not before `start`, sorted by name."""
+        """Returns the objects whose names have the prefix and are not before `start`, sorted by name."""
         found: list[Listed] = []
         page = ""
         while True:
@@ -218,7 +218,7 @@ def _says_no_bucket(error: ApiError) -> bool:
 
 
 def _multipart(description: Mapping[str, object], content: bytes, content_type: str) -> tuple[bytes, str]:
-    """Returns (body, boundary) of an upload of an object's description and content in one request."""
+    """Returns (body, boundary) of a multipart upload of an object's description and content."""
     boundary = secrets.token_hex(16)
     head = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(description)}\r\n"
     head += f"--{boundary}\r\nContent-Type: {content_type}\r\n\r\n"

@@ -1,6 +1,6 @@
-"""A small virtual machine of Compute Engine: made, looked at and deleted over REST.
+"""Creates, finds and deletes a small virtual machine of Compute Engine over REST.
 
-Owns the form of the requests, which is that of `gcloud compute instances create` for the same wish. Never decides anything.
+The requests have the form of `gcloud compute instances create`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 @dataclass(frozen=True)
 class MachineRequest:
-    """What is asked for.
+    """The requested machine.
 
     Attributes:
-      name: of the machine.
+      name: the machine's name.
       project: the project's id.
       zone: such as "us-central1-a".
       network: a network of Compute Engine.
       subnetwork: "" for the network's own in that region.
       internal_ips: whether the machine gets no external address.
       service_account: its account; "" for Compute Engine's default one.
-      max_run_seconds: after how long the service itself deletes the machine.
-      metadata: what its metadata server tells it.
+      max_run_seconds: the time after which the service itself deletes the machine.
+      metadata: the entries of its metadata server.
     """
 
     name: str
@@ -45,10 +45,10 @@ class MachineRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def body(self, base: str) -> dict[str, Any]:
-        """Returns the `Instance` that is sent.
+        """Returns the `Instance` to send.
 
         Args:
-          base: of the API, before "compute/v1/".
+          base: the API's URL up to "compute/v1/".
         """
         api = f"{base}compute/v1/projects"
         place = f"{api}/{self.project}"
@@ -92,10 +92,10 @@ class Compute:
         self._machines = f"{endpoints.compute}compute/v1/projects/{project}/zones/{zone}/instances"
 
     def create(self, wish: MachineRequest) -> None:
-        """Makes a machine.
+        """Creates a machine.
 
         Raises:
-          ApiError: refused, with HTTP status 409 where there is one of that name.
+          ApiError: the request is refused, with HTTP status 409 if the name is taken.
         """
         authorized(self._credentials, "POST", self._machines, body=wish.body(self._base))
 
@@ -110,7 +110,7 @@ class Compute:
         return True
 
     def delete(self, name: str) -> bool:
-        """Has the service delete a machine, which takes a minute. Returns whether there was one."""
+        """Requests the deletion of a machine, which takes a minute. Returns whether there was one."""
         try:
             authorized(self._credentials, "DELETE", f"{self._machines}/{name}")
         except ApiError as error:

@@ -1,6 +1,6 @@
-"""Who a command talks to: the real services with somebody's token, or those of a dry run.
+"""Connects a command to the real services, or to those of a dry run.
 
-Owns that choice, and the name under which this machine supervises.
+It also defines the name under which this machine supervises.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from pod.starting.options import Options
 
 
 def make_clock(given: Options) -> Clock:
-    """Returns the time; that of a dry run needs no waiting."""
+    """Returns the clock; that of a dry run needs no waiting."""
     return RehearsalClock() if given.dry_run else Clock()
 
 
 def connect(
     given: Options, environment: Mapping[str, str], control: str, machines: int
 ) -> tuple[Any, ControlPlane, Any]:
-    """Returns the service, the control plane and the policies: the real ones, or those of a dry run."""
+    """Returns the service, the control plane and the policies, real or of a dry run."""
     credentials = find_credentials(environment)
     plane = ControlPlane(control, credentials, patience=given.limits.call_seconds)
     if not given.dry_run:
@@ -60,14 +60,14 @@ def connect_compute(given: Options, environment: Mapping[str, str]) -> Any:
 
 
 def find_credentials(environment: Mapping[str, str]) -> Credentials:
-    """Returns where tokens come from: gcloud, or the metadata server where POD_CREDENTIALS says so."""
+    """Returns the source of tokens: gcloud, or the metadata server if POD_CREDENTIALS says so."""
     if environment.get(CREDENTIALS) == "metadata":
         return MetadataCredentials(find_endpoints(environment))
     return GcloudCredentials(environment=environment)
 
 
 def owner_name(record: Record) -> str:
-    """Returns the name of this supervisor: who, where, and the record on that machine."""
+    """Returns the name of this supervisor: user, machine, and the record on that machine."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -1,7 +1,7 @@
-"""Access tokens: gcloud's on a person's machine, the metadata server's on a machine in Google's cloud.
+"""Access tokens: from gcloud on a user's machine, from the metadata server in Google's cloud.
 
-Owns how a token is had and how long it is kept. Never writes one anywhere. A call to gcloud takes seconds, so a token serves
-until five minutes before it ends; a service that refuses it makes `forget` worth calling.
+A call to gcloud takes seconds, so a token is kept until five minutes before it expires. Call `forget` if a service refuses it.
+Tokens are never written anywhere.
 """
 
 from __future__ import annotations
@@ -16,25 +16,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pod.clock import Clock
-from pod.services.endpoints import Endpoints
-from pod.services.http import ApiError, Response, request, retrying
+from pod.endpoints import Endpoints
+from pod.http import ApiError, Response, request, retrying
 
 Result = TypeVar("Result")
 
 _MARGIN_SECONDS = 300.0
-_UNKNOWN_SECONDS = 300.0  # for a token of which gcloud does not say when it ends, such as one from a file
+_UNKNOWN_SECONDS = 300.0  # for a token without an expiry, such as one from a file
 _GCLOUD_SECONDS = 60.0
 
 
 class CredentialsError(Exception):
-    """There is no token, and what to do about it, in one line."""
+    """There is no token; the message is one line on what to do."""
 
 
 class Credentials:
-    """Gives a token and keeps it as long as it is good.
-
-    Subclasses say in `_fetch` where it comes from.
-    """
+    """Provides a token and keeps it while it is valid. Subclasses fetch it in `_fetch`."""
 
     def __init__(self, clock: Clock | None = None):
         self._clock = clock or Clock()
@@ -44,7 +41,7 @@ class Credentials:
         """Returns an access token.
 
         Raises:
-          CredentialsError: there is none to be had.
+          CredentialsError: there is none.
         """
         if self._clock.now() >= self._until:
             self._token, end = self._fetch()
@@ -52,23 +49,23 @@ class Credentials:
         return self._token
 
     def forget(self) -> None:
-        """Takes another token the next time."""
+        """Fetches another token the next time."""
         self._until = 0.0
 
     def _fetch(self) -> tuple[str, float | None]:
-        """Returns (token, when it ends in seconds since 1970, None if unknown)."""
+        """Returns (token, expiry in seconds since 1970 or None if unknown)."""
         raise NotImplementedError
 
 
 class GcloudCredentials(Credentials):
-    """Whoever gcloud is logged in as, in every way that gcloud knows."""
+    """The account that gcloud is logged in as, by whichever method."""
 
     def __init__(self, clock: Clock | None = None, environment: Mapping[str, str] = os.environ):
         super().__init__(clock)
         self._environment = environment
 
     def _fetch(self) -> tuple[str, float | None]:
-        # Not `auth print-access-token`, which is silent about when the token ends.
+        # Not `auth print-access-token`, which does not print the expiry.
         said = self._run("config", "config-helper", f"--min-expiry={int(2 * _MARGIN_SECONDS)}s", "--format=json")
         try:
             credential = json.loads(said)["credential"]
@@ -127,7 +124,7 @@ class MetadataCredentials(Credentials):
 
 
 def authorized(credentials: Credentials, method: str, url: str, **options: Any) -> Response:
-    """Returns the answer to `pod.services.http.request` with a token; one that is refused is replaced once.
+    """Returns the response of `pod.http.request` with a token; a refused token is replaced once.
 
     Raises:
       ApiError: as `request`.
@@ -143,7 +140,7 @@ def authorized(credentials: Credentials, method: str, url: str, **options: Any) 
 
 
 def patient(call: Callable[[], Result], seconds: float, clock: Clock | None = None) -> Result:
-    """Returns what `call` returns; as `retrying`, and a token that cannot be had for a while is waited for too."""
+    """Retries `call` as `retrying` does, and also waits for a token that is unavailable for a while."""
 
     def attempt() -> Result:
         try:
@@ -160,7 +157,7 @@ def patient(call: Callable[[], Result], seconds: float, clock: Clock | None = No
 
 
 def meaning_of_gcloud(said: str) -> str:
-    """Returns in one line what gcloud's error means and what to do."""
+    """Returns the meaning of gcloud's error, and what to do, in one line."""
     words = " ".join(said.split())
     if "do not currently have an active account" in words:
         return "gcloud is not logged in: gcloud auth login"

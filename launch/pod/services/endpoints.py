@@ -1,8 +1,7 @@
-"""Where the services are.
+"""The base URLs of the services, each ending in "/".
 
-Owns their base URLs, each ending in "/". gcloud's own variables name other ones
-(`CLOUDSDK_API_ENDPOINT_OVERRIDES_TPU`, …), so that launcher and gcloud always talk to the same service; Google's client
-libraries' `GCE_METADATA_HOST` names the metadata server. Nothing here opens a connection.
+gcloud's own variables override them (`CLOUDSDK_API_ENDPOINT_OVERRIDES_TPU`, …), so launcher and gcloud always use the same
+service. `GCE_METADATA_HOST`, the variable of Google's client libraries, names the metadata server.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ class Endpoints:
       tpu: Cloud TPU, without the version ("v2/…" follows).
       compute: Compute Engine, without "compute/v1/".
       storage: Cloud Storage, without "storage/v1/" (uploads are below "upload/storage/v1/").
-      resources: Cloud Resource Manager, which says what an account may do in a project.
+      resources: Cloud Resource Manager, which has the policies of projects.
       secrets: Secret Manager.
       metadata: the metadata server of a machine in Google's cloud, with its version.
     """
@@ -34,7 +33,7 @@ class Endpoints:
 
 
 def find_endpoints(environment: Mapping[str, str] = os.environ) -> Endpoints:
-    """Returns the services that the environment names, else Google's."""
+    """Returns the URLs that the environment names, else Google's."""
     host = environment.get("GCE_METADATA_HOST") or "metadata.google.internal"
     return Endpoints(
         tpu=_base(environment, "TPU", "https://tpu.googleapis.com/"),
@@ -47,7 +46,7 @@ def find_endpoints(environment: Mapping[str, str] = os.environ) -> Endpoints:
 
 
 def _base(environment: Mapping[str, str], service: str, default: str, path: str = "") -> str:
-    """Returns a base URL without the API's own path, with which gcloud wants some of its overrides."""
+    """Returns a base URL without the API's path, which some of gcloud's overrides include."""
     url = environment.get(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service}") or default
     url = url if url.endswith("/") else url + "/"
     return url[: -len(path)] if path and url.endswith("/" + path) else url

@@ -1,8 +1,7 @@
-"""What a request is as a command of gcloud: for `--dry-run`, for messages, and for `ssh`.
+"""Formats requests as commands of gcloud 528: for `--dry-run`, for messages, and for `ssh`.
 
-Owns the words of gcloud 528. Runs nothing but `gcloud config get-value`. Each command sends exactly the request that
-`service.py` and `bucket.py` send, which tests/launch compares on the wire. What gcloud has no option for is given as a
-command of curl.
+Each command sends exactly the request that `service.py` and `bucket.py` send; tests/launch compares them on the wire. If
+gcloud has no option for something, the command is curl's. The only command that is run here is `gcloud config get-value`.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ _STARTUP_SCRIPT = "startup-script"
 
 
 def line(command: Sequence[str]) -> str:
-    """Returns a command as a shell reads it back."""
+    """Returns a command quoted for a shell."""
     return " ".join(shlex.quote(word) for word in command)
 
 
 def create(wish: SliceRequest, startup_script: Path, endpoints: Endpoints | None = None) -> str:
-    """Returns the command that asks for a slice.
+    """Returns the command that requests a slice.
 
     Args:
       wish: the request.
-      startup_script: the file that holds the metadata entry "startup-script".
-      endpoints: where the service is, for curl.
+      startup_script: the file with the metadata entry "startup-script".
+      endpoints: the services' URLs, for curl.
     """
-    if wish.boot_disk_gb:  # gcloud can ask for an encrypted boot disk, not for a size
+    if wish.boot_disk_gb:  # gcloud has an option for encrypted boot disks, none for their size
         base = (endpoints or find_endpoints()).tpu
         url = f"{base}{wish.version}/{wish.parent}/queuedResources?queuedResourceId={wish.name}"
         return curl("POST", url, wish.body())
@@ -77,33 +76,33 @@ def describe_node(name: str, project: str, zone: str, version: str = STABLE) -> 
 
 
 def delete_queued_resource(name: str, project: str, zone: str, version: str = STABLE) -> str:
-    """Returns the command that has a queued resource deleted with its nodes."""
+    """Returns the command that deletes a queued resource with its nodes."""
     words = [*_tpus(version), "queued-resources", "delete", name, "--force", "--quiet", "--async"]
     return line([*words, *_place(project, zone)])
 
 
 def delete_node(name: str, project: str, zone: str, version: str = STABLE) -> str:
-    """Returns the command that has a node deleted."""
+    """Returns the command that deletes a node."""
     return line([*_tpus(version), "tpu-vm", "delete", name, "--quiet", "--async", *_place(project, zone)])
 
 
 def list_queued_resources(project: str, zone: str) -> str:
-    """Returns the command that lists what was asked for in a zone."""
+    """Returns the command that lists the queued resources of a zone."""
     return line([*_tpus(STABLE), "queued-resources", "list", *_place(project, zone)])
 
 
 def describe_accelerator_type(name: str, project: str, zone: str) -> str:
-    """Returns the command that asks whether a zone has a type."""
+    """Returns the command that shows whether a zone has a type."""
     return line([*_tpus(STABLE), "tpu-vm", "accelerator-types", "describe", name, *_place(project, zone)])
 
 
 def list_accelerator_types(project: str, zone: str) -> str:
-    """Returns the command that lists what a zone has."""
+    """Returns the command that lists the types of a zone."""
     return line([*_tpus(STABLE), "tpu-vm", "accelerator-types", "list", *_place(project, zone)])
 
 
 def simulate_maintenance(name: str, project: str, zone: str, workers: Sequence[int]) -> str:
-    """Returns the command that has the service act as if it took machines back."""
+    """Returns the command that makes the service act as if it preempted machines."""
     words = [*_tpus(ALPHA), "tpu-vm", "simulate-maintenance-event", name, "--quiet", "--async"]
     if workers:
         words.append(f"--workers={','.join(str(worker) for worker in workers)}")
@@ -111,7 +110,7 @@ def simulate_maintenance(name: str, project: str, zone: str, workers: Sequence[i
 
 
 def create_instance(wish: MachineRequest, startup_script: Path) -> str:
-    """Returns the command that makes a small virtual machine.
+    """Returns the command that creates a small virtual machine.
 
     Args:
       wish: the request.
@@ -146,27 +145,27 @@ def ssh(name: str, worker: int, project: str, zone: str, internal_ip: bool, vers
 
 
 def access_token() -> str:
-    """Returns the command that gives the token of all requests."""
+    """Returns the command that prints an access token."""
     return "gcloud --quiet config config-helper --min-expiry=600s --format=json"
 
 
 def describe_bucket(bucket: str) -> str:
-    """Returns the command that says where a bucket is."""
+    """Returns the command that prints the location of a bucket."""
     return line(["gcloud", "storage", "buckets", "describe", f"gs://{bucket}"])
 
 
 def describe_project(project: str) -> str:
-    """Returns the command that gives a project's number."""
+    """Returns the command that prints a project's number."""
     return line(["gcloud", "projects", "describe", project])
 
 
 def project_policy(project: str) -> str:
-    """Returns the command that says who may do what in a project."""
+    """Returns the command that prints a project's policy."""
     return line(["gcloud", "projects", "get-iam-policy", project])
 
 
 def bucket_policy(bucket: str) -> str:
-    """Returns the command that says who may do what with a bucket."""
+    """Returns the command that prints a bucket's policy."""
     return line(["gcloud", "storage", "buckets", "get-iam-policy", f"gs://{bucket}"])
 
 
@@ -176,7 +175,7 @@ def read_object(url: str) -> str:
 
 
 def list_objects(url: str) -> str:
-    """Returns the command that lists what is below a folder."""
+    """Returns the command that lists the objects below a folder."""
     return line(["gcloud", "storage", "ls", f"{url}**"])
 
 
@@ -186,12 +185,12 @@ def remove_object(url: str) -> str:
 
 
 def write_object(source: str, url: str, generation: int | None = None) -> str:
-    """Returns the command that writes what `source` prints.
+    """Returns the command that writes the output of `source` to an object.
 
     Args:
       source: a shell command.
       url: gs://…
-      generation: the generation that must be there; 0 for none, None for any.
+      generation: the required generation of the object; 0: it must not exist; None: any.
     """
     condition = [] if generation is None else [f"--if-generation-match={generation}"]
     return f"{source} | {line(['gcloud', 'storage', 'cp', '-', url, *condition])}"
@@ -205,7 +204,7 @@ def curl(method: str, url: str, body: object) -> str:
 
 
 def configured(what: str) -> str:
-    """Returns a property of gcloud's configuration, such as "compute/zone"; "" where there is none or no gcloud."""
+    """Returns a property of gcloud's configuration, such as "compute/zone"; "" without it or without gcloud."""
     try:
         words = ["gcloud", "config", "get-value", what, "--quiet"]
         answer = subprocess.run(words, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
@@ -224,7 +223,7 @@ def _place(project: str, zone: str) -> list[str]:
 
 
 def _dictionary(entries: Mapping[str, str]) -> str:
-    """Returns a dictionary in gcloud's form, with another separator where a value has a comma."""
+    """Returns a dictionary in gcloud's notation, with another separator if a value has a comma."""
     plain = [f"{key}={value}" for key, value in entries.items()]
     if not any("," in entry for entry in plain):
         return ",".join(plain)

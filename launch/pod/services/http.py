@@ -1,8 +1,8 @@
-"""One HTTP request and what its answer means.
+"""Sends one HTTP request and interprets the response, with time limits, errors and retries.
 
-Owns time limits, errors and repetition. Every request ends: by an answer, or after `timeout` seconds, however slowly the
-other side sends. An error carries what the service said; a token is never part of it. What is repeated is only what may be:
-a request that might have been carried out is sent again only if the caller says that twice does no harm.
+Every request ends: with a response, or after `timeout` seconds, however slowly the other side sends. An error has the
+service's message, and never a token. A request that may have been carried out is sent again only if the caller says that
+repeating it does no harm.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Response:
-    """An answer with a status of 200 to 299."""
+    """A response with a status of 200 to 299."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """Returns the body read as JSON; an empty one as an empty object."""
+        """Returns the body parsed as JSON; an empty body is an empty object."""
         return json.loads(self.body or b"{}")
 
 
@@ -48,12 +48,12 @@ class ApiError(Exception):
     """A request that failed.
 
     Attributes:
-      http_status: the status of the answer; 0 when there was none.
-      status: the service's word, such as "NOT_FOUND"; "UNAVAILABLE" when there was no answer.
-      message: what the service said, in one line.
-      url: what was asked, without its query.
+      http_status: the status of the response; 0 if there was none.
+      status: the service's word, such as "NOT_FOUND"; "UNAVAILABLE" if there was no response.
+      message: the service's message, in one line.
+      url: the URL without its query.
       reached: whether the request may have reached the service.
-      pause: for how many seconds the service asked to be left alone.
+      pause: the seconds that the service asked to wait.
       details: the error's details, as the service sent them.
     """
 
@@ -79,7 +79,7 @@ class ApiError(Exception):
 
     @property
     def not_done(self) -> bool:
-        """Whether the service has certainly not carried the request out."""
+        """Whether the service has certainly not carried out the request."""
         return not self.reached or self.http_status == 429
 
     def __str__(self) -> str:
@@ -97,19 +97,19 @@ def request(
     timeout: float = TIMEOUT_SECONDS,
     proxy: bool = True,
 ) -> Response:
-    """Sends one request and returns its answer.
+    """Sends one request and returns its response.
 
     Args:
       method: "GET", "POST", …
-      url: where to.
+      url: the URL.
       token: an OAuth access token.
-      body: bytes as they are, or anything else to be sent as JSON.
-      headers: more headers.
-      timeout: seconds until the whole answer must be there.
+      body: bytes, which are sent unchanged, or any other value, which is sent as JSON.
+      headers: additional headers.
+      timeout: seconds until the whole response must have arrived.
       proxy: whether the environment's proxies are used; the metadata server is behind none.
 
     Raises:
-      ApiError: no answer in time, or one that says that it failed.
+      ApiError: there was no response in time, or it reports a failure.
     """
     sent = {"User-Agent": "tpu_pod", **(headers or {})}
     if token is not None:
@@ -141,17 +141,17 @@ def retrying(
     twice_does_no_harm: bool = True,
     clock: Clock | None = None,
 ) -> Result:
-    """Returns what `call` returns, which is tried again after passing errors, with growing pauses.
+    """Returns the result of `call`, which is retried after transient errors with growing pauses.
 
     Args:
-      call: makes a request.
+      call: sends a request.
       seconds: no attempt begins later than this after the first.
-      twice_does_no_harm: False for a request that changes something at each time. It is sent again only if the service has
+      twice_does_no_harm: False for a request that changes something each time. It is sent again only if the service has
         certainly not carried it out.
-      clock: for the pauses.
+      clock: the clock of the pauses.
 
     Raises:
-      ApiError: the last one, when time is over or another attempt is of no use.
+      ApiError: the last error, once the time is over or another attempt cannot help.
     """
     clock = clock or Clock()
     end = clock.monotonic() + seconds
@@ -160,7 +160,7 @@ def retrying(
         try:
             return call()
         except ApiError as error:
-            wait = max(error.pause, pause * random.uniform(0.5, 1.0))  # so that many machines do not come back at once
+            wait = max(error.pause, pause * random.uniform(0.5, 1.0))  # spreads the retries of many machines
             again = error.passing and (twice_does_no_harm or error.not_done)
             if not again or clock.monotonic() + wait > end:
                 raise
@@ -177,7 +177,7 @@ def _read(answer: Any, end: float) -> bytes:
         if not chunk:
             break
         chunks.append(chunk)
-    if answer.length:  # what was announced and has not come
+    if answer.length:  # the announced rest has not arrived
         raise http.client.IncompleteRead(b"", answer.length)
     return b"".join(chunks)
 
@@ -190,7 +190,7 @@ def _refusal(error: urllib.error.HTTPError, place: str, end: float) -> ApiError:
     status, message, details = "", "", None
     try:
         said = json.loads(body)["error"]
-        if isinstance(said, str):  # as OAuth's servers say it
+        if isinstance(said, str):  # the format of OAuth servers
             message = said
         else:
             status, message, details = said.get("status", ""), said.get("message", ""), said.get("details")
@@ -202,7 +202,7 @@ def _refusal(error: urllib.error.HTTPError, place: str, end: float) -> ApiError:
     )
 
 
-# The words of google.rpc.Code for the statuses of services that send none, such as Cloud Storage.
+# The google.rpc.Code of HTTP statuses, for services that send none, such as Cloud Storage.
 _WORDS = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",

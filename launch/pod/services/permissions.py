@@ -1,7 +1,7 @@
-"""Whether the machines' account may do what it must: use the run's bucket, and delete its own slice.
+"""Checks whether the machines' account may use the run's bucket and delete its own slice.
 
-Owns the roles that count. Only reads: the policies of the project and of the bucket. What comes from a folder, an
-organization, a group or a role of the user's own is not seen here, and is never taken for missing.
+It reads the policies of the project and of the bucket. Rights from a folder, an organization, a group or a custom role are
+not visible there, so they are never reported as missing.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def holds(policies: Iterable[Mapping[str, Any]], account: str, roles: Iterable[s
     """Returns whether policies give a service account one of the roles: YES, NO, or UNKNOWN.
 
     Args:
-      policies: of the resources on which a role counts.
+      policies: the policies of the resources on which a role counts.
       account: the service account's e-mail address.
-      roles: the roles of which one is enough.
+      roles: the roles, any of which is enough.
     """
     member, wanted, unclear = f"serviceAccount:{account}", set(roles), False
     for policy in policies:

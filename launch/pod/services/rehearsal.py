@@ -1,7 +1,7 @@
-"""The services of a dry run: each request is printed as a command, and answered as on a day when all goes well.
+"""The services of a dry run: each request is printed as a command, and answered as if everything went well.
 
-Owns the answers. Never opens a connection and never runs gcloud. The invariant: the answers lead the supervisor through each
-stage once, so that what a dry run prints is what a real run sends. Values of the trainer's environment are never printed.
+The answers lead the supervisor through each stage once, so a dry run prints what a real run sends. No connection is opened
+and gcloud is not run. Values of the trainer's environment are never printed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _NUMBER = "123456789012"
 
 
 class RehearsalClock(Clock):
-    """Time that needs no waiting."""
+    """A clock that needs no waiting."""
 
     def sleep(self, seconds: float) -> None:
         """Returns at once."""
 
 
 class RehearsedBucket:
-    """A bucket of which this process alone knows; has the methods of `bucket.Bucket` that a supervisor calls."""
+    """A bucket in this process, with the methods of `bucket.Bucket` that a supervisor calls."""
 
     def __init__(self, name: str, region: str, show: Print):
         self.name, self._region, self._show = name, region, show
@@ -66,7 +66,7 @@ class RehearsedBucket:
         return self.objects.pop(name, None) is not None
 
     def list(self, prefix: str) -> list[Listed]:
-        """Returns nothing: the machines of a dry run write nothing."""
+        """Returns nothing, because the machines of a dry run write nothing."""
         self._show(gcloud.list_objects(self._url(prefix)))
         return []
 
@@ -75,7 +75,7 @@ class RehearsedBucket:
 
 
 class RehearsedService:
-    """Cloud TPU with one slice, which is ready as soon as it is asked for, and on which the job is finished at once."""
+    """Cloud TPU with one slice, which is ready at once and on which the job finishes at once."""
 
     def __init__(self, project: str, zone: str, machines: int, bucket: RehearsedBucket, show: Print):
         self.parent = f"projects/{project}/locations/{zone}"
@@ -89,7 +89,7 @@ class RehearsedService:
         return True
 
     def create(self, wish: SliceRequest) -> Problem | None:
-        """Makes the slice, and has its keeper write that the job is finished."""
+        """Creates the slice, and writes as its keeper that the job is finished."""
         self._show(gcloud.create(wish, STARTUP_SCRIPT))
         self._wish = wish
         for name, (content, _) in list(self._bucket.objects.items()):
@@ -100,7 +100,7 @@ class RehearsedService:
         return None
 
     def queued_resource(self, name: str, version: str = STABLE) -> QueuedResource | None:
-        """Returns the slice that was asked for."""
+        """Returns the requested slice."""
         self._show(gcloud.describe_queued_resource(name, self._project, self._zone, version))
         wish = self._wish
         if wish is None:
@@ -123,7 +123,7 @@ class RehearsedService:
         return there
 
     def delete_node(self, name: str, version: str = STABLE) -> bool:
-        """Is never reached: a node goes with its queued resource."""
+        """Is never called: a node is deleted with its queued resource."""
         self._show(gcloud.delete_node(name, self._project, self._zone, version))
         return False
 
@@ -133,7 +133,7 @@ class RehearsedService:
 
 
 class RehearsedCompute:
-    """Compute Engine, where every machine is made and none is there yet."""
+    """Compute Engine without machines, where every request succeeds."""
 
     def __init__(self, project: str, zone: str, show: Print):
         self._project, self._zone, self._show = project, zone, show
@@ -149,7 +149,7 @@ class RehearsedCompute:
 
 
 class RehearsedPolicies:
-    """Policies that let the machines' account do what it must."""
+    """Policies that give the machines' account its rights."""
 
     def __init__(self, account: str, show: Print):
         self._account, self._show = account or default_account(_NUMBER), show
@@ -175,7 +175,7 @@ def _finished(control: Control) -> JobState:
 
 
 def _source(name: str, content: bytes) -> str:
-    """Returns a command that prints what an object gets, without a value of the trainer's environment."""
+    """Returns a command that prints an object's content, without values of the trainer's environment."""
     last = name.rsplit("/", 1)[-1]
     if last.startswith("code-"):
         return f"PYTHONPATH={shlex.quote(str(ROOT / 'launch'))} python3 -m pod.checkout"

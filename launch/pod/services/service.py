@@ -1,9 +1,8 @@
-"""The Cloud TPU API: queued resources and the nodes in them, over REST.
+"""The Cloud TPU API over REST: queued resources and their nodes.
 
-Owns the form of requests and answers (v2; v2alpha1 for what only that has). Never decides anything and remembers nothing.
-A request has exactly the form that `gcloud compute tpus …` sends for the same wish, which `gcloud.py` prints and the tests
-compare. Fields and enumerations are those of the REST reference. Errors are `http.ApiError`, in the service's own words, and
-`credentials.CredentialsError`. Nothing is tried again here.
+The API is v2, and v2alpha1 for what only that has. A request has exactly the form of the `gcloud compute tpus …` command that
+`gcloud.py` prints; the tests compare them. Fields and enumerations are those of the REST reference. Errors are
+`http.ApiError`, in the service's words, and `credentials.CredentialsError`. Nothing is retried here.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ STABLE, ALPHA = "v2", "v2alpha1"
 
 @dataclass(frozen=True)
 class SliceRequest:
-    """What is asked for.
+    """The requested slice.
 
     Attributes:
-      name: of the queued resource and of its node.
+      name: the name of the queued resource and of its node.
       project: the project's id.
       zone: such as "us-central1-a".
       accelerator_type: such as "v5p-64".
@@ -39,8 +38,8 @@ class SliceRequest:
       service_account: the e-mail address of the machines' account; "" for Compute Engine's default one.
       boot_disk_gb: the boot disk's size; 0 for the image's own.
       valid_until_seconds: how long the request may wait before the service drops it; 0 for ever.
-      max_run_seconds: after how long the service itself ends the machines; 0 for never (flex-start only).
-      metadata: what the machines' metadata server tells them.
+      max_run_seconds: the time after which the service itself ends the machines; 0 for never (flex-start only).
+      metadata: the entries of the machines' metadata server.
     """
 
     name: str
@@ -61,25 +60,25 @@ class SliceRequest:
 
     @property
     def version(self) -> str:
-        """The version of the API that has all that is asked for."""
+        """The version of the API that supports the request."""
         alpha = self.provisioning == FLEX_START or self.reservation or self.boot_disk_gb
         return ALPHA if alpha else STABLE
 
     @property
     def parent(self) -> str:
-        """The resource name of the place."""
+        """The resource name of the location."""
         return f"projects/{self.project}/locations/{self.zone}"
 
     @property
     def reservation_name(self) -> str:
-        """The resource name of the reservation; "" where none is used, "…/-" for any of the project's."""
+        """The resource name of the reservation; "" without one, "…/-" for any of the project's."""
         if self.reservation:
             full = "/" in self.reservation
             return self.reservation if full else f"{self.parent}/reservations/{self.reservation}"
         return f"{self.parent}/reservations/-" if self.provisioning == RESERVED else ""
 
     def body(self) -> dict[str, Any]:
-        """Returns the `QueuedResource` that is sent."""
+        """Returns the `QueuedResource` to send."""
         network = {"network": self.network, "enableExternalIps": not self.internal_ips}
         if self.subnetwork:
             network["subnetwork"] = self.subnetwork
@@ -109,7 +108,7 @@ class SliceRequest:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why something failed: a `google.rpc.Status`."""
+    """The reason of a failure: a `google.rpc.Status`."""
 
     code: int
     message: str
@@ -117,16 +116,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class QueuedResource:
-    """A request for a slice, as the service has it.
+    """A request for a slice, as the service describes it.
 
     Attributes:
-      name: without project and zone.
-      state: a value of QueuedResourceState.State; "STATE_UNSPECIFIED" where the service says none.
-      initiator: "USER" or "SERVICE", who brought it into this state; "" where the service does not say.
-      problem: why it failed; None where the service does not say.
+      name: the name without project and zone.
+      state: a value of QueuedResourceState.State; "STATE_UNSPECIFIED" if there is none.
+      initiator: "USER" or "SERVICE", whichever caused the state; "" if unknown.
+      problem: the reason of a failure, or None.
       node: the id of its node.
-      accelerator_type: of the node.
-      metadata: of the node, as asked for.
+      accelerator_type: the node's type.
+      metadata: the requested metadata of the node.
     """
 
     name: str
@@ -143,13 +142,13 @@ class Node:
     """The machines of a slice.
 
     Attributes:
-      name: without project and zone.
-      state: a value of Node.State; "STATE_UNSPECIFIED" where the service says none.
+      name: the name without project and zone.
+      state: a value of Node.State; "STATE_UNSPECIFIED" if there is none.
       health: a value of Node.Health, or "".
       health_description: why it is not healthy.
-      workers: how many machines it has.
+      workers: the number of its machines.
       accelerator_type: such as "v5p-64".
-      symptoms: what the service saw go wrong, in one line; "" for nothing.
+      symptoms: the faults that the service reports, in one line; "" for none.
     """
 
     name: str
@@ -165,43 +164,43 @@ class Service:
     """Cloud TPU in one zone of one project."""
 
     def __init__(self, credentials: Credentials, project: str, zone: str, endpoints: Endpoints | None = None):
-        """Makes a client.
+        """Creates a client.
 
         Args:
-          credentials: for the tokens.
+          credentials: the source of tokens.
           project: the project's id.
           zone: such as "us-central1-a".
-          endpoints: where the service is; from the environment when not given.
+          endpoints: the services' URLs; by default from the environment.
         """
         self._credentials = credentials
         self._base = (endpoints or find_endpoints()).tpu
         self.parent = f"projects/{project}/locations/{zone}"
 
     def create(self, wish: SliceRequest) -> Problem | None:
-        """Asks for a slice. Twice does no harm: a name is given once.
+        """Requests a slice. Repeating the request does no harm, because a name is unique.
 
         Returns:
-          Why the service will not do it, if it says so at once.
+          The reason of a refusal, if the service refuses at once.
 
         Raises:
-          ApiError: refused, with status ALREADY_EXISTS where there is one of that name.
+          ApiError: the request is refused, with status ALREADY_EXISTS if the name is taken.
         """
         name = urllib.parse.quote(wish.name, safe="")
         url = self._url(wish.version, f"{wish.parent}/queuedResources?queuedResourceId={name}")
         return _problem(self._call("POST", url, wish.body()).get("error"))
 
     def queued_resource(self, name: str, version: str = STABLE) -> QueuedResource | None:
-        """Returns the queued resource, or None when there is none."""
+        """Returns the queued resource, or None."""
         answer = self._get(f"{self.parent}/queuedResources/{name}", version)
         return None if answer is None else _queued_resource(answer)
 
     def node(self, name: str, version: str = STABLE) -> Node | None:
-        """Returns the node, or None when there is none."""
+        """Returns the node, or None."""
         answer = self._get(f"{self.parent}/nodes/{name}", version)
         return None if answer is None else _node(answer)
 
     def delete_queued_resource(self, name: str, version: str = STABLE) -> bool:
-        """Has the service delete a queued resource with its nodes, which takes minutes.
+        """Requests the deletion of a queued resource with its nodes, which takes minutes.
 
         Returns:
           Whether there was one.
@@ -209,15 +208,15 @@ class Service:
         return self._delete(f"{self.parent}/queuedResources/{name}?force=true", version)
 
     def delete_node(self, name: str, version: str = STABLE) -> bool:
-        """Has the service delete a node that belongs to no queued resource any more. Returns whether there was one."""
+        """Requests the deletion of a node without a queued resource. Returns whether there was one."""
         return self._delete(f"{self.parent}/nodes/{name}", version)
 
     def has_accelerator_type(self, name: str) -> bool:
-        """Returns whether the zone has machines of that type."""
+        """Returns whether the zone has the type."""
         return self._get(f"{self.parent}/acceleratorTypes/{name}", STABLE) is not None
 
     def simulate_maintenance(self, name: str, workers: tuple[int, ...]) -> None:
-        """Has the service act as if it took machines back; the first one where none is named."""
+        """Makes the service act as if it preempted machines; by default the first one."""
         url = self._url(ALPHA, f"{self.parent}/nodes/{name}:simulateMaintenanceEvent")
         self._call("POST", url, {"workerIds": [str(worker) for worker in workers]} if workers else {})
 

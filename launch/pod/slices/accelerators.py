@@ -1,8 +1,8 @@
-"""What is known of each TPU type before one exists: chips, machines, JAX devices, runtime image, price.
+"""The TPU types: chips, machines, JAX devices, runtime image and price of each.
 
-Owns the naming rules: a type of generation v2, v3, v4 or v5p counts TensorCores (two a chip), one of v5e or v6e counts
-chips. Never asks the service: `checks.py` does. Sources: the generations' pages of the Cloud TPU documentation; prices are
-those of launch/prices.txt.
+A type of generation v2, v3, v4 or v5p counts TensorCores (two a chip); one of v5e or v6e counts chips. `checks.py` asks the
+service what a zone has. Sources: the generations' pages of the Cloud TPU documentation; prices are those of
+launch/prices.txt.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Accelerator:
     Attributes:
       type: its name, such as "v5p-64".
       generation: "v2", "v3", "v4", "v5p", "v5litepod" or "v6e".
-      chips: how many chips a slice has.
-      machines: how many machines ("workers") a slice has.
-      devices: how many devices JAX shows on all of them together.
-      runtime_version: the image that Cloud TPU recommends for it.
-      chip_hour_dollars: list price on demand of one chip for one hour.
+      chips: number of chips of a slice.
+      machines: number of machines ("workers") of a slice.
+      devices: number of JAX devices on all of them together.
+      runtime_version: the image that Cloud TPU recommends.
+      chip_hour_dollars: list price on demand of a chip for an hour.
     """
 
     type: str
@@ -50,12 +50,12 @@ class Accelerator:
     chip_hour_dollars: float
 
     def dollars(self, hours: float) -> float:
-        """Returns the list price of the whole slice for so many hours."""
+        """Returns the list price of the whole slice for this many hours."""
         return hours * self.chips * self.chip_hour_dollars
 
 
 def find_accelerator(name: str, prices: Path = PRICES) -> Accelerator:
-    """Returns what is known of a type.
+    """Returns the description of a type.
 
     Raises:
       Refused: there is no such type, or it has no price.

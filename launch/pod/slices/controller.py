@@ -1,8 +1,8 @@
-"""The supervisor on a small machine of its own, so that the user's may be switched off.
+"""Runs the supervisor on a small machine of its own, so that the user's may be switched off.
 
-Owns the machine NAME-controller: it is made in the slice's zone with the slices' own startup script, finds in the control plane
-(`controller.json`) what the user asked for, supervises as any supervisor does, and deletes itself at the end. Should it fail
-to, the service deletes it an hour after the deadline. What it says is in the object `controller-events`.
+The machine NAME-controller is created in the slice's zone with the slices' own startup script. It finds the user's request in
+the control plane (`controller.json`), supervises like any supervisor, and deletes itself at the end. If that fails, the
+service deletes it an hour after the deadline. Its messages are in the object `controller-events`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pod.slices.supervisor import Supervisor
 from pod.starting.options import Limits, Options
 from pod.status import CONTROLLER_EVENTS
 
-CREDENTIALS = "POD_CREDENTIALS"  # of the environment: "metadata" for a machine in Google's cloud without gcloud
+CREDENTIALS = "POD_CREDENTIALS"  # environment variable: "metadata" on a machine in Google's cloud without gcloud
 ROLE, ROLE_NAME = "pod-role", "controller"
 _TASK = "controller.json"
 _AFTER_DEADLINE_SECONDS = 3600
@@ -56,17 +56,17 @@ def start(
     log: Callable[[str], None],
     clock: Clock,
 ) -> int:
-    """Makes the controller and leaves the run to it.
+    """Creates the controller and leaves the run to it.
 
     Args:
-      given: what the user asked for, complete.
+      given: the user's options, complete.
       run: the run.
-      material: what goes to the slice, and to the controller.
+      material: the material for the slice and the controller.
       plane: the control plane.
-      lock: of the run, which is given up for the controller to take.
+      lock: the lock of the run, which is released for the controller.
       compute: Compute Engine.
-      log: tells the user.
-      clock: for the wait until an earlier controller is gone.
+      log: prints to the user.
+      clock: the clock for the wait until an earlier controller is gone.
 
     Raises:
       Refused: another supervisor has the run, or the machine is refused.
@@ -87,7 +87,7 @@ def start(
             },
         )
         lock.release()
-        _delete(compute, name, clock)  # an earlier one that ended without deleting itself
+        _delete(compute, name, clock)  # an earlier controller that failed to delete itself
         compute.create(_wish(given, run, material))
     except ApiError as error:
         raise Refused(f"cannot make the machine {name}: {error}") from None
@@ -101,10 +101,10 @@ def start(
 
 
 def remove(given: Options, plane: ControlPlane, compute: Any, clock: Clock) -> bool:
-    """Deletes the controller of a run that has one, and returns whether it had.
+    """Deletes the controller of a run, if it has one, and returns whether it had.
 
     Raises:
-      Refused: it is still there.
+      Refused: the machine still exists.
     """
     name = machine_name(given.name)
     try:
@@ -146,14 +146,14 @@ def _wish(given: Options, run: Run, material: Material) -> MachineRequest:
 
 
 class _Record(Record):
-    """A record whose events are in the bucket too."""
+    """A record whose events are also in the bucket."""
 
     def __init__(self, name: str, root: Path, plane: ControlPlane):
         super().__init__(name, {"POD_RECORDS": str(root / "records"), "HOME": str(root)})
         self._plane = plane
 
     def log(self, words: str) -> None:
-        """Keeps a line among the events, here and in the bucket."""
+        """Adds a line to the events, here and in the bucket."""
         before = self._said
         super().log(words)
         if self._said == before:
@@ -170,14 +170,14 @@ class _Record(Record):
 
 
 def main(root: Path, control: str, credentials: Credentials, endpoints: Endpoints, clock: Clock) -> int:
-    """Supervises the run of a control plane, then deletes this machine. Runs there.
+    """Supervises the run of a control plane on the controller, then deletes the controller.
 
     Args:
-      root: where everything is kept on this machine.
+      root: the folder of all state on this machine.
       control: gs://… of the control plane.
-      credentials: of the machine's service account.
-      endpoints: where the services are.
-      clock: the time.
+      credentials: credentials of the machine's service account.
+      endpoints: the services' URLs.
+      clock: the clock.
 
     Returns:
       The exit status of the run.
@@ -220,7 +220,7 @@ def main(root: Path, control: str, credentials: Credentials, endpoints: Endpoint
 
 
 def _material(root: Path, plane: ControlPlane, task: dict[str, Any], given: Options) -> Material:
-    """Returns what goes to the slice; the environment is kept on this machine alone once it is here."""
+    """Returns the material for the slice; the environment is kept only on this machine from then on."""
     kept = root / "environment.json"
     name = task["environment"]
     if name and not kept.exists():
@@ -247,7 +247,7 @@ def _material(root: Path, plane: ControlPlane, task: dict[str, Any], given: Opti
 def _delete_itself(
     given: Options, credentials: Credentials, endpoints: Endpoints, record: Record, clock: Clock
 ) -> None:
-    """Deletes this machine; where its account may not, switches it off, so that only its disk is billed."""
+    """Deletes this machine. If its account may not, switches it off, so that only its disk is billed."""
     compute = Compute(credentials, given.project, given.zone, endpoints)
     name = machine_name(given.name)
     try:

@@ -1,6 +1,6 @@
-"""What a run costs, said before it is asked for.
+"""Shows the cost of a run and asks the user before anything is requested.
 
-Owns the words and the question. Prices are those of launch/prices.txt, list prices on demand.
+Prices are those of launch/prices.txt: list prices on demand.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pod.starting.options import Options
 
 
 def describe(accelerator: Accelerator, options: Options, duration: str, hours_left: float) -> str:
-    """Returns what an hour costs, and what the run costs at most.
+    """Returns the cost of an hour and the most that the run can cost, as text.
 
     Args:
       accelerator: the slice's type.
-      options: of the run.
-      duration: of the run, in the configuration's words.
-      hours_left: until the deadline.
+      options: the options of the run.
+      duration: the duration of the run, in the configuration's words.
+      hours_left: hours until the deadline.
     """
     machines = f"{accelerator.machines} machine{'s' if accelerator.machines > 1 else ''}"
     return (
@@ -32,10 +32,10 @@ def describe(accelerator: Accelerator, options: Options, duration: str, hours_le
 
 
 def confirm(question: str) -> None:
-    """Asks on the terminal, and returns when the answer is yes.
+    """Asks on the terminal, and returns if the answer is yes.
 
     Raises:
-      Refused: it is not, or there is nobody to ask.
+      Refused: the answer is not yes, or there is no terminal.
     """
     if not sys.stdin or not sys.stdin.isatty():
         raise Refused("nobody to ask; give --yes to go on without")
@@ -45,7 +45,7 @@ def confirm(question: str) -> None:
 
 
 def still_billed(accelerator: Accelerator, name: str) -> str:
-    """Returns the reminder that a slice which stays is paid for."""
+    """Returns the reminder that a slice that is kept is billed."""
     return (
         f"the slice is still there, and billed: about {accelerator.dollars(1):,.2f} dollars an hour until: "
         f"launch/tpu_pod.sh down --name {name}"

@@ -1,7 +1,7 @@
-"""How `up` begins: joins the run that the bucket knows, goes on with one that was cut off, or starts anew.
+"""Decides how `up` begins: it joins a running job, continues an interrupted run, or starts a new one.
 
-Owns that decision, as a pure function of what is there. The invariant: a job that runs is joined as it is or not at all; a
-new one is never started beside it.
+The decision is a pure function of what exists. A running job is joined as it is or not at all; another one is never started
+beside it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pod.starting.options import Options
 
 @dataclass(frozen=True)
 class There:
-    """What is there of a run.
+    """The existing parts of a run.
 
     Attributes:
-      control: what was wanted last; None before the first start.
-      job: where the job is; None before its first keeper.
-      has_slice: whether there is a queued resource of the run.
-      word: the incarnation that it says it is; "" where it does not say.
+      control: the last `control.json`; None before the first start.
+      job: the last `job.json`; None before the first keeper.
+      has_slice: whether the run has a queued resource.
+      word: its incarnation; "" if it has none.
     """
 
     control: Control | None
@@ -39,9 +39,9 @@ class Start:
     """How to begin.
 
     Attributes:
-      control: what is wanted from now on.
-      joins: whether the job on the slice is this one, and is left as it is.
-      progress: the highest step that was seen of this job; -1 for none.
+      control: the new `control.json`.
+      joins: whether the job on the slice is this one and is left as it is.
+      progress: the highest step seen of this job; -1 for none.
     """
 
     control: Control
@@ -63,13 +63,13 @@ def begin(
     """Returns how to begin.
 
     Args:
-      there: what is there.
-      run: what the user wants.
-      options: of the user.
-      material: what goes to the slice.
+      there: the existing parts.
+      run: the run that the user wants.
+      options: the user's options.
+      material: the material for the slice.
       queued_resource: the resource name of the run's slice.
-      workers: how many machines it has.
-      supervisor: who asks, and when.
+      workers: the number of its machines.
+      supervisor: the supervisor and the time.
       make_word: returns a random word.
 
     Raises:
@@ -95,7 +95,7 @@ def begin(
         job=old.job if old is not None and joins else _make_job(word, run, material, old),
         queued_resource=queued_resource,
         workers=workers,
-        # A run that was stopped goes on with the time it has left; any other start has a deadline of its own.
+        # A stopped run continues with the time it has left; any other start has a new deadline.
         deadline=old.deadline
         if old is not None and same and in_time and (goes_on or stopped)
         else now + options.deadline_hours * 3600,

@@ -1,7 +1,6 @@
-"""What a supervisor sees of slice and job, and for how long they have been so.
+"""Observes slice and job for a supervisor, and for how long they have been in their states.
 
-Owns the looks and their durations, which are measured here by a clock that does not jump: what machines write down as times is
-compared with nothing. Never decides anything.
+Durations are measured here, by a monotonic clock. Times that other machines wrote are never compared with it.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from pod.slices.slice_request import INCARNATION, check_owner
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen.
+    """One observation.
 
     Attributes:
       slice: the slice.
       job: the job, for decisions.
-      state: the job, as its keeper wrote it; None where it is of another slice or job.
-      control: what is wanted, as the bucket has it; None where nothing was written.
-      newly_ready: whether the slice is ready since this look.
+      state: the job as its keeper wrote it; None if it is of another slice or job.
+      control: the bucket's `control.json`, or None.
+      newly_ready: whether the slice has become ready.
     """
 
     slice: SliceSeen
@@ -39,11 +38,11 @@ class Look:
 
 
 class Observer:
-    """Looks at one run.
+    """Observes one run.
 
     Attributes:
-      ready: whether the slice was ready at the last look.
-      seen: whether a slice with the word that is wanted has been seen.
+      ready: whether the slice was ready at the last observation.
+      seen: whether a slice of the wanted incarnation has been seen.
     """
 
     def __init__(
@@ -64,16 +63,16 @@ class Observer:
         self.ready = self.seen = False
 
     def look(self, wanted: Control, version: str, *, published: bool) -> Look:
-        """Looks once.
+        """Observes once.
 
         Args:
-          wanted: what this supervisor wants.
-          version: of the API that has the slice.
-          published: whether that is in the bucket, so that what machines write there is about it.
+          wanted: the supervisor's `control.json`.
+          version: the version of the API that has the slice.
+          published: whether `wanted` is in the bucket, so that the machines' reports are about it.
 
         Raises:
-          ApiError, CredentialsError, ControlError: the service or the bucket cannot be asked now.
-          Refused: the slice is none of this run's.
+          ApiError, CredentialsError, ControlError: the service or the bucket does not answer now.
+          Refused: the slice is not this run's.
         """
         resource, node = self._service.queued_resource(self._run.name, version), None
         if resource is not None and resource.state == "ACTIVE":
@@ -106,11 +105,11 @@ class Observer:
         )
 
     def note_asked(self, asked: bool) -> None:
-        """Notes that a slice was asked for, or refused."""
+        """Notes that a slice was requested or refused."""
         self._known, self._asked, self._since = False, asked, self._clock.monotonic()
 
     def note_removed(self) -> None:
-        """Notes that there is no slice any more, because this supervisor deleted it."""
+        """Notes that this supervisor has deleted the slice."""
         self._known = self._asked = self.ready = False
         self._state = ()
 
@@ -125,7 +124,7 @@ class Observer:
         if job is None:
             return JobSeen(ready_seconds=since_ready, silent_seconds=since_ready)
         if job.state == "running":
-            self._ready_since, since_ready = now, 0.0  # a restart has as long as the first start
+            self._ready_since, since_ready = now, 0.0  # a restart gets as much time as the first start
         return JobSeen(
             state=job.state,
             outcome=job.outcome,

@@ -1,7 +1,7 @@
-"""Takes a slice away and waits until nothing is left that is billed.
+"""Deletes a slice and waits until nothing that is billed is left.
 
-Owns the order: the queued resource with its nodes, then a node that outlived it. Errors are answered by trying again until time
-is over. Used by supervisors, by `down`, and by nobody who only wants to look.
+It deletes the queued resource with its nodes, then a node that outlived it. Errors are retried until the time is over.
+Supervisors and `down` use it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ def remove(
     clock: Clock,
     each_time: Callable[[], None] = lambda: None,
 ) -> None:
-    """Deletes the queued resource `name` and its node, and returns when both are gone.
+    """Deletes the queued resource `name` and its node, and waits until both are gone.
 
     Args:
-      service: of the zone.
-      name: of the queued resource and the node.
-      version: of the API that has them.
-      seconds: for how long it is tried.
-      pause: seconds between two looks.
-      clock: for both.
-      each_time: called between two looks, such as to keep a lock.
+      service: the service of the zone.
+      name: the name of the queued resource and the node.
+      version: the version of the API that has them.
+      seconds: the time limit.
+      pause: seconds between two checks.
+      clock: the clock of both.
+      each_time: called between two checks, for example to renew a lock.
 
     Raises:
-      Refused: it is still there, with the last error.
+      Refused: it still exists; the message has the last error.
     """
     end = clock.monotonic() + seconds
     trouble = ""
@@ -59,7 +59,7 @@ def remove(
 
 
 def _step(service: Service, name: str, version: str) -> bool:
-    """Does the next thing; returns whether nothing is left."""
+    """Takes one step; returns whether nothing is left."""
     resource = service.queued_resource(name, version)
     if resource is not None:
         if resource.state != "DELETING":
@@ -68,6 +68,6 @@ def _step(service: Service, name: str, version: str) -> bool:
     node = service.node(name, version)
     if node is None:
         return True
-    if node.state != "DELETING":  # a machine can outlive its request, and is billed as long as it is there
+    if node.state != "DELETING":  # a machine can outlive its request, and is billed while it exists
         service.delete_node(name, version)
     return False

@@ -1,7 +1,7 @@
-"""What is seen of slice and job, and what to do next: pure functions over plain values.
+"""Decides what to do next with the slice, from observations of slice and job: pure functions over plain values.
 
-Owns the rules of docs/pods.md ("What follows from what"). Never calls anything, and asks no clock: durations come in. A
-state that the service adds later is waited for with a bound, never taken for gone at once.
+These are the rules of docs/pods.md ("What follows from what"). Durations are arguments. A state that the service adds later
+is waited for with a time limit, and not at once treated as gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ASK = "ask"  # request a slice
 WAIT = "wait"  # look again later
 WATCH = "watch"  # the slice is ready: look at the job
 REPLACE = "replace"  # delete what is left, then ask for another
-STOP = "stop"  # the user took the slice away: end, and say how to go on
+STOP = "stop"  # the user deleted the slice: end, and say how to continue
 END = "end"  # the run is over
 
 # Why the service refused or failed something.
@@ -33,8 +33,8 @@ class Decision:
     Attributes:
       action: ASK, WAIT, WATCH, REPLACE, STOP or END.
       reason: why, in words for the user.
-      exit_code: of the run, for END and STOP.
-      failed: whether it counts as a failure of the request in a row (REPLACE, ASK).
+      exit_code: the exit code of the run, for END and STOP.
+      failed: whether it counts as a consecutive failure of the request (REPLACE, ASK).
       sick: whether it counts as a slice on which nothing ran (REPLACE).
       leave: whether END leaves the slice there.
     """
@@ -49,15 +49,15 @@ class Decision:
 
 @dataclass(frozen=True)
 class SliceSeen:
-    """The slice, as it was seen last, and for how long.
+    """The observed slice.
 
     Attributes:
-      queued_resource: None where there is none.
-      node: None where there is none, or where it was not asked for.
-      known: whether this supervisor had seen it before this look, in the incarnation that is wanted.
-      asked: whether it was asked for and has not been seen yet.
-      seconds: for how long it has been as it is now.
-      stale: whether it is of another incarnation than the one that is wanted, so that nothing runs on it.
+      queued_resource: the queued resource, or None.
+      node: the node; None if there is none or it was not looked up.
+      known: whether this supervisor has seen the wanted incarnation before.
+      asked: whether it was requested and has not been seen yet.
+      seconds: for how long it has been in this state.
+      stale: whether it is of another incarnation than the wanted one, so that nothing runs on it.
     """
 
     queued_resource: QueuedResource | None
@@ -70,15 +70,15 @@ class SliceSeen:
 
 @dataclass(frozen=True)
 class JobSeen:
-    """The job, as its keeper wrote it down for this incarnation.
+    """The job, as its keeper wrote it for this incarnation.
 
     Attributes:
-      state: "" where nothing was written yet, else "setup", "running" or "ended".
-      outcome: once ended; see `control.py`.
-      message: why, in the keeper's words.
-      exit_code: of the trainer.
-      silent_seconds: since the keeper wrote last, or since the slice was ready.
-      ready_seconds: since the slice was ready, or the job last ran.
+      state: "" if nothing was written yet, else "setup", "running" or "ended".
+      outcome: the outcome, once ended; see `control.py`.
+      message: the reason, in the keeper's words.
+      exit_code: the trainer's exit code.
+      silent_seconds: time since the keeper's last write, or since the slice was ready.
+      ready_seconds: time since the slice was ready, or since the job last ran.
     """
 
     state: str = ""
@@ -91,11 +91,11 @@ class JobSeen:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user wants.
+    """The user's wishes.
 
     Attributes:
       stop: whether the job was asked to stop.
-      keep: whether a slice that is ready stays at the end.
+      keep: whether a ready slice stays at the end.
       over: seconds since the deadline; negative before it.
     """
 
@@ -110,8 +110,8 @@ _GONE = ("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "HIDING", "HIDDEN", "
 
 
 def decide(seen: SliceSeen, job: JobSeen, wanted: Wanted, limits: Limits) -> Decision:
-    """Returns what to do next, from everything that was seen."""
-    if job.state == "ended" and job.outcome != "sick_slice":  # its keeper may have deleted the slice already
+    """Returns what to do next, from all observations."""
+    if job.state == "ended" and job.outcome != "sick_slice":  # its keeper may already have deleted the slice
         return _ended(job, wanted)
     about_slice = decide_slice(seen, limits)
     if about_slice.action == STOP and job.outcome == "sick_slice" and seen.queued_resource is None:
@@ -127,7 +127,7 @@ def decide(seen: SliceSeen, job: JobSeen, wanted: Wanted, limits: Limits) -> Dec
 
 
 def decide_slice(seen: SliceSeen, limits: Limits) -> Decision:
-    """Returns what follows from the slice alone; WATCH when it is ready."""
+    """Returns what follows from the slice alone; WATCH if it is ready."""
     resource = seen.queued_resource
     if resource is None:
         if seen.known:
@@ -148,12 +148,12 @@ def decide_slice(seen: SliceSeen, limits: Limits) -> Decision:
     if state == "FAILED":
         return decide_failed(resource.problem)
     if state in ("SUSPENDING", "SUSPENDED"):
-        if by_user and seen.known:  # whoever finds it so at the start was told to start
+        if by_user and seen.known:  # a slice that was already so at the start does not stop this run
             return Decision(STOP, f"{state} by its user: somebody deleted the machines", errors.PREEMPTED)
         return Decision(REPLACE, f"{state} by the service: the machines were taken back")
     if state == "DELETING":
         return Decision(WAIT, state)
-    return _bounded(state, seen, limits)  # a state that is not known here
+    return _bounded(state, seen, limits)  # an unknown state
 
 
 def _decide_node(seen: SliceSeen, limits: Limits) -> Decision:
@@ -167,9 +167,7 @@ def _decide_node(seen: SliceSeen, limits: Limits) -> Decision:
         return _bounded(f"{node.state}{more}", seen, limits)
     if node.state in _GONE:
         return Decision(REPLACE, f"{node.state}{more}")
-    return _bounded(
-        f"{node.state}{more}", seen, limits
-    )  # DELETING, which its queued resource explains soon, or unknown
+    return _bounded(f"{node.state}{more}", seen, limits)  # DELETING, which the queued resource will explain, or unknown
 
 
 def _bounded(words: str, seen: SliceSeen, limits: Limits, seconds: float = 0) -> Decision:
@@ -180,7 +178,7 @@ def _bounded(words: str, seen: SliceSeen, limits: Limits, seconds: float = 0) ->
 
 
 def decide_failed(problem: Problem | None) -> Decision:
-    """Returns what follows from a request that FAILED, by the error that the service gives."""
+    """Returns what follows from a request in the state FAILED, by the service's error."""
     message = problem.message if problem else "no reason given"
     cause = cause_of(problem.code if problem else 0, "", message)
     if cause in (DENIED, INVALID):
@@ -192,8 +190,8 @@ def decide_refused(cause: str, message: str) -> Decision:
     """Returns what follows from a request that was refused at once.
 
     Args:
-      cause: of `cause_of`.
-      message: in the service's words.
+      cause: the result of `cause_of`.
+      message: the service's message.
     """
     if cause == LOGIN:
         return Decision(WAIT, f"not logged in; run: gcloud auth login ({message})")
@@ -204,7 +202,7 @@ def decide_refused(cause: str, message: str) -> Decision:
     return Decision(ASK, message, failed=cause == OTHER)
 
 
-# The numbers of google.rpc.Code, and the words that stand for them in an HTTP error.
+# The numbers of google.rpc.Code, and their names in an HTTP error.
 _CODES = {3: INVALID, 5: INVALID, 9: OTHER, 7: DENIED, 16: LOGIN, 8: CAPACITY, 4: EXPIRED, 10: PASSING, 14: PASSING}
 _STATUSES = {
     "INVALID_ARGUMENT": INVALID,
@@ -226,12 +224,12 @@ _EXPIRY_WORDS = re.compile(r"valid.?until|expired|not be fulfilled", re.IGNORECA
 
 
 def cause_of(code: int, status: str, message: str) -> str:
-    """Returns why something failed.
+    """Returns the cause of a failure.
 
     Args:
-      code: of google.rpc.Code, as in `failedData`; 0 where there is none.
-      status: the word of an HTTP error, such as "RESOURCE_EXHAUSTED"; "" where there is none.
-      message: in the service's words, which tell quota from capacity.
+      code: a google.rpc.Code, as in `failedData`; 0 for none.
+      status: the word of an HTTP error, such as "RESOURCE_EXHAUSTED"; "" for none.
+      message: the service's message, which distinguishes quota from capacity.
     """
     cause = _STATUSES.get(status) or _CODES.get(code, OTHER)
     if cause == LOGIN:
@@ -259,7 +257,7 @@ _EXIT_CODES = {
 
 
 def decide_job(job: JobSeen, wanted: Wanted, limits: Limits) -> Decision:
-    """Returns what follows from the job on a slice that is ready."""
+    """Returns what follows from the job on a ready slice."""
     if job.state == "ended":
         return _ended(job, wanted)
     if job.silent_seconds > limits.heartbeat_seconds and job.state:
@@ -281,7 +279,7 @@ def _ended(job: JobSeen, wanted: Wanted) -> Decision:
 
 
 def _at_deadline(about_slice: Decision, job: JobSeen, wanted: Wanted, limits: Limits) -> Decision:
-    """The keeper has the job save; nothing else is worth waiting for."""
+    """Returns what follows at the deadline: wait only while the keeper has the job save."""
     saving = about_slice.action == WATCH and job.state == "running"
     if saving and wanted.over <= limits.stop_seconds + limits.grace_seconds:
         return Decision(WATCH, "the deadline is reached: the job is saving a checkpoint")

@@ -1,6 +1,6 @@
-"""What a run asks the service for, and whether a queued resource is what it asked for.
+"""Builds a run's request for a slice, and checks whether a queued resource is the requested one.
 
-Owns the names of the slice's metadata, which startup.sh and the agents read. Pure: never calls anything.
+The names of the slice's metadata, which startup.sh and the agents read, are defined here.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def make_request(
 
     Args:
       run: the run.
-      options: complete.
+      options: the complete options.
       accelerator: the type.
-      incarnation: the slice's word.
+      incarnation: the slice's random word.
       code_name: the object with the checkout's files.
-      startup_script: what each machine runs at its start.
-      seconds_left: until the deadline. The service drops a request that has waited so long, so that none outlives its run.
+      startup_script: the script that each machine runs at its start.
+      seconds_left: seconds until the deadline, when the service drops the request, so that none outlives its run.
     """
     left = max(round(seconds_left), 1)
     valid = int(options.valid_until_hours * 3600)
@@ -60,7 +60,7 @@ def make_request(
 
 
 def check_owner(resource: QueuedResource, run: Run, accelerator: Accelerator) -> None:
-    """Raises Refused where the queued resource is none of this run's, or of another type."""
+    """Raises Refused if the queued resource is not this run's, or of another type."""
     said = resource.metadata.get(CONTROL)
     if said is not None and said != run.control:
         raise Refused(f"the queued resource {run.name} belongs to the run in {said}: take another --name")

@@ -1,8 +1,8 @@
-"""Keeps the slice of one run from outside: asks for it, watches, replaces it, and deletes it at the end.
+"""Keeps the slice of one run from outside: requests it, watches it, replaces it, and deletes it at the end.
 
-Owns the loop: look (`observer.py`), decide (`slice_decisions.py`), act. The job is kept by worker 0 (`keeper.py`) and needs
-nobody here. Holds nothing that it could not look up, so it may be ended at any time, and another one goes on. The invariant:
-`control.json` names a new incarnation before a slice with that word is asked for, so a job runs once, whoever asks.
+The loop observes (`observer.py`), decides (`slice_decisions.py`) and acts. Worker 0 keeps the job (`keeper.py`) and does not
+need a supervisor. A supervisor has no state that it could not look up, so it may end at any time and another one continues.
+`control.json` names a new incarnation before its slice is requested, so a job runs once, whoever starts it.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Supervisor:
         self._wanted = WantedControl(plane, lock, owner, options.limits.lock_seconds, self._clock)
         self._observer = Observer(run, accelerator, service, plane, self._clock, options.limits.poll_seconds)
         self._log = LogFollower(plane, sys.stdout)
-        # In a row: requests that failed, slices on which nothing ran, and both together with want of capacity.
+        # Consecutive: failed requests, slices on which nothing ran, and both together with lack of capacity.
         self._failures = self._sick = self._in_vain = 0
-        self._blamed = ""  # the incarnation whose end was counted
+        self._blamed = ""  # the incarnation whose end was counted last
         self._progress = -1
 
     @property
@@ -73,7 +73,7 @@ class Supervisor:
         return self._make_request("", 1).version
 
     def join(self) -> None:
-        """Takes over the run as it is in the bucket, or begins it anew.
+        """Takes over the run from the bucket, or begins a new one.
 
         Raises:
           Refused: another job runs, or the slice is not the run's.
@@ -109,11 +109,11 @@ class Supervisor:
             self._wanted.publish(joined)
 
     def supervise(self) -> int:
-        """Looks, decides and acts until the run is over; returns its exit status.
+        """Observes, decides and acts until the run is over; returns its exit status.
 
         Raises:
           Lost: another supervisor has taken over.
-          Refused: something is wrong that only the user can change.
+          Refused: there is a problem that only the user can fix.
         """
         while True:
             try:
@@ -126,20 +126,20 @@ class Supervisor:
                 return status
 
     def leave(self) -> None:
-        """Says that nobody supervises the run any more, so that the keeper knows at once."""
-        with contextlib.suppress(*_DISTURBED):  # the keeper finds out by the heartbeat
+        """Records that nobody supervises the run, so that the keeper knows at once."""
+        with contextlib.suppress(*_DISTURBED):  # the keeper will notice the missing heartbeat
             self._wanted.resign()
         self._lock.release()
 
     def _step(self) -> int | None:
-        """Does the next thing; returns the exit status when that was the last."""
+        """Takes one step; returns the exit status if it was the last."""
         self._lock.keep()
         self._wanted.announce()
         look = self._look()
         decision = slice_decisions.decide(look.slice, look.job, self._wish(), self._limits)
         self._tell(decision)
         if decision.action == STOP:
-            self._lock.keep(now=True)  # it may have been `down` on another machine
+            self._lock.keep(now=True)  # `down` on another machine may have ended it
             if self._may_ask_again():
                 return self._ask()
         if decision.action in (END, STOP):
@@ -175,9 +175,9 @@ class Supervisor:
         return Wanted(stop=control.want == "stop", keep=self._options.keep, over=over)
 
     def _ask(self) -> int | None:
-        """Asks for a slice; returns the exit status when that is of no use."""
+        """Requests a slice; returns the exit status if that is hopeless."""
         control = self._wanted.control
-        if self._observer.seen or not self._wanted.published:  # else the word is still to be had: no slice has had it
+        if self._observer.seen or not self._wanted.published:  # otherwise no slice has used the word yet
             control = dataclasses.replace(control, incarnation=_word(), supervisor=self._wanted.me())
             control = delivery.bring(self._plane, control, self._material)
             self._wanted.publish(control)
@@ -200,7 +200,7 @@ class Supervisor:
         return None
 
     def _request(self, wish: SliceRequest) -> Decision | None:
-        """Sends the request; returns what follows when it is refused."""
+        """Sends the request; returns what follows if it is refused."""
         try:
             problem = self._service.create(wish)
             return None if problem is None else slice_decisions.decide_failed(problem)
@@ -213,7 +213,7 @@ class Supervisor:
             return slice_decisions.decide_refused(slice_decisions.LOGIN, str(error))
 
     def _replace(self, decision: Decision) -> int | None:
-        """Deletes what is left of a slice; returns the exit status when it has failed too often."""
+        """Deletes what is left of a slice; returns the exit status if slices have failed too often."""
         if self._blamed != self._wanted.control.incarnation:
             self._blamed = self._wanted.control.incarnation
             self._failures += decision.failed
@@ -227,7 +227,7 @@ class Supervisor:
             self._remove(decision.reason)
         except Refused as error:
             self._record.log(str(error))
-            return None  # the next look finds it again
+            return None  # the next observation finds it again
         if self._failures >= self._limits.max_requests:
             return self._give_up(f"the slice failed {self._failures} times: {decision.reason}")
         if self._sick >= self._limits.max_setups:
@@ -242,7 +242,7 @@ class Supervisor:
         return self._end(Decision(END, reason, FAILED))
 
     def _end(self, decision: Decision) -> int:
-        """Ends the run. An end is an end: nobody pays for a slice that has nothing to do, unless asked to."""
+        """Ends the run and, unless --keep was given, deletes the slice."""
         if decision.leave and self._observer.ready:
             hours = self._limits.idle_seconds / 3600
             billed = cost.still_billed(self._accelerator, self._run.name)
@@ -270,7 +270,7 @@ class Supervisor:
         self._write_down(lambda: history.note_gone(self._plane, self._clock.now(), reason))
 
     def _write_down(self, write: Callable[[], None]) -> None:
-        """Changes something in the bucket that nothing depends on."""
+        """Writes something to the bucket on which nothing depends."""
         try:
             write()
         except _DISTURBED as error:
@@ -299,7 +299,7 @@ class Supervisor:
             self._record.log(f"slice {self._run.name} ({self._accelerator.type}): {decision.reason}")
 
     def _may_ask_again(self) -> bool:
-        """Asks the user, where there is a terminal, whether a slice that was deleted by hand is wanted again."""
+        """Asks on a terminal whether to request a slice again that was deleted by hand."""
         if self._options.dry_run or not sys.stdin or not sys.stdin.isatty():
             return False
         try:

@@ -1,7 +1,6 @@
-"""What is asked of the services before anything costs money.
+"""Checks with the services before anything costs money.
 
-Owns the questions and the words of the refusals. Never changes anything. A service that is disturbed is asked again for
-`call_seconds`; what only might go wrong is a note.
+Checks change nothing. A failing service is asked again for `call_seconds`. What may go wrong, but need not, is a note.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ _MULTI_REGIONS = {"us": "us", "eu": "europe", "asia": "asia"}
 
 
 def check_place(options: Options) -> None:
-    """Fills in project and zone from gcloud's configuration where nothing else names them.
+    """Takes project and zone from gcloud's configuration if nothing else names them.
 
     Raises:
-      Refused: nothing does.
+      Refused: that does not name them either.
     """
     where = "launch/pod.env (see pod.env.template)"
     if not options.project and not options.dry_run:
@@ -56,7 +55,7 @@ def check_type(service: Service, options: Options) -> None:
 
 
 def check_bucket(bucket: Bucket, options: Options, note: Callable[[str], None]) -> None:
-    """Raises Refused unless the bucket is there and near; that it can be written is seen by taking the run's lock."""
+    """Raises Refused unless the bucket exists and is near. Taking the run's lock shows whether it is writable."""
     region = options.zone.rpartition("-")[0]
     try:
         location = _asked(bucket.location, options)
@@ -79,10 +78,10 @@ def check_bucket(bucket: Bucket, options: Options, note: Callable[[str], None]) 
 
 
 def check_account(policies: Policies, options: Options, workdir: str, note: Callable[[str], None]) -> None:
-    """Checks that the machines' account may use the bucket, and delete its own slice when nobody else is there to do it.
+    """Checks that the machines' account may use the bucket, and delete its own slice when nobody else can.
 
     Raises:
-      Refused: it may not, as far as the policies of project and bucket say, with the command that changes it.
+      Refused: it may not, by the policies of project and bucket; the message has the command that grants it.
     """
     if not options.check_service_account:
         return

@@ -1,7 +1,7 @@
-"""What the configuration says to the launcher, and whether its step fits the slice.
+"""Reads the configuration for the launcher, and checks whether its step fits the slice.
 
-Owns the Python that reads it: the checkout's .venv, or a small one below launch/ with just what that takes. Runs
-launch/lib/inspect_config.py and `python -m pipeline.plan`. Never calls a service.
+A Python with the needed packages runs launch/lib/inspect_config.py and `python -m pipeline.plan`: that of the checkout's
+.venv, or of a small environment below launch/.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pathlib import Path
 
 from pod.errors import TRAINING_ERROR, Refused
 
-_SUPPORTED = ("3.13", "3.12", "3.11")  # what the pipeline runs on
+_SUPPORTED = ("3.13", "3.12", "3.11")  # the Python versions of the pipeline
 
 
 class CannotLoad(Refused):
-    """There is no Python here that can load a configuration."""
+    """No Python here can load a configuration."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a configuration says to the launcher.
+    """The values of a configuration that the launcher needs.
 
     Attributes:
-      accelerator_type: the TPU type; "" where it names none.
-      spot: whether it asks for spot machines.
+      accelerator_type: the TPU type; "" if it names none.
+      spot: whether it requests spot machines.
       batch_size: images in a step.
       duration: in the configuration's words.
     """
@@ -42,15 +42,15 @@ class Configuration:
 
 
 def read(root: Path, config: str, overrides: Sequence[str]) -> Configuration:
-    """Loads a configuration as the trainer will.
+    """Loads a configuration as the trainer does.
 
     Args:
-      root: of the checkout.
+      root: the root of the checkout.
       config: the configuration's absolute path.
       overrides: `--config.key=value`, byte for byte.
 
     Raises:
-      Refused: it cannot work, with the trainer's own words and exit code.
+      Refused: the configuration cannot work; message and exit code are the trainer's.
     """
     command = [find_python(root), "launch/lib/inspect_config.py", f"--config={config}", *overrides]
     answer = subprocess.run(command, cwd=root, capture_output=True, stdin=subprocess.DEVNULL)
@@ -73,10 +73,10 @@ def check_batch(batch_size: int, devices: int, accelerator_type: str) -> None:
 
 
 def find_python(root: Path) -> str:
-    """Returns a Python that can load the configuration; makes one where the checkout has no .venv yet.
+    """Returns a Python that can load the configuration; creates an environment if the checkout has no .venv.
 
     Raises:
-      CannotLoad: there is no Python that can, or the package that it needs cannot be installed.
+      CannotLoad: there is no supported Python, or the packages cannot be installed.
     """
     requirements = root / "requirements.txt"
     venv = root / ".venv"
@@ -101,14 +101,14 @@ def _is_complete(venv: Path, requirements: bytes) -> bool:
 
 
 def _is_usable(python: str) -> bool:
-    """Returns whether a command is a supported Python; one that is found may be a shim with nothing behind it."""
+    """Returns whether a command is a supported Python; the command may be a shim without a Python."""
     code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
     answer = subprocess.run([python, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return answer.returncode == 0 and answer.stdout.strip() in _SUPPORTED
 
 
 def _install(venv: Path, requirements: str) -> None:
-    """Makes `venv`; an installation that was cut off is not taken for a complete one, as the copy is written last."""
+    """Creates `venv`. The copy of the requirements is written last, so an interrupted installation is recognised."""
     candidates = [*(shutil.which(f"python{version}") for version in _SUPPORTED), sys.executable]
     python = next((found for found in candidates if found and _is_usable(found)), "")
     if not python:
@@ -139,17 +139,17 @@ def plan(root: Path, config: str, accelerator_type: str, data: str, overrides: S
     """Asks the planner whether the step fits the slice and how long the run takes.
 
     Args:
-      root: of the checkout.
+      root: the root of the checkout.
       config: the configuration's path.
-      accelerator_type: of the slice.
-      data: where the prepared datasets are; "" for the configuration's own.
+      accelerator_type: the slice's type.
+      data: the location of the prepared datasets; "" for the configuration's own.
       overrides: `--config.key=value`.
 
     Returns:
-      Whether there is a plan, and the plan, or why there is none.
+      Whether there is a plan, and the plan, or the reason why there is none.
 
     Raises:
-      Refused: the planner says that it does not fit.
+      Refused: the step does not fit.
     """
     python = find_python(root)
     probe = subprocess.run([python, "-c", "import jax, libtpu"], capture_output=True, stdin=subprocess.DEVNULL)
@@ -160,20 +160,20 @@ def plan(root: Path, config: str, accelerator_type: str, data: str, overrides: S
     command = [python, "-m", "pipeline.plan", f"--config={config}", f"--topology={accelerator_type}"]
     location = [f"--config.data.data_dir={data}"] if data else []
     answer = _run_planner(root, [*command, *location, *overrides])
-    # What the workers can read may be closed to this machine, and the planner knows the sizes of ImageNet without it.
+    # This machine may not be able to read the workers' data, and the planner knows the sizes of ImageNet without them.
     if data and answer.returncode not in (0, TRAINING_ERROR):
         answer = _run_planner(root, [*command, *overrides])
     text = answer.stdout.decode(errors="replace")
     if answer.returncode == TRAINING_ERROR:
         print(text, end="", file=sys.stderr)
         raise Refused(f"the plan says no: {_last_line(answer.stderr)}")
-    if answer.returncode:  # such as for a dataset or a size of slice that the planner does not know
+    if answer.returncode:  # for example an unknown dataset or slice
         return False, _last_line(answer.stderr)
     return True, text
 
 
 def planned_hours(text: str) -> float:
-    """Returns the hours of the whole run that a plan names; 0 where it names none."""
+    """Returns the hours of the whole run in a plan; 0 if it has none."""
     found = re.search(r"^ *whole run .* ([\d,]+\.\d) hours,", text, re.MULTILINE)
     return float(found[1].replace(",", "")) if found else 0.0
 

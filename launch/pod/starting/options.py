@@ -1,8 +1,7 @@
-"""The command line and launch/pod.env, put together: what one call of tpu_pod.sh works with.
+"""Parses the command line and launch/pod.env into the options of one call of tpu_pod.sh.
 
-Owns the options' and the settings' names, defaults and order of precedence: option, gcloud's environment (CLOUDSDK_…),
-pod.env. Never calls anything: what only gcloud or the configuration can say is left empty here, and filled in by `checks.py`.
-Values cross byte for byte.
+The order of precedence is option, gcloud's environment (CLOUDSDK_…), pod.env. Values that only gcloud or the configuration
+know stay empty; `checks.py` fills them in. Values are passed on byte for byte.
 """
 
 from __future__ import annotations
@@ -56,22 +55,22 @@ logs: the end of the workers' logs     resume: the last `up` again     down: del
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds in seconds, and counts; each is a setting of launch/pod.env, under its name in capitals.
+    """Time limits in seconds, and counts. Each is a setting of launch/pod.env, under its name in capitals.
 
     Attributes:
-      poll_seconds: between two looks.
+      poll_seconds: between two observations.
       grace_seconds: for the other workers to end by themselves after one has failed.
       stop_seconds: for a checkpoint when asked to stop.
-      provision_seconds: in PROVISIONING, or with machines that are being put up, before the slice is asked for anew.
-      setup_seconds: from a slice that is ready to a job that runs, and for a worker that has never answered.
-      heartbeat_seconds: of silence after which a worker, or the job's keeper, counts as dead.
-      stall_seconds: without a line in the log before the job is ended and started again.
-      idle_seconds: that a slice stays with nothing to do when no supervisor is there to delete it.
-      call_seconds: for one request with all its repetitions.
+      provision_seconds: in PROVISIONING, or with machines that are starting, before another slice is requested.
+      setup_seconds: from a ready slice to a running job, and for a worker that has never answered.
+      heartbeat_seconds: silence after which a worker, or the job's keeper, counts as dead.
+      stall_seconds: time without a log line before the job is ended and restarted.
+      idle_seconds: how long a slice without a job stays if no supervisor deletes it.
+      call_seconds: for one request with all its retries.
       long_call_seconds: for an upload or a deletion.
-      lock_seconds: between two renewals of the lock; after six of them it belongs to nobody.
-      max_requests: refusals or failures of a request in a row that are not want of capacity or quota.
-      max_setups: slices in a row that were replaced because nothing ever ran on them.
+      lock_seconds: between two renewals of the lock; after six missed ones it is free.
+      max_requests: consecutive refusals or failures of a request for other reasons than capacity or quota.
+      max_setups: consecutive slices that were replaced because nothing ever ran on them.
     """
 
     poll_seconds: float = 20
@@ -91,7 +90,7 @@ class Limits:
 
 @dataclass
 class Options:
-    """What was asked for. Empty text and 0 mean "not said"."""
+    """The options of a call. Empty text and 0 mean "not given"."""
 
     command: str = "up"
     config: str = ""
@@ -125,7 +124,7 @@ class Options:
     dry_run: bool = False
     worker: int = -1
     overrides: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)  # the names here that the command line itself has set
+    said: list[str] = field(default_factory=list)  # the attributes that the command line has set
     limits: Limits = field(default_factory=Limits)
 
 
@@ -139,15 +138,15 @@ def parse(
     """Returns the options of one call.
 
     Args:
-      arguments: what stands after `tpu_pod.sh`.
-      environment: of the process.
+      arguments: the arguments after `tpu_pod.sh`.
+      environment: the environment of the process.
       settings: the settings file; it need not exist.
-      folder: where the user is, for relative paths.
-      root: of this checkout.
+      folder: the user's folder, for relative paths.
+      root: the root of this checkout.
 
     Raises:
-      Refused: what cannot work, in one line.
-      HelpAsked: `--help`.
+      Refused: the options cannot work; the message is one line.
+      HelpAsked: `--help` was given.
     """
     options = Options()
     given = _read_arguments(list(arguments), options)
@@ -169,10 +168,10 @@ def parse(
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Returns what a settings file says: lines NAME=value as they stand; blank lines and # comments are left out.
+    """Parses a settings file: lines NAME=value, taken literally; blank lines and # comments are skipped.
 
     Raises:
-      Refused: a line that is no setting, or a value of the wrong kind.
+      Refused: a line is not a setting, or a value has the wrong type.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -193,9 +192,9 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def resolve_path(path: str, folder: Path, root: Path) -> str:
-    """Returns a path made absolute: as the user's folder has it, else the repository's.
+    """Returns an absolute path: relative to the user's folder if it exists there, else to the repository.
 
-    A configuration may carry an argument after a colon; the file is what stands before it.
+    A configuration may have an argument after a colon; the file is the part before it.
     """
     if path.startswith("/") or "://" in path:
         return path
@@ -243,7 +242,7 @@ _SETTINGS: dict[str, Callable[[str, str], Any]] = {
 }
 _PLAIN_SETTINGS = {option.name for option in dataclasses.fields(Options)}
 
-# Option: the attribute it sets, and what reads its value.
+# Option: the attribute that it sets, and the parser of its value.
 _WITH_VALUE: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "--config": ("config", _text),
     "--name": ("name", _text),
@@ -282,7 +281,7 @@ _SWITCHES: dict[str, tuple[str, Any]] = {
 
 
 def _read_arguments(arguments: list[str], options: Options) -> set[str]:
-    """Sets what the command line says; returns the names of the attributes it set."""
+    """Sets the attributes of the command line's options, and returns their names."""
     given: set[str] = set()
     if arguments and not arguments[0].startswith("-"):
         options.command = arguments.pop(0)
@@ -322,9 +321,9 @@ def _read_arguments(arguments: list[str], options: Options) -> set[str]:
 
 
 def _with_value(entry: str, environment: Mapping[str, str]) -> str:
-    """Returns NAME=value; the value of a bare NAME is that of the launcher's own environment."""
+    """Returns NAME=value; the value of a bare NAME comes from the launcher's environment."""
     if not re.match(r"[A-Za-z_][A-Za-z0-9_]*(=|$)", entry) or "\0" in entry:
-        raise Refused("--env: expected NAME=value, or NAME")  # without the value, which may be a secret
+        raise Refused("--env: expected NAME=value, or NAME")  # does not show the value, which may be a secret
     if "=" in entry:
         return entry
     if entry not in environment:
@@ -336,7 +335,7 @@ _SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=projects/[^/]+/secrets/[^/]+(/vers
 
 
 def _complete(options: Options, folder: Path, root: Path) -> None:
-    """Fills in what follows from the rest, and refuses what cannot work."""
+    """Derives the remaining options, and refuses those that cannot work."""
     options.workdir = options.workdir.rstrip("/")
     options.bucket = options.bucket.replace("gs://", "", 1).rstrip("/")
     if options.config:

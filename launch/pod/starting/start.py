@@ -1,7 +1,6 @@
 """`up`: from a command line to a supervised run.
 
-Owns the order: checks, cost, lock, then the supervisor, here or on a controller. Nothing is asked for before the user has
-said yes.
+The order is checks, cost, lock, and then the supervisor, here or on a controller. Nothing is requested before the user agrees.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Interrupted(Exception):
 
 
 def up(given: Options, record: Record, environment: Mapping[str, str], arguments: Sequence[str], folder: Path) -> int:
-    """Makes the run happen, or joins the one that happens. The arguments are kept for `resume`."""
+    """Starts the run, or joins it if it is running. The arguments are stored for `resume`."""
     checks.check_place(given)
     run = make_run(given, ROOT)
     record.lock()
@@ -81,12 +80,12 @@ def up(given: Options, record: Record, environment: Mapping[str, str], arguments
         status_of_start = controller.start(given, run, material, plane, lock, machines, record.log, clock)
         if not given.dry_run:
             return status_of_start
-        # What follows is sent by that machine.
+        # The controller sends the rest.
     return _supervise(supervisor, lock, plane, place, given, record)
 
 
 def _read_configuration(given: Options, record: Record) -> configuration.Configuration:
-    """Loads the configuration; a dry run for a given type can do without."""
+    """Loads the configuration; a dry run with --type works without it."""
     try:
         return configuration.read(ROOT, given.config, given.overrides)
     except configuration.CannotLoad as error:
@@ -113,7 +112,7 @@ def _supervise(
         return exit_code
     except Interrupted:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for a bucket that is disturbed
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for a failing bucket
         record.log(
             "this supervisor ends, the job and the slice go on (and are billed). "
             f"Come back: launch/tpu_pod.sh resume --name {given.name}; end: launch/tpu_pod.sh down --name {given.name}"

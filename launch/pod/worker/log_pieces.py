@@ -1,9 +1,8 @@
-"""A trainer's log on its way into the bucket, in pieces that are written once and never changed.
+"""Sends a trainer's log to the bucket in pieces that are written once and never changed.
 
-Owns what has been sent, in a file beside the log, so that an agent that starts anew goes on there. Bounded in requests and
-bytes: one look sends four pieces at most, a piece has 256 KiB at most and ends with a line; of a log that grows faster, or
-grew while the bucket could not be reached, the middle is left out, and a line says so. At the end one look sends the last of
-it: the machine may be gone at the next.
+A file beside the log records what has been sent, so a restarted agent continues there. Each round sends at most four pieces
+of at most 256 KiB, which end with a line. If a log grows faster, or grew while the bucket was unreachable, its middle is left
+out, and a line says so. The last round sends the rest, because the machine may be gone before another.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class LogPieces:
 
     Args:
       log: the file.
-      write: gets a piece's number and content.
-      behind: how much of what is there when the first piece is sent; None for all of it.
+      write: takes the number and the content of a piece.
+      behind: how many bytes before the current end to start from; None: from the beginning.
     """
 
     def __init__(self, log: Path, write: Callable[[int, bytes], None], behind: int | None = None):
@@ -43,13 +42,13 @@ class LogPieces:
             self.pieces, self._offset = 0, 0
 
     def send(self, *, last: bool = False) -> bool:
-        """Sends what is new; returns whether nothing is left.
+        """Sends what is new; returns whether everything was sent.
 
         Args:
-          last: whether the log is complete, so that a line without an end is sent too.
+          last: whether the log is complete, so that an unfinished line is sent too.
 
         Raises:
-          ApiError: the bucket cannot be written; what was not sent is sent the next time.
+          ApiError: the bucket cannot be written; the rest is sent the next time.
         """
         if self._behind is not None and self.pieces == 0:
             self._offset = max(self._size() - self._behind, 0)
@@ -66,7 +65,7 @@ class LogPieces:
             if 0 < end < len(content) and (len(content) == PIECE_BYTES or not last):
                 content = content[:end]
             elif end == 0 and len(content) < PIECE_BYTES and not last:
-                return True  # an unfinished line waits for its end
+                return True  # wait for the end of the line
             if not content:
                 return True
             self._write(self.pieces, note + content)
@@ -96,7 +95,7 @@ class LogPieces:
 
 
 class TrainerLog:
-    """The logs of the attempts on one machine, of which the newest one matters."""
+    """The logs of the attempts on one machine; the newest one matters."""
 
     def __init__(self, plane: ControlPlane, incarnation: str, worker: int, clock: Clock):
         self._plane, self._incarnation, self._worker, self._clock = plane, incarnation, worker, clock
@@ -104,7 +103,7 @@ class TrainerLog:
         self._progress: Progress | None = None
 
     def pieces(self, attempt: Attempt) -> LogPieces:
-        """Returns what has been sent of an attempt's log."""
+        """Returns the sender of an attempt's log."""
         if attempt.number not in self._pieces:
 
             def write(piece: int, content: bytes) -> None:
@@ -114,7 +113,7 @@ class TrainerLog:
         return self._pieces[attempt.number]
 
     def send(self, attempt: Attempt, wanted: Control) -> None:
-        """Sends worker 0's log as it grows; another one's at its end after a failure, or while somebody wants to see it."""
+        """Sends worker 0's log as it grows; another worker's only after a failure, or while it is requested."""
         ended = attempt.ended()
         if self._worker == 0 or self._worker in wanted.logs or (ended is not None and ended.exit_code != 0):
             self.pieces(attempt).send(last=ended is not None)
@@ -126,7 +125,7 @@ class TrainerLog:
         return self._progress.read()
 
     def silence(self, running: Attempt) -> float:
-        """Returns for how many seconds a running attempt has written nothing."""
+        """Returns the seconds since a running attempt wrote to its log."""
         try:
             return max(self._clock.now() - running.log.stat().st_mtime, 0.0)
         except OSError:

@@ -1,8 +1,8 @@
-"""What a machine of a slice knows of itself: its metadata server, and notices that it is about to be taken back.
+"""Reads a machine's metadata server: its identity, and notices of preemption and maintenance.
 
-Owns nothing. The attributes are those of a Cloud TPU VM (`agent-worker-number`) and those that the launcher gave the slice
-(`pod-control`, `pod-incarnation`, `pod-code`). The values `instance/preempted` and `instance/maintenance-event` are waited for
-by the server itself (`wait_for_change`), so a notice is known at once. Only requests to the machine's own server are made.
+The attributes are those of a Cloud TPU VM (`agent-worker-number`) and of the launcher (`pod-control`, `pod-incarnation`,
+`pod-code`). The server itself waits for changes of `instance/preempted` and `instance/maintenance-event` (`wait_for_change`),
+so a notice arrives at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Machine:
 
     Attributes:
       worker: its number in the slice.
-      incarnation: the slice's word.
+      incarnation: the slice's random word.
       control: gs://… of the control plane.
       code: the object with the code that it was started with.
     """
@@ -45,14 +45,14 @@ class Machine:
 
 
 def find_machine(endpoints: Endpoints, clock: Clock | None = None) -> Machine:
-    """Returns what the metadata server says of this machine.
+    """Returns this machine's description by its metadata server.
 
     Raises:
-      ApiError: it does not answer, or an attribute is missing.
-      ValueError: a value that cannot be understood.
+      ApiError: the server does not answer, or an attribute is missing.
+      ValueError: a value is invalid.
     """
 
-    words = find_attribute(endpoints, "pod-code", clock).split()  # the object, and its checksum
+    words = find_attribute(endpoints, "pod-code", clock).split()  # the object and its checksum
     number = find_attribute(endpoints, "agent-worker-number", clock)
     if not re.fullmatch(r"[0-9]+", number):
         raise ValueError(f"agent-worker-number={number}: expected a number")
@@ -61,13 +61,13 @@ def find_machine(endpoints: Endpoints, clock: Clock | None = None) -> Machine:
 
 
 def find_attribute(endpoints: Endpoints, name: str, clock: Clock | None = None) -> str:
-    """Returns an attribute of this machine; raises ApiError, with HTTP status 404 where there is none."""
+    """Returns an attribute of this machine; raises ApiError, with HTTP status 404 if there is none."""
     path = f"instance/attributes/{name}"
     return retrying(lambda: _get(endpoints, path), seconds=600, clock=clock).body.decode().strip()
 
 
 def find_role(endpoints: Endpoints, clock: Clock | None = None) -> str:
-    """Returns what a machine that is no worker of a slice is for, such as "controller"; "" on a worker."""
+    """Returns the role of a machine outside a slice, such as "controller"; "" on a worker."""
     try:
         return find_attribute(endpoints, "pod-role", clock)
     except ApiError as error:
@@ -77,7 +77,7 @@ def find_role(endpoints: Endpoints, clock: Clock | None = None) -> str:
 
 
 def boot_id() -> str:
-    """Returns what tells one start of this machine from the next; "" where the system does not say."""
+    """Returns the boot id of this machine; "" if the system has none."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -94,11 +94,11 @@ def is_going_down() -> bool:
 
 
 class Notices:
-    """What the metadata server has announced.
+    """The notices of the metadata server.
 
     Args:
-      endpoints: where it is.
-      react: called with a notice as soon as it comes, in a thread of its own.
+      endpoints: the services' URLs.
+      react: called with each notice as soon as it arrives, in a thread of its own.
     """
 
     def __init__(self, endpoints: Endpoints, react: Callable[[str], None]):
@@ -106,13 +106,13 @@ class Notices:
         self._values = dict(_QUIET)
 
     def start(self) -> None:
-        """Begins to wait for changes, for as long as this process lives."""
+        """Starts to wait for changes, until this process ends."""
         for path in _QUIET:
             threading.Thread(target=self._watch, args=(path,), name=path, daemon=True).start()
 
     @property
     def notice(self) -> str:
-        """What is announced now, such as "preempted"; "" for nothing."""
+        """The current notice, such as "preempted"; "" for none."""
         if self._values["instance/preempted"] != "FALSE":
             return "preempted"
         event = self._values["instance/maintenance-event"]
@@ -125,7 +125,7 @@ class Notices:
             try:
                 answer = _get(self._endpoints, path, query, _WAIT_SECONDS + 30)
             except ApiError:
-                etag = ""  # what was missed meanwhile is read at once
+                etag = ""  # so that a change that was missed meanwhile is read at once
                 time.sleep(_PAUSE_SECONDS)
                 continue
             etag = answer.headers.get("etag", "")

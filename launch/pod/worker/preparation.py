@@ -1,8 +1,9 @@
-"""Brings code, environment and packages to one machine, before a job runs on it.
+"""Prepares one machine for a job: code, environment and packages.
 
-Owns `code-<sha256>/`, `environment.json` (readable by its owner alone) and, by `packages.sh`, `.venv`. Works in a thread of its
-own, so that the agent goes on giving signs of life. What fails is tried again with growing pauses until time is over: a package
-index that cannot be reached for minutes is nothing to give a slice back for. Never touches anything while a trainer runs.
+The results are `code-<sha256>/`, `environment.json` (readable only by its owner) and, by `packages.sh`, `.venv`. The work
+runs in its own thread, so the agent's heartbeat continues. Failures are retried with growing pauses until the time is over,
+because a package index that is unreachable for minutes is no reason to give a slice back. Nothing is touched while a trainer
+runs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0)
 
 
 class NotPrepared(Exception):
-    """What is missing, in one line."""
+    """The preparation failed; the message is one line."""
 
 
 class Preparation:
@@ -39,7 +40,7 @@ class Preparation:
 
     Attributes:
       state: "setup", "ready" or "failed".
-      message: what went wrong last.
+      message: the last failure.
       environment: the trainer's environment, once it is ready.
     """
 
@@ -64,11 +65,11 @@ class Preparation:
 
     @property
     def code(self) -> Path:
-        """Where the job's code is."""
+        """The folder of the job's code."""
         return code_folder(self._root, self.job.code)
 
     def cancel(self) -> None:
-        """Ends it, and returns when nothing of it goes on."""
+        """Stops the preparation and waits until it has stopped."""
         self._cancelled.set()
         process = self._process
         if process is not None:
@@ -95,7 +96,7 @@ class Preparation:
         self.state = "failed"
 
     def _fetch_environment(self) -> dict[str, str]:
-        """Returns what the bucket and Secret Manager hold for the trainer; kept on this machine once it was read."""
+        """Returns the trainer's environment from the bucket and Secret Manager; once read, it is kept on this machine."""
         path = self._root / "environment.json"
         kept = {}
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -155,15 +156,15 @@ class Preparation:
 
 
 def code_folder(root: Path, name: str) -> Path:
-    """Returns where an archive `code-<sha256>.tar.gz` is unpacked."""
+    """Returns the folder into which an archive `code-<sha256>.tar.gz` is unpacked."""
     return root / name[: -len(".tar.gz")] if name.endswith(".tar.gz") else root / name
 
 
 def fetch_code(root: Path, plane: ControlPlane, name: str) -> Path:
-    """Returns the folder with the code of an archive, which is fetched when it is not there.
+    """Returns the folder with the code of an archive, which is fetched if it is missing.
 
     Raises:
-      NotPrepared: it is not in the bucket, or has another checksum than its name says.
+      NotPrepared: the archive is not in the bucket, or its checksum differs from its name.
       ApiError: the bucket cannot be read.
     """
     folder = code_folder(root, name)
@@ -181,14 +182,14 @@ def fetch_code(root: Path, plane: ControlPlane, name: str) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with tarfile.open(fileobj=io.BytesIO(found[0]), mode="r:gz") as archive:
-        # Newer Pythons want to be told that nothing outside the folder may be written; older ones do not know the word.
+        # Newer Pythons need a filter that forbids writing outside the folder; older ones do not know the argument.
         archive.extractall(partial, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     partial.rename(folder)
     return folder
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner reads."""
+    """Writes a file that only its owner can read."""
     partial = path.with_suffix(".partial")
     with contextlib.suppress(FileNotFoundError):
         partial.unlink()

@@ -1,8 +1,8 @@
-"""Gives the slice back from within: deletes this machine's own queued resource.
+"""Gives the slice back from within, by deleting this machine's own queued resource.
 
-Owns whether a queued resource is this machine's: it is when its node carries this incarnation in its metadata, so a slice of
-the same name that was asked for later is never touched. And when a machine does so by itself, without the job's keeper: when
-another slice may run the job, or the keeper has fallen silent. The machine ends with its slice, minutes later.
+A queued resource is this machine's if its node has this incarnation in its metadata, so a later slice of the same name is
+never touched. A machine acts without the job's keeper if another slice may run the job, or if the keeper has fallen silent.
+The machine ends with its slice, minutes later.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)/queuedResources/([^/]+)"
 
 
 class Surrender:
-    """Deletes the slice of one incarnation; may be asked again and again.
+    """Deletes the slice of one incarnation; requests may be repeated.
 
     Attributes:
-      message: what came of it, for people.
+      message: the result, as text.
     """
 
     def __init__(self, incarnation: str, credentials: Credentials, endpoints: Endpoints, clock: Clock):
@@ -36,11 +36,11 @@ class Surrender:
         self.message = ""
 
     def attempt(self, queued_resource: str, pause: float = _PAUSE_SECONDS) -> None:
-        """Asks the service to delete the slice, unless it was asked a moment ago.
+        """Requests the deletion of the slice, unless that was done a moment ago.
 
         Args:
           queued_resource: "projects/P/locations/Z/queuedResources/N".
-          pause: seconds between two requests, a minute at most.
+          pause: seconds between two requests, at most a minute.
         """
         if self._clock.monotonic() < self._next:
             return
@@ -77,13 +77,13 @@ class Surrender:
 
 
 class OwnSlice:
-    """What one machine knows of its slice, and when it gives it back.
+    """Decides when one machine gives its slice back.
 
     Args:
-      surrender: deletes it.
-      note: the file that keeps its queued resource's name for the day when the bucket does not say it any more.
-      keeps: whether this is worker 0. It comes first; the others are there for the day when it is gone.
-      clock: for the patience.
+      surrender: deletes the slice.
+      note: the file with the name of the queued resource, in case the bucket no longer has it.
+      keeps: whether this is worker 0. It acts first; the other workers act if it is gone.
+      clock: the clock of the pauses.
     """
 
     def __init__(self, surrender: Surrender, note: Path, keeps: bool, clock: Clock):
@@ -94,7 +94,7 @@ class OwnSlice:
         self._silence = Silence(clock)
 
     def confirm(self, wanted: Control) -> None:
-        """Notes that this slice is the one that may run the job."""
+        """Notes that this slice may run the job."""
         self._denied_since = None
         self._bounds, self._idle_seconds = wanted.bounds, wanted.idle_seconds
         if wanted.queued_resource != self._name:
@@ -102,7 +102,7 @@ class OwnSlice:
             self._note.write_text(self._name)
 
     def deny(self, wanted: Control | None) -> str:
-        """Notes that it is not, and gives it back if that stays so; returns what there is to say."""
+        """Notes that this slice may not run the job, and gives it back if that persists; returns a message."""
         now = self._clock.monotonic()
         if self._denied_since is None:
             self._denied_since = now
@@ -114,11 +114,11 @@ class OwnSlice:
         return "this slice is not the one that may run the job: nothing runs here, and it will be deleted"
 
     def after_a_look(self, wanted: Control, job: JobState | None, running: bool) -> str:
-        """Gives it back when the job's keeper has been silent for too long; returns what there is to say, "" for nothing.
+        """Gives the slice back if the job's keeper has been silent for too long; returns a message, or "".
 
         Args:
-          wanted: what is wanted.
-          job: the job's state, as the keeper wrote it last.
+          wanted: `control.json`.
+          job: the keeper's last `job.json`.
           running: whether a trainer runs on this machine.
         """
         updated = job.updated if job is not None else 0.0

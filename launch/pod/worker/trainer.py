@@ -1,9 +1,9 @@
-"""The trainer's process on one machine, started at most once for each attempt.
+"""Runs the trainer's process on one machine, at most once for each attempt.
 
-Owns the folders `attempts/N`: `start.json` (what to run), `started` (written before it runs, so that nothing starts it again),
-`pid`, `log`, `asked`, `status`. The process has a parent of its own, `python3 -m pod.worker.trainer FOLDER`, which writes down how it
-ended: so an agent may end and start anew, and finds everything in the folder. A process is known by its number together with
-its start time and the machine's boot, as the number alone may belong to another one by now.
+A folder `attempts/N` has `start.json` (what to run), `started` (written before it runs, so that it is never started again),
+`pid`, `log`, `asked` and `status`. The trainer's parent is `python3 -m pod.trainer FOLDER`, which records how it ended. So a
+restarted agent finds everything in the folder. A process is identified by its id, its start time and the machine's boot,
+because ids are reused.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pod.worker.machine import boot_id
+from pod.machine import boot_id
 
 _OPEN_FILES = 100_000
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt ended: its exit code, None when it vanished without one, and when, in seconds since 1970."""
+    """The end of an attempt: its exit code, None if it left none, and its time in seconds since 1970."""
 
     exit_code: int | None
     at: float
@@ -45,7 +45,7 @@ class Attempt:
 
     @property
     def started(self) -> bool:
-        """Whether it was ever started here."""
+        """Whether it was started here."""
         return (self.folder / "started").exists()
 
     @property
@@ -54,24 +54,24 @@ class Attempt:
         return (self.folder / "asked").exists()
 
     def ended(self) -> Ended | None:
-        """Returns how it ended; None while it runs."""
+        """Returns its end; None while it runs."""
         status = _read_json(self.folder / "status")
         if status is None and self.is_running():
             return None
-        status = status or _read_json(self.folder / "status")  # written between the two looks
+        status = status or _read_json(self.folder / "status")  # it may have been written meanwhile
         if status is None:
             status = {"exit_code": None, "at": time.time()}
             _write_json(self.folder / "status", status)
         return Ended(status["exit_code"], status["at"])
 
     def is_running(self) -> bool:
-        """Whether the trainer or its parent is there."""
+        """Whether the trainer or its parent exists."""
         if (self.folder / "status").exists():
             return False
         return self._has_parent() or self._pid() is not None
 
     def ask_to_stop(self) -> bool:
-        """Asks the trainer to save and end; once only, as it takes a second request for "at once"."""
+        """Asks the trainer, only once, to save and end; it would take a second request as "at once"."""
         pid = self._pid()
         if pid is None:
             return False
@@ -101,7 +101,7 @@ class Attempt:
         return False
 
     def _pid(self) -> int | None:
-        """Returns the trainer's process number, None when it is not there any more."""
+        """Returns the trainer's process id; None if it has ended."""
         noted = _read_json(self.folder / "pid")
         if noted is None or noted["boot_id"] != boot_id() or _start_time(noted["pid"]) != noted["start_time"]:
             return None
@@ -116,23 +116,23 @@ class Attempts:
         folder.mkdir(parents=True, exist_ok=True)
 
     def newest(self) -> Attempt | None:
-        """Returns the attempt that was started last."""
+        """Returns the last started attempt."""
         numbers = [int(path.name) for path in self._folder.iterdir() if path.name.isdigit()]
         found = [attempt for attempt in map(self.get, sorted(numbers)) if attempt.started]
         return found[-1] if found else None
 
     def get(self, number: int) -> Attempt:
-        """Returns an attempt, whether it was started or not."""
+        """Returns an attempt, started or not."""
         return Attempt(self._folder / str(number))
 
     def start(self, number: int, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Attempt:
-        """Starts the trainer unless this attempt was started before, and returns when it, or its failure, is written down.
+        """Starts the trainer unless this attempt was started before; returns once its start or failure is recorded.
 
         Args:
-          number: of the attempt.
+          number: the number of the attempt.
           command: the trainer's command line.
-          environment: what is added to this process's environment.
-          folder: where it runs.
+          environment: variables to add to this process's environment.
+          folder: the trainer's working directory.
         """
         attempt = self.get(number)
         if attempt.started:
@@ -141,8 +141,8 @@ class Attempts:
         _write_json(attempt.folder / "start.json", {"command": list(command), "folder": str(folder)})
         with attempt.log.open("ab") as log:
             parent = subprocess.Popen(
-                [sys.executable, "-m", "pod.worker.trainer", str(attempt.folder)],
-                cwd=Path(__file__).resolve().parents[2],
+                [sys.executable, "-m", "pod.trainer", str(attempt.folder)],
+                cwd=Path(__file__).resolve().parents[1],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -151,12 +151,12 @@ class Attempts:
             )
         while not (attempt.folder / "pid").exists() and parent.poll() is None:
             time.sleep(0.01)
-        if not attempt.started:  # its parent could not even begin; the log says why
+        if not attempt.started:  # its parent failed to start; the log says why
             (attempt.folder / "started").touch()
         return attempt
 
     def forget(self, number: int) -> Attempt:
-        """Writes down an attempt that ran here before the machine lost its disk, so that it does not run again."""
+        """Records an attempt that ran here before the machine lost its disk, so that it does not run again."""
         attempt = self.get(number)
         attempt.folder.mkdir(parents=True, exist_ok=True)
         (attempt.folder / "started").touch()
@@ -164,14 +164,14 @@ class Attempts:
 
 
 def run(folder: Path) -> None:
-    """Runs one attempt and writes down how it ended; what ends this process's session does not reach it."""
+    """Runs one attempt in a session of its own and records its end."""
     with (folder / "run.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             (folder / "started").touch(exist_ok=False)
         except (BlockingIOError, FileExistsError):
             return
-        # What ends the trainer is for the trainer: this process must live to write down its exit code.
+        # Signals are for the trainer; this process must live to record its exit code.
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         _raise_open_files()
@@ -184,7 +184,7 @@ def run(folder: Path) -> None:
             return
         noted = {"pid": process.pid, "start_time": _start_time(process.pid), "boot_id": boot_id()}
         _write_json(folder / "pid", noted)
-        # Its input workers go with it; until it is waited for, its number belongs to nobody else.
+        # End its input workers too; until the trainer is waited for, its id is not reused.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -202,7 +202,7 @@ def _raise_open_files() -> None:
 
 
 def _start_time(pid: int) -> str:
-    """Returns when a process started, in the kernel's ticks since the boot; "" when there is none or it is a zombie."""
+    """Returns a process's start time in ticks since the boot; "" if it does not exist or is a zombie."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except OSError:
