@@ -1,8 +1,8 @@
-"""The commands as a user types them, each in a process forked from one that has imported the libraries already.
+"""The commands as a user types them, each in a process forked from one that has imported what they share.
 
 A start of Python with JAX and tfds takes seconds of CPU, and what it ends with depends on the arguments and the disk alone. So
-one process imports the libraries, none of this project's modules, and forks a child for each command line, which runs the
-module as `python -m` does. How the interpreter itself ends is for `tests/host/test_ending.py`.
+one process imports what has no flags, and forks a child for each command line, which runs the module as `python -m` does. How
+the interpreter itself ends is for `tests/host/test_ending.py`.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIBRARIES = (
-    *("jax.numpy", "flax.linen", "optax", "orbax.checkpoint", "clu.metrics", "cv2", "grain.python", "numba", "h5py"),
-    *("ml_collections", "array_record.python.array_record_data_source", "tensorflow_datasets", "tensorflow"),
+IMPORTED = (
+    *("pipeline.command", "pipeline.training.loop", "pipeline.training.scoring", "pipeline.data.preparation.datasets"),
+    *("pipeline.weights.opening", "pipeline.weights.exporting", "pipeline.weights.prediction", "tensorflow"),
 )
 
 
@@ -67,9 +67,8 @@ def commands(**environment: str) -> Iterator[Commands]:
 
 def _serve() -> None:
     warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
-    importlib.import_module("pipeline")  # says which client epath takes, before anything asks
-    for library in LIBRARIES:
-        importlib.import_module(library)
+    for name in IMPORTED:
+        importlib.import_module(name)
     for line in sys.stdin:
         name, arguments, files = json.loads(line)
         child = os.fork()

@@ -101,7 +101,7 @@ TYPED = [
     (f"{PREDICT} --kind=raw {{disk}}/image.png", 78, "not raw"),
     (f"{PREDICT} --kind=best {{disk}}/image.png", 78, "best"),
     (f"{PREDICT} --image_size=1000000 {{disk}}/image.png", 78, "image_size is 1000000"),
-    (f"{PREDICT} --preprocessing=caffe {{disk}}/image.png", 78, "caffe"),
+    (f"{PREDICT} --preprocessing=torch {{disk}}/image.png", 78, "--preprocessing=torch is none of"),
     (f"{PREDICT} --class_names={{disk}}/image.png {{disk}}/image.png", 78, "image.png"),
     (f"{PREDICT} --class_names={{disk}}/syntax.py {{disk}}/image.png", 78, "class names"),
     (f"{PREDICT} --top=0 {{disk}}/image.png", 78, "top"),
@@ -113,7 +113,7 @@ TYPED = [
     (f"{PREDICT} -", 65, "no image was named on standard input"),
     ("convert --out={new}/out", 78, "name one file or folder to convert, not 0"),
     ("convert {disk}/good", 78, "--out is missing"),
-    ("convert {disk}/good --out={disk}/empty", 78, "{disk}/empty"),
+    ("convert {disk}/good --out={disk}/whole", 78, "{disk}/whole"),
     ("convert {disk}/good --out={new}/out --drop_background", 78, "1001"),
     (f"{EVALUATE} --weights={{disk}}/good", 78, "3 classes"),
     (f"{EVALUATE} --weights={{disk}}/good --config.evaluation.confusion=True", 78, "--out is missing"),
@@ -260,8 +260,16 @@ def test_what_is_typed_is_answered_in_one_line(running, disk, tmp_path, line, co
     assert_one_error(running, line, code, message, disk, tmp_path)
 
 
-@pytest.mark.parametrize("name", DAMAGED)
-@pytest.mark.parametrize("command", COMMANDS)
+OF_EACH_FORMAT = ("cut.safetensors", "cut.pth", "cut.keras", "cut.weights.h5", "ours", "timm", "official")
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        *(("convert", name) for name in DAMAGED),
+        *((command, name) for command in COMMANDS if command != "convert" for name in OF_EACH_FORMAT),
+    ],
+)
 def test_a_damaged_weight_file_is_named_in_one_line(running, disk, tmp_path, command, name):
     assert_one_error(running, COMMANDS[command], 65, name, disk, tmp_path, file=disk / "damaged" / name)
 
