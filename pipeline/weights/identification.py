@@ -115,7 +115,7 @@ def identify(
     candidates = [
         name
         for name in named
-        if convention in conventions_of(architecture(name).family.name) or convention == "keras_h5"
+        if convention in conventions_of(architecture(name)) or convention == "keras_h5"
     ]
     if not candidates:
         raise DataError(f"{where} cannot be {variant}: no file of this kind has that network")
