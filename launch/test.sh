@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests: launch/test.sh [pytest arguments]
 #
-# Sets up .venv as launch/local.sh does, then runs pytest on the CPU: without arguments all tests, in two processes. Compiled
-# programs are kept in .venv, so a second run is shorter. Paths are relative to the repository: launch/test.sh tests/model -k swish
+# The same set-up as launch/local.sh, then pytest on the CPU: without arguments all the tests, in two processes. Compiled
+# programs are kept in .venv, so that a second run is shorter. Paths among the arguments are those of the repository:
+# launch/test.sh tests/model -k swish
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
