@@ -53,7 +53,7 @@ class Preprocessing:
         """Raises `DataError` for a value that the preprocessing does not support."""
         for name, choices in {"eval_crop": CROPS, "resize": METHODS}.items():
             value = getattr(self, name)
-            _require(value in choices, f"{name} is {value!r:.100}, which is not one of {', '.join(choices)}")
+            _require(value in choices, f"{name} is {value!r:.100}, which is none of {', '.join(choices)}")
         _require(
             0 <= self.eval_crop_padding <= 10_000, f"eval_crop_padding is {self.eval_crop_padding}, not 0 to 10,000"
         )
@@ -108,17 +108,13 @@ class Metadata:
     def __post_init__(self):
         _check_types(self)
         _check_types(self.preprocessing)
-        _require(
-            self.variant in VARIANTS, f"variant is {self.variant!r:.100}, which is not one of {', '.join(VARIANTS)}"
-        )
+        _require(self.variant in VARIANTS, f"variant is {self.variant!r:.100}, which is none of {', '.join(VARIANTS)}")
         _require(self.num_classes >= 2, f"num_classes is {self.num_classes}: a classifier has two or more")
         _require(
             8 <= self.image_size <= LARGEST_IMAGE_SIZE,
             f"image_size is {self.image_size}: images of 8 to {LARGEST_IMAGE_SIZE:,} pixels are possible",
         )
-        _require(
-            self.kind in (EMA, RAW, UNSTATED), f"kind is {self.kind!r:.100}, which is not one of ema, raw, unstated"
-        )
+        _require(self.kind in (EMA, RAW, UNSTATED), f"kind is {self.kind!r:.100}, which is none of ema, raw, unstated")
         _require(self.step is None or 0 <= self.step < 1 << 62, f"step is {self.step}, which counts no steps")
         _require(0 < self.bn_epsilon <= 1, f"bn_epsilon is {self.bn_epsilon}; expected a number above 0, up to 1")
         _require(

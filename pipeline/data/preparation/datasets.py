@@ -157,7 +157,7 @@ def _alone_in(directory: epath.Path, *, patient: bool) -> contextlib.AbstractCon
 
 def _prepare_alone(directory: epath.Path, write: Callable[[], None]) -> epath.Path:
     if (directory / sources.CONTENTS_FILE).exists():
-        raise DataError(f"{directory} already holds a finished dataset. To prepare it again, delete that folder first.")
+        raise DataError(f"{directory} already holds a finished dataset. To make it anew, delete that folder first.")
     if not (directory / sources.INFO_FILE).exists():
         write()
     image_key, _ = sources.labelled_image_keys(sources.open_builder(directory).info, str(directory))
