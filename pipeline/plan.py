@@ -5,15 +5,18 @@ python -m pipeline.plan --config configs/b7.py [--topology v4-128 --topology v5e
 For each slice (default: the one that the configuration names): whether train and evaluation step fit the memory, the
 compiler's cycles for an image by kind of work, images/s, hours, chip-hours and dollars for the whole run by launch/prices.txt,
 and the CPU cores that the input needs; several slices are set side by side at the end. With --best it searches batch, remat
-and BatchNorm grouping for the fastest that fits. Compiling takes up to half an hour for a large network, once, and what comes
-with the repository is known without. Needs libtpu (requirements-plan.txt). Exits with 70 if a slice is too small.
+and BatchNorm grouping for the fastest that fits. A progressive configuration has a train step for each stage, and the plan
+sums them. Compiling takes up to half an hour for a large network, once, and what comes with the repository is known without.
+Needs libtpu (requirements-plan.txt). Exits with 70 if a slice is too small.
 """
 
+import dataclasses
 import functools
 import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -76,14 +79,21 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
 
     numbers = _resolve(config, tpu_slice, sizes)
     experiment = Experiment.planned(config, numbers, topology.mesh_of(tpu_slice))
-    programs = []
-    for what, lower in {"train": experiment.lower_train_step, "evaluation": experiment.lower_eval_step}.items():
-        with _Progress(f"{what} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
-            name = f"{config.model.variant}-{what}"
-            programs.append(compile_program(lower(), tpu_slice, experiment.compiler_options, name))
+
+    def compiled(what: str, lower: Callable, size: str):
+        with _Progress(f"{what} step of {config.model.variant}{size} for {tpu_slice.name} {changes}".rstrip()):
+            return compile_program(lower(), tpu_slice, experiment.compiler_options, f"{config.model.variant}-{what}")
+
+    stages = []
+    for stage in numbers.stages:
+        size = f" at {stage.image_size} px" if len(numbers.stages) > 1 else ""
+        stages.append(compiled("train", functools.partial(experiment.lower_train_step, stage), size))
+    evaluation = compiled("evaluation", experiment.lower_eval_step, "")
     price = chip_hour_dollars(tpu_slice.generation)
-    fits = all(program.fits for program in programs)
-    return Plan(tpu_slice, numbers, *programs, estimate(*programs, numbers, tpu_slice, price) if fits else None)
+    plan = Plan(tpu_slice, numbers, stages, evaluation, None)
+    if not plan.fits:
+        return plan
+    return dataclasses.replace(plan, estimate=estimate(stages, evaluation, numbers, tpu_slice, price))
 
 
 def _resolve(config: ConfigDict, tpu_slice: Slice, sizes: DatasetSize) -> Hyperparameters:

@@ -11,15 +11,16 @@ import numpy as np
 Window = tuple[int, int, int, int]
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # width / height [preprocessing.py]
-MIN_COVERED = 0.1  # the share of the picture a window must hold [preprocessing.py]
 ATTEMPTS = 10  # [preprocessing.py]
 
 
-def random_window(height: int, width: int, area: tuple[float, float], rng: np.random.Generator) -> Window | None:
+def random_window(
+    height: int, width: int, area: tuple[float, float], rng: np.random.Generator, covers: float = 0.1
+) -> Window | None:
     """Draws the window of a random resized crop as TensorFlow's `sample_distorted_bounding_box` does.
 
     The aspect ratio is uniform (not log-uniform), then the height is uniform between the heights that give the
-    smallest and the largest area (so areas are not uniform), and a window below `MIN_COVERED` of the picture is drawn
+    smallest and the largest area (so areas are not uniform), and a window below `covers` of the image is drawn
     again. As in the original the last possible offset is never drawn. The distribution is TensorFlow's; the draws are
     not, because the random generator is another one.
 
@@ -28,6 +29,7 @@ def random_window(height: int, width: int, area: tuple[float, float], rng: np.ra
         width: Of the picture, in pixels.
         area: Smallest and largest share of the picture's area.
         rng: Where the draws come from.
+        covers: The smallest share of the image that a window may hold [preprocessing.py].
 
     Returns:
         The window, or None when `ATTEMPTS` draws gave none or the window is the whole picture: the published pipeline
@@ -49,7 +51,7 @@ def random_window(height: int, width: int, area: tuple[float, float], rng: np.ra
         covered = window_height * window_width
         if not (min_area <= covered <= max_area and 0 < window_width <= width and 0 < window_height <= height):
             continue
-        if covered < MIN_COVERED * height * width:
+        if covered < covers * height * width:
             continue
         if (window_height, window_width) == (height, width):
             return None

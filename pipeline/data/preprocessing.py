@@ -34,11 +34,12 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
     Raises:
         ConfigError: If an option has an unknown value.
     """
-    _check(data_config, "crop", "crop_area", "shift_fraction", "random_erasing", "train_resize")
+    _check(data_config, "crop", "crop_area", "crop_covers", "shift_fraction", "random_erasing", "train_resize")
     return TrainTransform(
         evaluation=eval_transform(data_config, image_size),
         crop=data_config.crop,
         crop_area=tuple(data_config.crop_area),
+        crop_covers=data_config.crop_covers,
         shift_fraction=data_config.shift_fraction,
         flip=data_config.flip,
         exact_resize=data_config.train_resize == "exact",
@@ -125,8 +126,9 @@ class TrainTransform:
 
     Attributes:
         evaluation: Gives size, kernel and the crop that replaces a random window which was not found.
-        crop: "random_resized", or "shift": the whole picture resized and moved by a few pixels, black moving in.
-        crop_area: Smallest and largest share of the picture, for "random_resized".
+        crop: "random_resized"; "shift": the whole image resized and moved by a few pixels, black moving in; or "evaluation".
+        crop_area: Smallest and largest share of the image, for "random_resized".
+        crop_covers: Smaller shares are drawn again, for "random_resized".
         shift_fraction: Largest translation along each axis as a share of the size, for "shift".
         flip: Whether to mirror half of the pictures.
         exact_resize: Whether TensorFlow 1's bicubic is followed to the bit, see `resizing.py`.
@@ -137,6 +139,7 @@ class TrainTransform:
     evaluation: EvalTransform
     crop: str
     crop_area: tuple[float, float]
+    crop_covers: float
     shift_fraction: float
     flip: bool
     exact_resize: bool
@@ -152,6 +155,8 @@ class TrainTransform:
         orient = self.evaluation.apply_exif_orientation
         if self.crop == "shift":
             picture = images.decode(data, orient)
+        elif self.crop == "evaluation":
+            picture = images.decode_window(data, self.evaluation.window, orient)
         else:
             picture = images.decode_window(data, lambda height, width: self._random_window(height, width, rng), orient)
         picture = self._resize(picture, mirror=self.flip and rng.random() < 0.5)
@@ -162,7 +167,7 @@ class TrainTransform:
         return self.erase(picture, rng) if self.erase else picture
 
     def _random_window(self, height: int, width: int, rng: np.random.Generator) -> crops.Window:
-        window = crops.random_window(height, width, self.crop_area, rng)
+        window = crops.random_window(height, width, self.crop_area, rng, self.crop_covers)
         return self.evaluation.window(height, width) if window is None else window
 
     def _resize(self, picture: np.ndarray, mirror: bool) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Pieces as large as a batch the C library takes from the kernel anew each time, which clears every page: for a picture of 600
 pixels that takes a third of the time of decoding it. Owns no policy of how many batches there are: there are as many pieces of
-memory as were in use at the same time.
+memory as were in use at the same time. Where batches become larger for good, what the smaller ones leave is let go.
 """
 
 import collections
@@ -22,12 +22,20 @@ class RecycledArrays:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Returns an array of that shape and type with arbitrary values, as `np.empty` does."""
+        if (shape, np.dtype(dtype)) not in self._unused:
+            self._forget(len(shape), np.dtype(dtype))
         unused = self._unused[shape, np.dtype(dtype)]
         try:
             memory = unused.pop()  # another thread may have been faster
         except IndexError:
             memory = np.empty(shape, dtype)
         return lend(memory, lambda: unused.append(memory))
+
+    def _forget(self, dimensions: int, dtype: np.dtype) -> None:
+        """Lets go of what has other shapes of as many dimensions: images of one size come after those of another."""
+        for shape, other in list(self._unused):
+            if len(shape) == dimensions and other == dtype:
+                self._unused.pop((shape, other), None)
 
 
 def lend(memory: np.ndarray, give_back: Callable[[], None]) -> np.ndarray:

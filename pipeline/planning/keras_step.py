@@ -64,7 +64,7 @@ def keras_step(experiment: Experiment) -> tuple[Callable, tuple]:
 def lower_keras_step(experiment: Experiment) -> jax.stages.Lowered:
     """Returns Keras's step as it is given to the compiler of the experiment's devices, its state donated as ours is."""
     step, state = keras_step(experiment)
-    batch = experiment.abstract_batch(experiment.hyperparameters.batch_size)
+    batch = experiment.abstract_batch(experiment.hyperparameters.batch_size, experiment.hyperparameters.image_size)
     state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=experiment.replicated), state
     )

@@ -10,7 +10,9 @@ from typing import Any
 
 import jax
 
+from configs import recipe
 from pipeline.errors import ConfigError
+from pipeline.training.stages import changed_by_duration
 
 # Where, how often, on what: these change what a run costs or tells, not a bit of its state.
 HARMLESS = (
@@ -83,10 +85,14 @@ def check_continues(
 
 
 def changed_keys(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """Returns a sentence for each key, of those that decide what a run computes, whose value differs."""
-    saved, current = flatten(saved), flatten(current)
+    """Returns a sentence for each key, of those that decide what a run computes, whose value differs.
+
+    A key that the saved configuration does not have is younger than it, and had its default value then.
+    """
+    stages_move = changed_by_duration(current["progressive"])
+    saved, current = flatten(recipe.get_config().to_dict()) | flatten(saved), flatten(current)
     harmless = HARMLESS
-    if saved.get("schedule.name") == current.get("schedule.name") and current["schedule.name"] in SCHEDULES_WITHOUT_END:
+    if saved["schedule.name"] == current["schedule.name"] in SCHEDULES_WITHOUT_END and not stages_move:
         harmless += ("duration",)
     return [
         f"config.{key}: {saved.get(key)!r} became {current.get(key)!r}"
