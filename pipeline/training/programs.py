@@ -9,6 +9,8 @@ import concurrent.futures
 import threading
 from collections.abc import Callable, Sequence
 
+from absl import logging
+
 from pipeline.training.stages import Stage
 
 
@@ -48,4 +50,5 @@ class StagePrograms:
         try:
             future.set_result(self._compile(self._stages[index]))
         except BaseException as error:
+            logging.error("The train step of stage %d cannot be compiled: %s", index + 1, error)  # known long before
             future.set_exception(error)

@@ -59,7 +59,7 @@ def test_a_run_of_one_stage_has_the_values_of_its_configuration(name):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "sizes"), [(224, (152, 176, 200, 224)), (32, (21, 24, 28, 32)), (28, (20, 23, 25, 28))]
+    ("pixels", "sizes"), [(224, (152, 176, 200, 224)), (32, (23, 26, 29, 32)), (28, (20, 23, 25, 28))]
 )
 def test_sizes_for_any_network(pixels, sizes):
     stages = stages_of("b0", **{"image_size": pixels, "progressive.stages": 4})
