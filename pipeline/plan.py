@@ -22,11 +22,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from pipeline import command
+from pipeline.configuration.hyperparameters import Hyperparameters, resolve
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.planning import topology
 from pipeline.planning.dataset import DatasetSize, dataset_size
 from pipeline.planning.slices import Slice, chip_hour_dollars, parse_slice
-from pipeline.training.hyperparameters import Hyperparameters, resolve
 
 _CONFIG = command.define_config()
 _TOPOLOGIES = flags.DEFINE_multi_string("topology", [], "A slice, such as v3-32 or v5litepod-256; may be repeated.")
@@ -77,20 +77,20 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
     from pipeline.planning.report import Plan
     from pipeline.training.experiment import Experiment
 
-    numbers = _resolve(config, tpu_slice, sizes)
-    experiment = Experiment.planned(config, numbers, topology.mesh_of(tpu_slice))
+    hparams = _resolve(config, tpu_slice, sizes)
+    experiment = Experiment.without_data(config, hparams, topology.mesh_of(tpu_slice))
 
     def compiled(what: str, lower: Callable, size: str):
         with _Progress(f"{what} step of {config.model.variant}{size} for {tpu_slice.name} {changes}".rstrip()):
             return compile_program(lower(), tpu_slice, experiment.compiler_options, f"{config.model.variant}-{what}")
 
     stages = []
-    for stage in numbers.stages:
-        size = f" at {stage.image_size} px" if len(numbers.stages) > 1 else ""
+    for stage in hparams.stages:
+        size = f" at {stage.image_size} px" if len(hparams.stages) > 1 else ""
         stages.append(compiled("train", functools.partial(experiment.lower_train_step, stage), size))
     evaluation = compiled("evaluation", experiment.lower_eval_step, "")
     price = chip_hour_dollars(tpu_slice.generation)
-    plan = Plan(tpu_slice, numbers, stages, evaluation, None)
+    plan = Plan(tpu_slice, hparams, stages, evaluation, None)
     if not plan.fits:
         return plan
     return dataclasses.replace(plan, estimate=estimate(stages, evaluation, numbers, tpu_slice, price))

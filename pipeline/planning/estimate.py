@@ -8,9 +8,9 @@ Collectives have no cycles; their time is what the bytes need on the slice's lin
 import dataclasses
 from collections.abc import Sequence
 
+from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning.program import Program
 from pipeline.planning.slices import Slice
-from pipeline.training.hyperparameters import Hyperparameters
 
 # Time in truth over time by the compiler's cycles, by B2 and B5 on v3 cores at 32 images each: docs/plan_accuracy.md.
 CALIBRATION = 0.75
@@ -41,7 +41,7 @@ class Estimate:
 def estimate(
     train: Sequence[Program],
     evaluation: Program,
-    numbers: Hyperparameters,
+    hparams: Hyperparameters,
     tpu_slice: Slice,
     dollars_per_chip_hour: float,
 ) -> Estimate:
@@ -50,11 +50,11 @@ def estimate(
     steps = [device_seconds(program, tpu_slice) + wait for program, wait in zip(train, waits)]
     collectives, step = mean_over_run(waits, numbers), mean_over_run(steps, numbers)
     eval_step = device_seconds(evaluation, tpu_slice) + _collective_seconds(evaluation, tpu_slice)
-    eval_batches = -(-numbers.num_eval_examples // numbers.eval_batch_size)
+    eval_batches = -(-hparams.num_eval_examples // hparams.eval_batch_size)
     one_evaluation = 2 * eval_batches * eval_step
-    evaluations = -(-numbers.total_steps // max(1, round(numbers.evaluate_every_steps)))
-    hours = (numbers.total_steps * step + evaluations * one_evaluation) / 3600
-    rate = numbers.batch_size / step
+    evaluations = -(-hparams.total_steps // max(1, round(hparams.evaluate_every_steps)))
+    hours = (hparams.total_steps * step + evaluations * one_evaluation) / 3600
+    rate = hparams.batch_size / step
     return Estimate(
         step=step,
         collectives=collectives,
@@ -65,17 +65,17 @@ def estimate(
         chip_hours=hours * tpu_slice.chips,
         dollars=hours * tpu_slice.chips * dollars_per_chip_hour,
         cpus_per_host=max(
-            numbers.batch_size / seconds * (INPUT_SECONDS + INPUT_SECONDS_PER_PIXEL * stage.image_size**2)
-            for seconds, stage in zip(steps, numbers.stages, strict=True)
+            hparams.batch_size / seconds * (INPUT_SECONDS + INPUT_SECONDS_PER_PIXEL * stage.image_size**2)
+            for seconds, stage in zip(steps, hparams.stages, strict=True)
         )
         / tpu_slice.hosts,
     )
 
 
-def mean_over_run(values: Sequence[float], numbers: Hyperparameters) -> float:
+def mean_over_run(values: Sequence[float], hparams: Hyperparameters) -> float:
     """Returns the mean of a value of each stage over the steps of a run."""
-    starts = [0, *(stage.end_step for stage in numbers.stages)]
-    shares = ((stage.end_step - start) / numbers.total_steps for start, stage in zip(starts, numbers.stages))
+    starts = [0, *(stage.end_step for stage in hparams.stages)]
+    shares = ((stage.end_step - start) / hparams.total_steps for start, stage in zip(starts, hparams.stages))
     return sum(share * value for share, value in zip(shares, values, strict=True))
 
 

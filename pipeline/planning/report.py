@@ -2,11 +2,11 @@
 
 import dataclasses
 
+from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning import storage
 from pipeline.planning.estimate import Estimate, mean_over_run
 from pipeline.planning.program import Program
 from pipeline.planning.slices import GIB, Slice
-from pipeline.training.hyperparameters import Hyperparameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Plan:
     """
 
     tpu_slice: Slice
-    numbers: Hyperparameters
+    hparams: Hyperparameters
     stages: list[Program]
     evaluation: Program
     estimate: Estimate | None
@@ -36,16 +36,16 @@ class Plan:
     @property
     def cycles_per_image(self) -> float:
         """The compiler's cycles for an image on its device, as a mean over the run."""
-        cycles = mean_over_run([program.cycles for program in self.stages], self.numbers)
-        return cycles / (self.numbers.batch_size // self.tpu_slice.devices)
+        cycles = mean_over_run([program.cycles for program in self.stages], self.hparams)
+        return cycles / (self.hparams.batch_size // self.tpu_slice.devices)
 
 
 def describe(plan: Plan) -> str:
     """Returns a plan as lines of text."""
-    tpu_slice, numbers = plan.tpu_slice, plan.numbers
+    tpu_slice, hparams = plan.tpu_slice, plan.hparams
     lines = [
         f"{tpu_slice.name}: {tpu_slice.chips} chips, {tpu_slice.hosts} host(s), {tpu_slice.devices} devices with "
-        f"{numbers.batch_size // tpu_slice.devices} images each, {numbers.image_size} px",
+        f"{hparams.batch_size // tpu_slice.devices} images each, {hparams.image_size} px",
         _memory("train step", plan.train),
         _memory("evaluation", plan.evaluation),
     ]
@@ -66,9 +66,9 @@ def describe(plan: Plan) -> str:
         f"{estimate.step * 1e3:,.1f} ms a step",
         f"  input         {estimate.cpus_per_host:.0f} busy CPU cores on each host, of {tpu_slice.generation.host_cpus} "
         "virtual ones",
-        f"  whole run     {numbers.total_steps:,} steps with evaluations of {estimate.evaluation:,.0f} s: "
+        f"  whole run     {hparams.total_steps:,} steps with evaluations of {estimate.evaluation:,.0f} s: "
         f"{estimate.hours:,.1f} hours, {estimate.chip_hours:,.0f} chip-hours, {estimate.dollars:,.0f} dollars",
-        f"  data          {storage.describe(storage.reading(numbers, tpu_slice.hosts))}",
+        f"  data          {storage.describe(storage.reading(hparams, tpu_slice.hosts))}",
     ]
     return "\n".join(lines)
 
@@ -90,17 +90,17 @@ def as_json(plan: Plan) -> dict:
         "chips": plan.tpu_slice.chips,
         "hosts": plan.tpu_slice.hosts,
         "devices": plan.tpu_slice.devices,
-        "batch_size": plan.numbers.batch_size,
-        "image_size": plan.numbers.image_size,
+        "batch_size": plan.hparams.batch_size,
+        "image_size": plan.hparams.image_size,
         "fits": plan.fits,
         "train": dataclasses.asdict(plan.train),
         "stages": [
             {**dataclasses.asdict(stage), "cycles": program.cycles, "memory": program.memory}
-            for stage, program in zip(plan.numbers.stages, plan.stages, strict=True)
+            for stage, program in zip(plan.hparams.stages, plan.stages, strict=True)
         ],
         "evaluation": dataclasses.asdict(plan.evaluation),
         "estimate": dataclasses.asdict(plan.estimate) if plan.estimate else None,
-        "data": dataclasses.asdict(storage.reading(plan.numbers, plan.tpu_slice.hosts)),
+        "data": dataclasses.asdict(storage.reading(plan.hparams, plan.tpu_slice.hosts)),
     }
 
 
@@ -115,7 +115,7 @@ def shortfall(plan: Plan) -> str:
 
 
 def _row(plan: Plan) -> tuple[str, ...]:
-    per_device = plan.numbers.batch_size // plan.tpu_slice.devices
+    per_device = plan.hparams.batch_size // plan.tpu_slice.devices
     memory = [_of_limit(program) for program in (plan.train, plan.evaluation)]
     work = f"{plan.cycles_per_image / 1e6:.3f}" if plan.train.fits else "-"
     speed = ("-",) * 4
@@ -127,7 +127,7 @@ def _row(plan: Plan) -> tuple[str, ...]:
 
 def _stage_lines(plan: Plan) -> list[str]:
     """Returns a line for each of several stages: its share of the steps, and of the last one's cost for an image."""
-    stages, last = plan.numbers.stages, plan.stages[-1]
+    stages, last = plan.hparams.stages, plan.stages[-1]
     starts = [0, *(stage.end_step for stage in stages)]
     return [
         f"  stage {number:<2}      {stage.end_step - start:,} steps at {stage.image_size} px: {_gib(program.memory)} a device, "

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from pipeline.configuration.durations import in_steps, parse
 from pipeline.errors import ConfigError
 from pipeline.model.scaling import architecture
-from pipeline.training.durations import in_steps, parse
 
 # Sizes rise in equal parts from here, which is a size that no stage has [main.py]; the second is for small images, and the
 # published starts are at most that share of the last size (B0's, 128 of 192).

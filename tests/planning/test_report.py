@@ -2,11 +2,11 @@
 
 import dataclasses
 
+from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning import report
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.program import Program
 from pipeline.planning.slices import GIB, parse_slice
-from pipeline.training.hyperparameters import Hyperparameters
 from pipeline.training.stages import Stage
 
 STEP = Program(
@@ -53,7 +53,7 @@ def test_slices_are_rows_and_what_does_not_fit_has_no_speed():
 
 def test_stages_are_lines_and_the_largest_decides_whether_it_fits():
     stages = tuple(Stage(end, size, 10.0, 0.0, 0.0, 0.2) for end, size in ((256, 512), (1024, 1024)))
-    numbers = dataclasses.replace(NUMBERS, stages=stages)
+    hparams = dataclasses.replace(NUMBERS, stages=stages)
     small = dataclasses.replace(STEP, memory=GIB, cycles=16_000_000)
     plan = report.Plan(parse_slice("v3-32"), numbers, [small, STEP], small, ESTIMATE)
     lines = report.describe(plan).splitlines()
