@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from pipeline.configuration import domains
 from pipeline.configuration.durations import in_minutes, in_steps
+from pipeline.configuration.stages import Stage, resolve_stages
 from pipeline.errors import ConfigError
 from pipeline.model.scaling import architecture
-from pipeline.training.stages import Stage, resolve_stages
 
 # RMSProp holds its accuracy up to this batch, and loses half of it at 32,768: arXiv 2011.00071, tpu#571.
 RMSPROP_LARGEST_BATCH = 16_384

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from configs import recipe
+from pipeline.configuration.stages import changed_by_duration
 from pipeline.errors import ConfigError
-from pipeline.training.stages import changed_by_duration
 
 # Where, how often, on what: these change what a run costs or tells, not a bit of its state.
 HARMLESS = (

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from configs import recipe
 from pipeline.configuration.domains import DOMAINS
 from pipeline.configuration.hyperparameters import Hyperparameters, resolve
+from pipeline.configuration.stages import Stage
 from pipeline.data.loading import batches
 from pipeline.data.preparation.datasets import ensure_digits
 from pipeline.data.preprocessing import eval_transform, train_transform
@@ -34,7 +35,6 @@ from pipeline.storage.staging import Staging
 from pipeline.training import finetuning
 from pipeline.training.compatibility import flatten
 from pipeline.training.evaluation import make_eval_step
-from pipeline.training.stages import Stage
 from pipeline.training.update.metrics import EvalMetrics
 from pipeline.training.update.optimizer import make_optimizer, make_schedule
 from pipeline.training.update.state import TrainState, abstract_state, create_state

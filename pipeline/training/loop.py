@@ -19,6 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from pipeline.configuration.durations import is_due
+from pipeline.configuration.stages import stage_at
 from pipeline.errors import ConfigError, Preempted, TrainingError
 from pipeline.host.announcing import announce
 from pipeline.reporting import figures
@@ -35,7 +36,6 @@ from pipeline.training.evaluation import evaluate
 from pipeline.training.experiment import Experiment
 from pipeline.training.programs import StagePrograms
 from pipeline.training.results import Results, log_results, read_results, write_results
-from pipeline.training.stages import stage_at
 from pipeline.training.update.metrics import NO_STEP, TrainMetrics
 from pipeline.training.update.state import TrainState
 from pipeline.training.update.step import Batch

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from absl import logging
 
-from pipeline.training.stages import Stage
+from pipeline.configuration.stages import Stage
 
 
 class StagePrograms:

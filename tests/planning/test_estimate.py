@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from pipeline.configuration.hyperparameters import Hyperparameters
+from pipeline.configuration.stages import Stage
 from pipeline.planning import estimate as estimating
 from pipeline.planning.program import Program
 from pipeline.planning.slices import parse_slice
-from pipeline.training.stages import Stage
 
 PROGRAM = Program(
     fits=True,

@@ -3,11 +3,11 @@
 import dataclasses
 
 from pipeline.configuration.hyperparameters import Hyperparameters
+from pipeline.configuration.stages import Stage
 from pipeline.planning import report
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.program import Program
 from pipeline.planning.slices import GIB, parse_slice
-from pipeline.training.stages import Stage
 
 STEP = Program(
     fits=True,

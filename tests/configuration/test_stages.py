@@ -5,8 +5,8 @@ import importlib
 import pytest
 
 from configs import recipe
+from pipeline.configuration.stages import changed_by_duration, resolve_stages, stage_at
 from pipeline.errors import ConfigError
-from pipeline.training.stages import changed_by_duration, resolve_stages, stage_at
 
 # google/automl, efficientnetv2: 350 epochs of 1,256,144 images in batches of 4,096.
 PUBLISHED_STEPS, PUBLISHED_STEPS_PER_EPOCH = 107_336, 1_256_144 / 4096
