@@ -67,7 +67,7 @@ def test_a_progressive_run_is_the_sum_of_its_stages(found):
     stages = tuple(Stage(end, size, 10.0, 0.0, 0.0, 0.2) for end, size in ((9_000, 50), (18_000, 75), (36_000, 100)))
     programs = [dataclasses.replace(PROGRAM, cycles=number) for number in cycles]
     hparams = dataclasses.replace(NUMBERS, stages=stages)
-    sum_of_three = estimating.estimate(programs, EVALUATION, numbers, parse_slice("v3-32"), 2.0)
+    sum_of_three = estimating.estimate(programs, EVALUATION, hparams, parse_slice("v3-32"), 2.0)
     seconds = 9_000 * (0.04 + 0.0015) + 9_000 * (0.06 + 0.0015) + 18_000 * 0.0815
     assert sum_of_three.hours == pytest.approx((seconds + 30 * 0.8) / 3600)
     assert sum_of_three.step == pytest.approx(seconds / 36_000)

@@ -55,7 +55,7 @@ def test_stages_are_lines_and_the_largest_decides_whether_it_fits():
     stages = tuple(Stage(end, size, 10.0, 0.0, 0.0, 0.2) for end, size in ((256, 512), (1024, 1024)))
     hparams = dataclasses.replace(NUMBERS, stages=stages)
     small = dataclasses.replace(STEP, memory=GIB, cycles=16_000_000)
-    plan = report.Plan(parse_slice("v3-32"), numbers, [small, STEP], small, ESTIMATE)
+    plan = report.Plan(parse_slice("v3-32"), hparams, [small, STEP], small, ESTIMATE)
     lines = report.describe(plan).splitlines()
     assert "  stage 1       256 steps at 512 px: 1.00 GiB a device, 0.250 of the last stage's cycles" in lines
     assert "  stage 2       768 steps at 1024 px: 4.00 GiB a device, 1.000 of the last stage's cycles" in lines
@@ -63,6 +63,6 @@ def test_stages_are_lines_and_the_largest_decides_whether_it_fits():
         line.startswith("  work          1.625 million cycles an image") for line in lines
     )  # (16 + 3 * 64) / 4 / 32
     assert report.as_json(plan)["train"]["memory"] == 4 * GIB
-    too_large = report.Plan(parse_slice("v3-32"), numbers, [small, TOO_LARGE], small, None)
+    too_large = report.Plan(parse_slice("v3-32"), hparams, [small, TOO_LARGE], small, None)
     assert not too_large.fits
     assert "takes 20.00 GiB of 16.00 GiB" in report.shortfall(too_large)
