@@ -239,10 +239,10 @@ def on_way(
         alpha, beta, gamma = coefficients
         options = itertools.product(_NUDGES, repeat=2)
         options = sorted(options, key=lambda nudges: abs(nudges[0]) + abs(nudges[1]))
-        options = [(alpha ** (phi + one), beta ** (phi + other)) for one, other in options]
+        options = [(round(alpha ** (phi + one), 4), round(beta ** (phi + other), 4)) for one, other in options]
     else:
-        multipliers = [times ** (1 + nudge) for nudge in _NUDGES]
-        options = [(each, 1.0) if way == "depth" else (1.0, math.sqrt(each)) for each in multipliers]
+        multipliers = [round(times ** (1 + nudge), 4) for nudge in _NUDGES]
+        options = [(each, 1.0) if way == "depth" else (1.0, round(math.sqrt(each), 4)) for each in multipliers]
         options.sort(key=lambda option: _help_needed(baseline, option, times))
     found = []
     for depth, width in _distinct(baseline, [option for option in options if min(option) >= 1]):
