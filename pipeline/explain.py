@@ -2,8 +2,8 @@
 
 python -m pipeline.explain --weights WEIGHTS IMAGE … --out DIRECTORY [--top 3]
 
-WEIGHTS and IMAGE are what `pipeline.predict` takes. For each image one PNG is written: what the network saw of it, and a panel for
-each of the most probable classes. One that cannot be read is reported, and the exit code is 65 at the end.
+WEIGHTS and IMAGE are what `pipeline.predict` takes. For each image one PNG is written: what the network saw of it, and a panel
+for each of the most probable classes. One that cannot be read is reported, and the exit code is 65 at the end.
 """
 
 import os

@@ -104,8 +104,15 @@ def _report(findings, study: Study, workdir: epath.Path) -> None:
     text = report.text(findings)
     write_whole(workdir / _TEXT, text)
     write_image(f"{workdir}/{_FIGURE}", report.figure(findings))
-    write_whole(workdir / _JSON, as_json(findings))
-    print(f"\n{text}\nWrote {_JSON}, {_TEXT} and {_FIGURE} in {workdir}")
+    written = [_TEXT, _FIGURE, _JSON]
+    if study.config.maps:
+        announce("Drawing class-activation maps", "a minute")
+        from pipeline.scaling import maps
+
+        write_image(f"{workdir}/{_MAPS}", maps.draw(findings, study, workdir))
+        written.insert(0, _MAPS)
+    write_whole(workdir / _JSON, as_json(findings))  # last: it says that the study is finished
+    print(f"\n{text}\nWrote {', '.join(written)} in {workdir}")
 
 
 if __name__ == "__main__":

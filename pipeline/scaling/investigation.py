@@ -106,8 +106,15 @@ class Investigation:
     def _networks(self, search: "_Search") -> list[tuple[str, float, Equalized]]:
         """Returns way, times and network of each comparison of a baseline."""
         searched = search.budget / self.cost(search.baseline)
+        known = {}  # what is trained already, by what it is and not by how it is said
+        for variant in (search.baseline, *(each.network.variant for each in search.candidates)):
+            known.setdefault(_shape(variant), variant)
         return [
-            (way, times, network)
+            (
+                way,
+                times,
+                dataclasses.replace(network, variant=known.setdefault(_shape(network.variant), network.variant)),
+            )
             for times in self.study.config.comparison.times
             for way, network in on_every_way(
                 search.baseline, times, self.cost, self.study.within, search.best.coefficients, searched
@@ -184,6 +191,12 @@ class _Search:
     candidates: list[Candidate]
     left_out: list[tuple[Candidate, str]]
     best: Candidate | None = None
+
+
+def _shape(variant: ScaledVariant) -> tuple:
+    """Returns what decides the training of a network; different multipliers can round to the same one."""
+    network = architecture(str(variant))
+    return network.blocks, network.stem_filters, network.head_filters, network.resolution
 
 
 def as_json(findings: Findings) -> str:

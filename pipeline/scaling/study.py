@@ -49,11 +49,11 @@ class Study:
         """
         config = command.of_structure(config, scale, "configs/scale_fashion_mnist.py")
         _check_values(config)
-        baselines = []
-        for text in config.baselines:
-            baseline = ScaledVariant.parse(text)
-            baselines.append(baseline.scaled(resolution=architecture(text).resolution))
-        return cls(config, _train_config(config), tuple(baselines), cost)
+        train_config = _train_config(config)  # first: its file may add a variant
+        baselines = [
+            ScaledVariant.parse(text).scaled(resolution=architecture(text).resolution) for text in config.baselines
+        ]
+        return cls(config, train_config, tuple(baselines), cost)
 
     @property
     def within(self) -> float:
