@@ -26,7 +26,7 @@ def main(words: list[str]) -> None:
     out = pathlib.Path(command_line.out(_OUT.value))
     weights = command_line.open_weights()
 
-    from pipeline.runtime.pictures import write_image
+    from pipeline.reporting.figures import write_image
     from pipeline.weights import activation_maps, image_files, map_drawing
 
     announce("Compiling the network, at the first image", f"5 to 60 seconds for {weights.metadata.image_size} pixels")

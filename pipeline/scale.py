@@ -96,10 +96,10 @@ def _print_commands(study: Study, workdir: epath.Path, trials) -> None:
 
 
 def _report(findings, study: Study, workdir: epath.Path) -> None:
-    from pipeline.runtime.pictures import write_image
+    from pipeline.host.whole_files import write_whole
+    from pipeline.reporting.figures import write_image
     from pipeline.scaling import report
     from pipeline.scaling.investigation import as_json
-    from pipeline.whole_files import write_whole
 
     text = report.text(findings)
     write_whole(workdir / _TEXT, text)

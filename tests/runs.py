@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from pipeline.runtime.reporting import read_events
+from pipeline.reporting.reporter import read_events
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = "tests/configs/tiny.py"

@@ -14,11 +14,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.host.whole_files import write_whole
 from pipeline.model.scaling_search import Cost, multiply_adds
 from pipeline.model.variants import ScaledVariant
 from pipeline.planning.dataset import DatasetSize
 from pipeline.scaling.study import Study
-from pipeline.whole_files import write_whole
 
 KEPT = "costs.json"
 _WARM_UP, _ROUNDS = 3, 30
@@ -73,22 +73,22 @@ def _compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
 
     import dataclasses
 
+    from pipeline.configuration.hyperparameters import resolve
     from pipeline.planning.program import compile_program
     from pipeline.training.experiment import Experiment
-    from pipeline.training.hyperparameters import resolve
 
     mesh = topology.mesh_of(tpu_slice)
 
     def cycles(variant: ScaledVariant) -> float:
         own = _for_network(config, variant)
-        numbers = resolve(own, **dataclasses.asdict(sizes), num_devices=tpu_slice.devices)
-        experiment = Experiment.planned(own, numbers, mesh)
+        hparams = resolve(own, **dataclasses.asdict(sizes), num_devices=tpu_slice.devices)
+        experiment = Experiment.without_data(own, numbers, mesh)
         program = compile_program(
             experiment.lower_train_step(), tpu_slice, experiment.compiler_options, f"{variant.name}-train"
         )
         if not program.fits:
             raise ConfigError(f"--cost=cycles: the train step of {variant} does not fit {tpu_slice.name}")
-        return program.cycles / (numbers.batch_size / tpu_slice.devices)
+        return program.cycles / (hparams.batch_size / tpu_slice.devices)
 
     return cycles
 

@@ -10,8 +10,8 @@ from etils import epath
 
 from pipeline.data.preprocessing import eval_transform
 from pipeline.data.sources import Source, open_source
+from pipeline.host.printable import printable
 from pipeline.model.variants import ScaledVariant
-from pipeline.printable import printable
 from pipeline.scaling.investigation import Findings
 from pipeline.scaling.study import Study
 from pipeline.scaling.trials import Trial, outcome

@@ -53,7 +53,7 @@ def run_all(
     study: epath.Path,
     arguments: Callable[[Trial], list[str]],
     machine: Machine,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Trains until each trial has an outcome.
 
@@ -62,7 +62,7 @@ def run_all(
       study: The folder of the study.
       arguments: Of `pipeline.train` for a trial.
       machine: What they run on.
-      say: Tells people of one that has ended.
+      log: Tells people of one that has ended.
 
     Raises:
       Preempted: this process was asked to stop; all trials have saved.
@@ -85,7 +85,7 @@ def run_all(
                         _conclude(process, study)
                         said = outcome(process.trial, study)
                         how = said.problem if said.top1 is None else f"{said.top1:.2%} top-1"
-                        say(f"[{process.number}/{len(trials)}] {process.trial}: {how}, {process.seconds():.0f} s")
+                        log(f"[{process.number}/{len(trials)}] {process.trial}: {how}, {process.seconds():.0f} s")
         finally:
             for process in running.values():  # an error of one of them ends the others
                 process.kill()

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict, config_flags
 from configs import scale
 from pipeline import command
 from pipeline.errors import ConfigError, DataError
+from pipeline.host.whole_files import write_whole
 from pipeline.model.scaling import architecture
 from pipeline.model.variants import ScaledVariant
-from pipeline.whole_files import write_whole
 
 STUDY = "study.json"
 COSTS = ("macs", "cycles", "latency")

@@ -12,8 +12,8 @@ import re
 from etils import epath
 
 from pipeline.errors import DataError
+from pipeline.host.whole_files import write_whole
 from pipeline.model.variants import ScaledVariant
-from pipeline.whole_files import write_whole
 
 TRIALS = "trials"
 _RESULTS, _FAILED = "results.json", "failed.json"

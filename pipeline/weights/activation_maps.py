@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.model.inputs import normalize
+from pipeline.model.layers.inputs import normalize_images
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import build_network
 
@@ -59,7 +59,7 @@ def make_activations(weights: Weights) -> Callable[[np.ndarray], Activations]:
 
     @jax.jit
     def compiled(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        normalized = normalize(images, preprocessing.mean_rgb, preprocessing.stddev_rgb, jnp.float32)
+        normalized = normalize_images(images, preprocessing.mean_rgb, preprocessing.stddev_rgb, jnp.float32)
         outputs = network.apply(variables, normalized, False, method="endpoints")
         return outputs["maps"], outputs["logits"]
 
