@@ -1,8 +1,8 @@
-"""From (width, depth, resolution) to a plain list of blocks: the scaling rules live here and nowhere else.
+"""The scaling rules: from width, depth and resolution to a plain list of blocks.
 
-A `Baseline` is a small network written as a table of stages (`families/`); `scale_baseline` applies the rounding rule of its
-family and returns an `Architecture`, in which each block is spelled out. Nothing else in the project computes a width, a
-repeat count or a survival rate.
+A `Baseline` is a network written as a table of stages (`families/`). `scale_baseline` applies the rounding rule of its family
+and returns an `Architecture` with every block resolved. No other module computes a width, a repeat count or a survival
+probability.
 
 Sources. [paper] Tan and Le, arXiv 1905.11946. [code] tensorflow/tpu, models/official/efficientnet:
 efficientnet_builder.py, efficientnet_model.py, lite/efficientnet_lite_builder.py.
@@ -22,8 +22,8 @@ def round_filters(filters: int, width: float, *, limit_rounding_loss: bool = Tru
     Args:
       filters: Channels of the baseline.
       width: The multiplier.
-      limit_rounding_loss: Round up where rounding down would take away more than a tenth.
-      divisor: What the result is a multiple of; also its minimum.
+      limit_rounding_loss: Whether to round up if rounding down would remove more than a tenth.
+      divisor: The result is a multiple of it, and at least this large.
 
     Returns:
       The number of channels.
@@ -56,8 +56,8 @@ def scale_baseline(
       width: Multiplies channel counts.
       depth: Multiplies the repeats of each stage.
       resolution: Side of the input, in pixels.
-      dropout_rate: Before the classifier; None keeps the baseline's.
-      name: Of the result; None makes one of the multipliers.
+      dropout_rate: Dropout before the classifier; None keeps the baseline's.
+      name: Name of the result; None derives one from the multipliers.
 
     Returns:
       The architecture, with one `BlockSpec` per block.
@@ -120,8 +120,7 @@ def compound_scale(
 ) -> Architecture:
     """Scales depth, width and resolution of any baseline together: alpha**phi, beta**phi and gamma**phi [paper, equation 3].
 
-    The published sizes are these figures rounded by hand, B1 at phi 0.5 to B7 at about 6; `architecture` has them
-    exactly.
+    The published sizes, B1 at phi 0.5 to B7 at about 6, are rounded by hand; `architecture` has them exactly.
 
     Args:
       baseline: The network at phi 0.
@@ -147,14 +146,13 @@ def compound_scale(
 
 
 def survival_probabilities(num_blocks: int, survival_probability: float) -> tuple[float, ...]:
-    """The probability that a block's branch is kept, falling linearly over all blocks.
+    """Returns the probability that each block's branch is kept; it falls linearly over the blocks.
 
-    Block i of N, counted from 0, keeps its branch with probability 1 - (1 - p) * i / N [code]. The rate does not depend
-    on the size of the network: an early version of the paper said 0.3 for the larger ones and was wrong
-    (tensorflow/tpu#381).
+    Block i of N, counted from 0, keeps its branch with probability 1 - (1 - p) * i / N [code]. p does not depend on the size of
+    the network; an early version of the paper wrongly gave a drop rate of 0.3 for the larger ones (tensorflow/tpu#381).
 
     Args:
-      num_blocks: N, all blocks, also those without a skip connection.
+      num_blocks: N, the number of all blocks, including those without a skip connection.
       survival_probability: p.
 
     Returns:

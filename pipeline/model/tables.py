@@ -1,6 +1,6 @@
-"""The family, one network and a scaling search as text tables for the terminal.
+"""Text tables of all networks, of one network, and of a scaling search.
 
-Formats what `scaling.py`, `counting.py` and `scaling_search.py` compute; adds no figure of its own.
+The figures come from `scaling.py`, `counting.py` and `scaling_search.py`.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ _SEARCH_COLUMNS = (
 
 
 def family_table(num_classes: int) -> str:
-    """One line for each named variant: what it costs and how wide and deep it is."""
+    """Returns a line for each variant with its costs, widths and depths."""
     rows = [_FAMILY_COLUMNS]
     for name, row in VARIANTS.items():
         arch = architecture(name)
@@ -82,7 +82,7 @@ def family_table(num_classes: int) -> str:
 
 
 def block_table(variant: str, num_classes: int, survival_probability: float) -> str:
-    """One line for each block of a variant, with the probability that drop-connect keeps its branch ("-": no skip).
+    """Returns a line for each block of a variant, with the survival probability of its branch ("-": no skip).
 
     Raises:
       ValueError: If there is no such variant.

@@ -82,7 +82,7 @@ def _compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
     def cycles(variant: ScaledVariant) -> float:
         own = _for_network(config, variant)
         hparams = resolve(own, **dataclasses.asdict(sizes), num_devices=tpu_slice.devices)
-        experiment = Experiment.without_data(own, numbers, mesh)
+        experiment = Experiment.without_data(own, hparams, mesh)
         program = compile_program(
             experiment.lower_train_step(), tpu_slice, experiment.compiler_options, f"{variant.name}-train"
         )
