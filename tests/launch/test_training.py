@@ -3,13 +3,12 @@
 import os
 import random
 import threading
-from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from cloud.bed import RUN
+from cloud.bed import REPOSITORY, RUN
 from cloud.server import Fault
 from cloud.services import wait_until
 
@@ -40,7 +39,7 @@ def real_cloud(make_cloud, tmp_path):
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_SHARE_BINARY_BETWEEN_HOSTS": "yes",  # four processes on a few cores: one of them compiles
-        "PYTHONPATH": str(Path(__file__).parent / "one_compilation"),
+        "PYTHONPATH": str(REPOSITORY / "tests" / "one_compilation"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     cloud.write_settings(POLL_SECONDS="0.5", GRACE_SECONDS="10", SETUP_SECONDS="20", HEARTBEAT_SECONDS="30")

@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 
 import cv2
 import jax
@@ -15,7 +13,8 @@ from etils import epath
 
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.runtime.reporting import read_events
-from tests.runs import ROOT, TINY, finish, start_all, state_at, wait_for
+from tests import forks
+from tests.runs import TINY, finish, start_all, state_at, wait_for
 from tests.storage.faults import SeededFaults
 
 STEPS = 24
@@ -56,13 +55,7 @@ def train(workdir, data_dir, *arguments):
 
 
 def command(name, *arguments, code=0):
-    result = subprocess.run(
-        [sys.executable, "-c", KNOWS_TINY, f"pipeline.{name}", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        capture_output=True,
-        text=True,
-    )
+    result = forks.run("-c", KNOWS_TINY, f"pipeline.{name}", *map(str, arguments))
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout
 
