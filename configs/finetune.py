@@ -1,9 +1,9 @@
-"""Fine-tuning, tried from digits to Fashion-MNIST: start from weights, a new head, slower towards the picture.
+"""Fine-tuning, tried from digits to Fashion-MNIST: start from weights, a new head, slower towards the image.
 
 launch/local.sh --config configs/quickstart.py --workdir runs/digits
 launch/local.sh --config configs/finetune.py --workdir runs/finetune --config.init_from=runs/digits
 
-For other weights change `config.model.variant` to theirs, and `config.data` to the pictures. `config.init_from` is a run, a
+For other weights change `config.model.variant` to theirs, and `config.data` to the images. `config.init_from` is a run, a
 folder of `pipeline.convert`, a TensorFlow checkpoint, or a file of timm or Keras.
 """
 

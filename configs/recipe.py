@@ -2,7 +2,7 @@
 
 `configs/b0.py` … `configs/b7.py` take this configuration and change a few lines; everything can be changed on the command
 line, for example `--config.batch_size=1024` or `--config.duration='90 epochs'`. Durations are text with a unit, "350 epochs",
-"1000 steps" or (where a wall clock makes sense) "15 minutes"; `pipeline/training/durations.py` reads them.
+"1000 steps" or (where a wall clock makes sense) "15 minutes"; `pipeline/configuration/durations.py` reads them.
 
 Sources. [paper] Tan and Le, EfficientNet, arXiv 1905.11946v5, section 5.2. [main.py] and [efficientnet_builder.py] the
 authors' code, tensorflow/tpu, models/official/efficientnet. [tpu#N] a thread of that repository.
@@ -29,15 +29,15 @@ def get_config() -> ConfigDict:
             "stage": "none",  # copy the data to each host's "disk" or "memory" in the background; see docs/storage.md
             "train_split": "train",
             "eval_split": "validation",
-            "crop": "random_resized",  # or "shift", for small pictures: see pipeline/data/images.py
-            "crop_area": (0.08, 1.0),  # smallest and largest share of the picture [preprocessing.py]
+            "crop": "random_resized",  # or "shift", for small images: see pipeline/data/decoding/images.py
+            "crop_area": (0.08, 1.0),  # smallest and largest share of the image [preprocessing.py]
             "shift_fraction": 0.125,  # with crop="shift": the largest translation, as a share of the size
-            "flip": True,  # horizontally, half of the pictures [preprocessing.py]
+            "flip": True,  # horizontally, half of the images [preprocessing.py]
             "augment": "autoaugment_v0",  # "none", "autoaugment_v0" or "randaugment" [autoaugment.py]
             "augment_semantics": "published",  # "published": to the bit, quirks included; "clean": without its quirks
             "randaugment_layers": 2,  # [main.py]
             "randaugment_magnitude": 10,  # [main.py]; published: B5 17, B7 and B8 28
-            "random_erasing": 0.0,  # share of the pictures that lose a rectangle; no published result used it
+            "random_erasing": 0.0,  # share of the images that lose a rectangle; no published result used it
             "resize": "bicubic_tf1",  # "bicubic_tf1", "bicubic", "bicubic_antialias" or "bilinear" [preprocessing.py]
             "train_resize": "fast",  # with "bicubic_tf1": "fast" centres its samples, "exact" is TensorFlow's to the bit
             "eval_crop": "padding",  # "padding": size / (size + eval_crop_padding) of the shorter side; "fraction"; "none"
@@ -71,7 +71,7 @@ def get_config() -> ConfigDict:
     config.finetune = ConfigDict(
         {
             "head": "auto",  # the classifier of init_from: "keep", "new", or "auto", new where the number of classes differs
-            "frozen_stages": 0,  # parts that are not trained, counted from the picture: the stem, then the stages
+            "frozen_stages": 0,  # parts that are not trained, counted from the image: the stem, then the stages
             "frozen_batch_norm": False,  # leave the statistics of every BatchNorm as they were
             "stage_lr_factor": 1.0,  # learning rate of a part relative to the one after it; the head's is the schedule's
         }

@@ -26,7 +26,7 @@ from pipeline import command
 from pipeline.errors import ConfigError
 
 _CONFIG = command.define_config()
-_PICTURES = flags.DEFINE_integer("pictures", 512, "How many pictures each measurement reads.", lower_bound=1)
+_IMAGES = flags.DEFINE_integer("images", 512, "How many images each measurement reads.", lower_bound=1)
 _STEP_SECONDS = flags.DEFINE_float("step_seconds", None, "Seconds of a step of the whole run.", lower_bound=1e-6)
 _DATA = flags.DEFINE_string("data", None, "Of input: a folder of images, instead of the configuration's dataset.")
 _FOLDER = flags.DEFINE_string("folder", None, "A folder on the disk to measure; default: the machine's temporary one.")
@@ -43,7 +43,9 @@ def main_input() -> None:
 
     import jax
 
-    from pipeline.data import benchmark, preprocessing, reading_benchmark
+    from pipeline.benchmarks import input as input_benchmark
+    from pipeline.benchmarks import reading
+    from pipeline.data import preprocessing
     from pipeline.data.sources import open_source
     from pipeline.model.scaling import architecture
 
@@ -51,22 +53,24 @@ def main_input() -> None:
         source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
         what = f"{source.name} {source.split}"
         if source.remote:
-            print(reading_benchmark.report(*reading_benchmark.measure_reading(source, _PICTURES.value)), flush=True)
+            print(reading.report(*reading.measure_reading(source, _IMAGES.value)), flush=True)
     else:
         what = _DATA.value
-        source = benchmark.FolderSource(_DATA.value, _PICTURES.value)
+        source = input_benchmark.FolderSource(_DATA.value, _IMAGES.value)
     size = config.image_size or architecture(config.model.variant).resolution
     transform = preprocessing.train_transform(config.data, size)
     print(f"{what}, {size} px, augment={config.data.augment}, resize={config.data.resize}")
-    costs = benchmark.measure_input(
-        source, transform, size, lambda batch: jax.block_until_ready(jax.device_put(batch)), _PICTURES.value
+    costs = input_benchmark.measure_input(
+        source, transform, size, lambda batch: jax.block_until_ready(jax.device_put(batch)), _IMAGES.value
     )
-    print(benchmark.report(costs))
+    print(input_benchmark.report(costs))
     rates = {"1,000 images/s": 1000.0}
     if _STEP_SECONDS.value is not None:
         rates = {f"a step of {_STEP_SECONDS.value} s": config.batch_size / _HOSTS.value / _STEP_SECONDS.value}
     for what, rate in rates.items():
-        print(f"{what} on a host: {rate:,.0f} images/s need {benchmark.cores_needed(costs, rate)} cores like these")
+        print(
+            f"{what} on a host: {rate:,.0f} images/s need {input_benchmark.cores_needed(costs, rate)} cores like these"
+        )
 
 
 def main_step() -> None:
@@ -89,9 +93,9 @@ def main_step() -> None:
 
     distributed.split_cpu(config.virtual_devices)
     experiment = _without_data(config, topology.mesh_of(tpu_slice) if tpu_slice else make_mesh())
-    mesh, numbers = experiment.mesh, experiment.hyperparameters
+    mesh, hparams = experiment.mesh, experiment.hparams
     print(
-        f"{config.model.variant} at {numbers.image_size} px, {config.model.dtype}, batch {numbers.batch_size} on "
+        f"{config.model.variant} at {hparams.image_size} px, {config.model.dtype}, batch {hparams.batch_size} on "
         f"{tpu_slice.name if tpu_slice else f'{mesh.size} device(s): {jax.devices()[0].device_kind}'}"
     )
     if tpu_slice:
@@ -102,23 +106,23 @@ def main_step() -> None:
 
 def _without_data(config, mesh):
     """Returns the experiment of a configuration whose dataset is known by its size alone."""
+    from pipeline.configuration.hyperparameters import resolve
     from pipeline.planning.dataset import dataset_size
     from pipeline.training.experiment import Experiment
-    from pipeline.training.hyperparameters import resolve
 
-    numbers = resolve(config, **dataclasses.asdict(dataset_size(config, None)), num_devices=mesh.size)
-    return Experiment.planned(config, numbers, mesh)
+    hparams = resolve(config, **dataclasses.asdict(dataset_size(config, None)), num_devices=mesh.size)
+    return Experiment.without_data(config, hparams, mesh)
 
 
 def _print_compiled(experiment, tpu_slice) -> None:
-    from pipeline.planning.keras_step import lower_keras_step
+    from pipeline.benchmarks.keras_step import lower_keras_step
     from pipeline.planning.program import compile_program
 
     variant = experiment.config.model.variant
     steps = {"ours": (experiment.lower_train_step, experiment.compiler_options, f"{variant}-train")}
     if _KERAS.value:
         steps["keras"] = functools.partial(lower_keras_step, experiment), {}, f"{variant}-keras"
-    images = experiment.hyperparameters.batch_size // tpu_slice.devices
+    images = experiment.hparams.batch_size // tpu_slice.devices
     for name, (lower, options, file_name) in steps.items():
         program = compile_program(lower(), tpu_slice, options, file_name)
         kinds = ", ".join(f"{kind} {cycles / images / 1e6:.3f}" for kind, cycles in program.cycles_by_kind.items())
@@ -131,10 +135,10 @@ def _print_compiled(experiment, tpu_slice) -> None:
 
 
 def _print_timed(experiment) -> None:
-    from pipeline.planning.step_benchmark import measure_steps
-    from pipeline.planning.timm_step import measure_timm
+    from pipeline.benchmarks.step import measure_steps
+    from pipeline.benchmarks.timm_step import measure_timm
 
-    images = experiment.hyperparameters.batch_size
+    images = experiment.hparams.batch_size
     timm = {"timm": measure_timm(experiment, _ROUNDS.value)} if _TIMM.value else {}  # first: it may not be there
     measured = measure_steps(experiment, _ROUNDS.value, with_keras=_KERAS.value)
     for name, costs in (measured | timm).items():
@@ -156,12 +160,13 @@ def main_checkpoint() -> None:
     """Prints the costs of a checkpoint of `--config`."""
     config = command.checked(_CONFIG.value)
 
-    from pipeline.runtime import benchmark, distributed
+    from pipeline.benchmarks import restart as restart_benchmark
+    from pipeline.configuration.durations import in_minutes
+    from pipeline.runtime import distributed
     from pipeline.runtime.mesh import make_mesh
-    from pipeline.training.durations import in_minutes
 
     distributed.split_cpu(config.virtual_devices)
-    costs = benchmark.measure_checkpoint(_without_data(config, make_mesh()), _folder())
+    costs = restart_benchmark.measure_checkpoint(_without_data(config, make_mesh()), _folder())
     interval = 60 * in_minutes(config.checkpoint.also_every, "checkpoint.also_every")
     print(
         f"{config.model.variant}: {costs.arrays:,} arrays, {costs.state_bytes / 1e9:.2f} GB\n"
@@ -175,12 +180,12 @@ def main_restart() -> None:
     """Prints what restarts of a run of `--config` cost."""
     command.checked(_CONFIG.value)
 
-    from pipeline.runtime import benchmark
+    from pipeline.benchmarks import restart as restart_benchmark
 
     flag = flags.FLAGS["config"]
     arguments = [f"--config={config_flags.get_config_filename(flag)}"]
     arguments += [f"--config.{key}={value}" for key, value in config_flags.get_override_values(flag).items()]
-    for cache, costs in benchmark.measure_restart(arguments, _folder()).items():
+    for cache, costs in restart_benchmark.measure_restart(arguments, _folder()).items():
         print(
             f"{cache} cache: first step {costs.first_step:.1f} s after the start, {costs.compiling:.1f} s of it compiling"
         )

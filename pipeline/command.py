@@ -17,7 +17,8 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import recipe
-from pipeline import domains, errors
+from pipeline import errors
+from pipeline.configuration import domains
 from pipeline.errors import ConfigError
 from pipeline.host import caches, ending, open_files
 from pipeline.host.paths import expanded

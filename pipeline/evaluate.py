@@ -30,7 +30,8 @@ def main() -> None:
     folder = _made(_OUT.value) if _OUT.value else None
     weights = command_line.open_all_weights()
 
-    from pipeline.runtime import distributed, pictures
+    from pipeline.reporting import figures
+    from pipeline.runtime import distributed
     from pipeline.training.scoring import score
 
     distributed.check_platform(config.platform)
@@ -41,7 +42,7 @@ def main() -> None:
         (folder / "evaluation.json").write_text(text + "\n")
         for name, matrix in confusion.items():
             class_names = next(iter(weights.values())).metadata.class_names
-            pictures.write_confusion(str(folder / f"confusion_{name}.png"), matrix, class_names)
+            figures.write_confusion(str(folder / f"confusion_{name}.png"), matrix, class_names)
     print(text, flush=True)
 
 

@@ -4,7 +4,7 @@ python -m pipeline.export --workdir RUN --format timm,onnx --out DIRECTORY
 python -m pipeline.export --weights DIRECTORY --format savedmodel --out DIRECTORY
 
 Formats: weights (our own folder), timm, keras, savedmodel, tflite, stablehlo, onnx, official. Each appears in a folder of its
-name below --out, after it was opened by its own runtime and gave the logits of the trained network on real pictures.
+name below --out, after it was opened by its own runtime and gave the logits of the trained network on real images.
 """
 
 import os
@@ -18,10 +18,10 @@ from pipeline.weights import command_line
 
 _FORMATS = flags.DEFINE_list("format", None, "One or several formats, separated by commas.")
 _OUT = command_line.define_out()
-_PICTURES = flags.DEFINE_multi_string(
-    "picture",
+_IMAGES = flags.DEFINE_multi_string(
+    "image",
     None,
-    "A picture file to compare on and to calibrate int8 with; may be repeated. Default: two photographs.",
+    "An image file to compare on and to calibrate int8 with; may be repeated. Default: two photographs.",
 )
 
 
@@ -32,16 +32,16 @@ def main() -> None:
     exporting.check_formats(formats)
     weights = command_line.open_weights()
     logging.info("Exporting %s", weights.describe())
-    if _PICTURES.value:
-        pictures = photographs.prepare(photographs.read_pictures(_PICTURES.value), weights.metadata, _PICTURES.value)
-        calibration = pictures
+    if _IMAGES.value:
+        images = photographs.prepare(photographs.read_images(_IMAGES.value), weights.metadata, _IMAGES.value)
+        calibration = images
     else:
-        pictures = photographs.prepare(photographs.photographs(), weights.metadata, photographs.PHOTOGRAPHS)
-        calibration = photographs.calibration_windows(weights.metadata.image_size)
+        images = photographs.prepare(photographs.photographs(), weights.metadata, photographs.PHOTOGRAPHS)
+        calibration = photographs.calibration_crops(weights.metadata.image_size)
     for name in formats:
         announce(f"Exporting {name}, and comparing it in its own runtime", "10 to 60 seconds")
         with local.written_to(os.path.join(out, name)) as folder:
-            for difference in exporting.export(weights, name, folder, pictures, calibration):
+            for difference in exporting.export(weights, name, folder, images, calibration):
                 logging.info("%s/%s", os.path.join(out, name), difference)
 
 

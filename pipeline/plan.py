@@ -19,11 +19,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from pipeline import command
+from pipeline.configuration.hyperparameters import Hyperparameters, resolve
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.planning import topology
 from pipeline.planning.dataset import DatasetSize, dataset_size
 from pipeline.planning.slices import Slice, chip_hour_dollars, parse_slice
-from pipeline.training.hyperparameters import Hyperparameters, resolve
 
 _CONFIG = command.define_config()
 _TOPOLOGIES = flags.DEFINE_multi_string("topology", [], "A slice, such as v3-32 or v5litepod-256; may be repeated.")
@@ -74,8 +74,8 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
     from pipeline.planning.report import Plan
     from pipeline.training.experiment import Experiment
 
-    numbers = _resolve(config, tpu_slice, sizes)
-    experiment = Experiment.planned(config, numbers, topology.mesh_of(tpu_slice))
+    hparams = _resolve(config, tpu_slice, sizes)
+    experiment = Experiment.without_data(config, hparams, topology.mesh_of(tpu_slice))
     programs = []
     for what, lower in {"train": experiment.lower_train_step, "evaluation": experiment.lower_eval_step}.items():
         with _Progress(f"{what} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
@@ -83,7 +83,7 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
             programs.append(compile_program(lower(), tpu_slice, experiment.compiler_options, name))
     price = chip_hour_dollars(tpu_slice.generation)
     fits = all(program.fits for program in programs)
-    return Plan(tpu_slice, numbers, *programs, estimate(*programs, numbers, tpu_slice, price) if fits else None)
+    return Plan(tpu_slice, hparams, *programs, estimate(*programs, hparams, tpu_slice, price) if fits else None)
 
 
 def _resolve(config: ConfigDict, tpu_slice: Slice, sizes: DatasetSize) -> Hyperparameters:

@@ -39,7 +39,7 @@ def main(words: list[str]) -> None:
         raise DataError("no image was named on standard input")
     if unreadable:
         first = unreadable[0]
-        raise DataError(f"{len(unreadable)} of {images} could not be read, the first {first.picture}: {first.reason}")
+        raise DataError(f"{len(unreadable)} of {images} could not be read, the first {first.image}: {first.reason}")
 
 
 if __name__ == "__main__":

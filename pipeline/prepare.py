@@ -2,8 +2,8 @@
 
 python -m pipeline.prepare --dataset digits
 python -m pipeline.prepare --dataset imagenet2012 --manual_dir FOLDER     (ILSVRC2012_img_train.tar and _val.tar)
-python -m pipeline.prepare --dataset fake_imagenet --examples 10000       (synthetic pictures, to try a pod)
-python -m pipeline.prepare --image_folder FOLDER --name my_pictures       (FOLDER/<split>/<class>/<picture>)
+python -m pipeline.prepare --dataset fake_imagenet --examples 10000       (synthetic images, to try a pod)
+python -m pipeline.prepare --image_folder FOLDER --name my_images       (FOLDER/<split>/<class>/<image>)
 python -m pipeline.prepare --convert FOLDER                               (a tfds dataset of TFRecords)
 
 The result is a tfds dataset of ArrayRecord shards, whose JPEGs have an index: the same pixels, of which training can decode a
@@ -18,8 +18,8 @@ from pipeline.host.announcing import announce
 
 _DATASET = flags.DEFINE_string("dataset", None, "digits, fake_imagenet, or any dataset of the tfds catalogue.")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of archives that tfds cannot download, as of ImageNet.")
-_EXAMPLES = flags.DEFINE_integer("examples", 10_000, "With fake_imagenet: pictures for training.")
-_IMAGE_FOLDER = flags.DEFINE_string("image_folder", None, "A folder of pictures, FOLDER/<split>/<class>/<picture>.")
+_EXAMPLES = flags.DEFINE_integer("examples", 10_000, "With fake_imagenet: images for training.")
+_IMAGE_FOLDER = flags.DEFINE_string("image_folder", None, "A folder of images, FOLDER/<split>/<class>/<image>.")
 _NAME = flags.DEFINE_string("name", None, "With --image_folder: what the dataset is to be called.")
 _CONVERT = flags.DEFINE_string(
     "convert", None, "The folder of a tfds dataset of TFRecords, with its dataset_info.json."
@@ -33,7 +33,7 @@ def main() -> None:
     if [_DATASET.value, _IMAGE_FOLDER.value, _CONVERT.value].count(None) != 2:
         raise ConfigError("give one of --dataset NAME, --image_folder FOLDER and --convert FOLDER")
     if (_IMAGE_FOLDER.value is None) != (_NAME.value is None):
-        raise ConfigError("--image_folder and --name belong together: the pictures, and what to call them")
+        raise ConfigError("--image_folder and --name belong together: the images, and what to call them")
     announce("Importing tensorflow_datasets", "5 to 20 seconds")
 
     from pipeline.data.preparation import datasets

@@ -1,10 +1,10 @@
-"""Draws pictures before and after augmentation into one PNG file, to look at.
+"""Draws images before and after augmentation into one PNG file, to look at.
 
 python -m pipeline.preview --config configs/b0.py --out all_operations.png
-python -m pipeline.preview --config configs/b0.py --op Rotate --out rotate.png       (several pictures, levels 0 to 10)
+python -m pipeline.preview --config configs/b0.py --op Rotate --out rotate.png       (several images, levels 0 to 10)
 python -m pipeline.preview --config configs/b0.py --op train --out training.png      (what the model gets to see)
 
-Pictures are the first ones of the config's training split, or the files named with --picture.
+Images are the first ones of the config's training split, or the files named with --image.
 """
 
 import pathlib
@@ -27,9 +27,9 @@ _OP = flags.DEFINE_enum(
     "One operation; all of them; or the whole training preprocessing.",
 )
 _OUT = flags.DEFINE_string("out", None, "The PNG file to write.")
-_PICTURE = flags.DEFINE_multi_string("picture", [], "A picture file to use instead of the dataset; may be repeated.")
+_IMAGE = flags.DEFINE_multi_string("image", [], "An image file to use instead of the dataset; may be repeated.")
 
-_ROWS = 6  # pictures with --op
+_ROWS = 6  # images with --op
 
 
 def main() -> None:
@@ -46,11 +46,11 @@ def main() -> None:
 
 
 def _files(config: ConfigDict) -> list[bytes]:
-    if _PICTURE.value:
+    if _IMAGE.value:
         try:
-            return [pathlib.Path(path).read_bytes() for path in _PICTURE.value]
+            return [pathlib.Path(path).read_bytes() for path in _IMAGE.value]
         except OSError as error:
-            raise DataError(f"--picture={error.filename}: {error.strerror}") from error
+            raise DataError(f"--image={error.filename}: {error.strerror}") from error
 
     source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
     return [source[index]["image"] for index in range(min(_ROWS, len(source)))]

@@ -27,7 +27,7 @@ PRELOADED = (
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "pipeline.command",
-    "pipeline.runtime.tensorboard",
+    "pipeline.reporting.tensorboard",
     "pipeline.training.loop",
     "pipeline.weights.exporting",
     "pipeline.weights.opening",

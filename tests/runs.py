@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from pipeline.runtime.reporting import read_events
+from pipeline.reporting.reporter import read_events
 from tests.forks import ROOT, Fork
 
 TINY = "tests/configs/tiny.py"

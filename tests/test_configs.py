@@ -10,13 +10,13 @@ import pytest
 
 from configs import recipe
 from pipeline import command
+from pipeline.configuration.hyperparameters import resolve
 from pipeline.errors import ConfigError
 from pipeline.model.network import build_model
 from pipeline.planning.slices import parse_slice
 from pipeline.runtime.lowering import LANES
-from pipeline.training.hyperparameters import resolve
-from pipeline.training.optimizer import make_optimizer, make_schedule
-from pipeline.training.state import abstract_state
+from pipeline.training.update.optimizer import make_optimizer, make_schedule
+from pipeline.training.update.state import abstract_state
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "recipe"))
@@ -26,12 +26,12 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.s
 def test_a_configuration_builds_its_model_and_optimizer(name):
     config = command.checked(importlib.import_module(f"configs.{name}").get_config())
     devices = parse_slice(config.launch.accelerator_type).devices
-    numbers = resolve(
+    hparams = resolve(
         config, num_classes=10, num_train_examples=1_281_167, num_eval_examples=50_000, num_devices=devices
     )
-    model = build_model(config.model, numbers.num_classes)
-    tx = make_optimizer(config, make_schedule(config, numbers))
-    state = abstract_state(model, tx, image_size=numbers.image_size, with_ema=config.ema.decay > 0)
+    model = build_model(config.model, hparams.num_classes)
+    tx = make_optimizer(config, make_schedule(config, hparams))
+    state = abstract_state(model, tx, image_size=hparams.image_size, with_ema=config.ema.decay > 0)
     assert state.params["head"]["classifier"]["kernel"].shape == (model.architecture.head_filters, 10)
     assert jax.tree.map(jnp.shape, state.ema["params"]) == jax.tree.map(jnp.shape, state.params)
 

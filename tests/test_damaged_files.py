@@ -9,7 +9,7 @@ from absl import logging
 from pipeline.data.preparation import datasets
 from pipeline.data.sources import open_source
 from pipeline.errors import DataError
-from pipeline.runtime.reporting import read_events
+from pipeline.reporting.reporter import read_events
 from pipeline.training.results import read_results
 from tests.runs import TINY, reported, run
 

@@ -41,8 +41,8 @@ def test_digits_are_prepared_once(tmp_path):
     "arguments",
     [
         (),
-        ("--dataset=digits", "--image_folder=pictures"),
-        ("--image_folder=pictures",),
+        ("--dataset=digits", "--image_folder=images"),
+        ("--image_folder=images",),
         ("--dataset=digits", "--name=mine"),
         ("--dataset=fake_imagenet", "--examples=10"),
         ("--convert=nowhere",),
@@ -57,7 +57,7 @@ def test_a_command_line_that_says_too_little_or_too_much_is_one_error(tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-SMALL = (  # the published recipe for B0, small enough for a CPU: the network, the pictures and the number of steps
+SMALL = (  # the published recipe for B0, small enough for a CPU: the network, the images and the number of steps
     "--config=configs/b0.py",
     "--config.model.variant=mini0",
     "--config.model.dtype=float32",
@@ -95,17 +95,17 @@ def train_and_evaluate(folder: pathlib.Path, *dataset: str) -> dict:
 
 
 @pytest.mark.slow
-def test_a_folder_of_pictures_goes_through_all_commands(tmp_path):
+def test_a_folder_of_images_goes_through_all_commands(tmp_path):
     rng = np.random.default_rng(0)
-    for split, count in (("train", 20), ("test", 7)):  # 21 pictures are no whole number of batches
+    for split, count in (("train", 20), ("test", 7)):  # 21 images are no whole number of batches
         for class_name, suffix in (("bright", "jpg"), ("dark", "png"), ("grey", "webp")):
-            folder = tmp_path / "pictures" / split / class_name
+            folder = tmp_path / "images" / split / class_name
             folder.mkdir(parents=True)
             for index in range(count):
                 shape = (*rng.integers(30, 90, 2), 3)
                 cv2.imwrite(str(folder / f"{index}.{suffix}"), rng.integers(0, 256, shape, np.uint8))
-    command("prepare", f"--image_folder={tmp_path / 'pictures'}", "--name=pictures", f"--data_dir={tmp_path / 'data'}")
-    evaluated = train_and_evaluate(tmp_path, "--config.data.name=pictures", "--config.data.eval_split=test")
+    command("prepare", f"--image_folder={tmp_path / 'images'}", "--name=images", f"--data_dir={tmp_path / 'data'}")
+    evaluated = train_and_evaluate(tmp_path, "--config.data.name=images", "--config.data.eval_split=test")
     assert {name: values["examples"] for name, values in evaluated["evaluation"].items()} == {"ema": 21, "raw": 21}
 
 

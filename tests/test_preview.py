@@ -14,12 +14,12 @@ def run(*arguments):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     paths = [tmp_path / f"{index}.png" for index in range(2)]
     rng = np.random.default_rng(0)
     for path in paths:
         cv2.imwrite(str(path), cv2.GaussianBlur(rng.integers(0, 256, (200, 300, 3), dtype=np.uint8), (0, 0), 3))
-    return [f"--picture={path}" for path in paths]
+    return [f"--image={path}" for path in paths]
 
 
 def tile(sheet, row, column):
@@ -27,8 +27,8 @@ def tile(sheet, row, column):
     return sheet[top : top + TILE, left : left + TILE].astype(int)
 
 
-def test_draws_an_operation_for_each_picture_and_level(pictures, tmp_path):
-    result = run("--op=Invert", f"--out={tmp_path}/sheet.png", *pictures)
+def test_draws_an_operation_for_each_image_and_level(images, tmp_path):
+    result = run("--op=Invert", f"--out={tmp_path}/sheet.png", *images)
     assert result.returncode == 0, result.stderr
     sheet = cv2.imread(f"{tmp_path}/sheet.png")
     assert sheet.shape[:2] == (2 * STEP_DOWN + 4, 12 * STEP_RIGHT + 4)
@@ -39,9 +39,9 @@ def test_draws_an_operation_for_each_picture_and_level(pictures, tmp_path):
     assert np.abs(tile(sheet, 0, 0) - tile(sheet, 1, 0)).mean() > 1
 
 
-def test_draws_randaugments_own_magnitude_beside_the_levels(pictures, tmp_path):
+def test_draws_randaugments_own_magnitude_beside_the_levels(images, tmp_path):
     options = ("--config.data.augment=randaugment", "--config.data.randaugment_magnitude=28")
-    result = run("--op=all", f"--out={tmp_path}/sheet.png", *options, *pictures)
+    result = run("--op=all", f"--out={tmp_path}/sheet.png", *options, *images)
     assert result.returncode == 0, result.stderr
     assert cv2.imread(f"{tmp_path}/sheet.png").shape[:2] == (16 * STEP_DOWN + 4, 13 * STEP_RIGHT + 4)
 
@@ -51,8 +51,8 @@ def test_draws_randaugments_own_magnitude_beside_the_levels(pictures, tmp_path):
     [
         (("--op=Blur", "--out=a.png"), "--op=Blur"),
         (("--out=a.jpg",), "ending in .png"),
-        (("--out=a.png", "--picture=nowhere.jpg"), "--picture=nowhere.jpg: No such file"),
-        (("--out=a.png", "--picture=LICENSE"), "unknown picture format"),
+        (("--out=a.png", "--image=nowhere.jpg"), "--image=nowhere.jpg: No such file"),
+        (("--out=a.png", "--image=LICENSE"), "unknown image format"),
         (("--out=a.png", "--config.data.name=no_such_set"), "no_such_set"),
     ],
 )

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.util.tensor_util import make_ndarray
 
 from pipeline.data.preparation.datasets import prepare_digits
-from pipeline.runtime.reporting import read_events
+from pipeline.reporting.reporter import read_events
 from tests.runs import TINY, reported, run, start, state_at, wait_for
 
 
@@ -68,7 +68,7 @@ def test_tensorboard_shows_the_numbers_of_the_record(finished):
     assert shown(workdir, "train/loss") == pytest.approx(reported(workdir, "train", "loss"))
 
 
-def test_pictures_of_the_run_can_be_looked_at(finished):
+def test_images_of_the_run_can_be_looked_at(finished):
     workdir, _ = finished
     preview = cv2.imread(str(workdir / "input_preview.png"))
     assert preview is not None

@@ -4,7 +4,7 @@ python launch/gke/jobset.py --name b7 --image IMAGE --accelerator tpu7x --topolo
     --workdir gs://bucket/runs/b7 [--queue Q] [--spot] [--max-restarts N] [-- --config.key=value …] | kubectl apply -f -
 
 Prints JSON, which is YAML. Owns the manifest's form; the image is built from launch/gke/Dockerfile. The same rules hold as
-in launch/pod/job_decisions.py: a preemption restarts all machines and is not counted, an error that a restart cannot help ends
+in launch/pod/job/job_decisions.py: a preemption restarts all machines and is not counted, an error that a restart cannot help ends
 the run, anything else is restarted at most N times. Only the standard library; calls no service.
 """
 

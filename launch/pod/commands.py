@@ -11,21 +11,25 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pod import checks, controller, gcloud, history, options, status
-from pod.accelerators import find_accelerator
+from pod import status
 from pod.checkout import ROOT
 from pod.clock import Clock
-from pod.connection import connect, connect_compute, find_credentials, make_clock, owner_name
-from pod.control_plane import ControlPlane
 from pod.errors import FINISHED, Refused
-from pod.http import ApiError
-from pod.lock import RunLock
-from pod.options import Options
+from pod.plane import history
+from pod.plane.control_plane import ControlPlane
+from pod.plane.lock import RunLock
 from pod.record import Place, Record
-from pod.removal import remove
 from pod.run import control_of, workdir_of
-from pod.service import Service
-from pod.start import PLACE_OBJECT, up
+from pod.services import gcloud
+from pod.services.connection import connect, connect_compute, find_credentials, make_clock, owner_name
+from pod.services.http import ApiError
+from pod.services.service import Service
+from pod.slices import controller
+from pod.slices.accelerators import find_accelerator
+from pod.slices.removal import remove
+from pod.starting import checks, options
+from pod.starting.options import Options
+from pod.starting.start import PLACE_OBJECT, up
 
 
 def main(
@@ -94,7 +98,7 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
     elsewhere = "so a supervisor on another machine would ask for the slice anew"
     unknown: Refused | None = None
     if not place.control:
-        record.say(f"nothing says where the run's folder is, {elsewhere}: name it with --workdir to end that one too")
+        record.log(f"nothing says where the run's folder is, {elsewhere}: name it with --workdir to end that one too")
     else:
         controlled = False
         try:
@@ -104,9 +108,9 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
         try:
             lock.take(given.force or controlled)
         except ApiError as error:
-            record.say(f"cannot take the lock in {place.control}, {elsewhere}: {error}")
+            record.log(f"cannot take the lock in {place.control}, {elsewhere}: {error}")
     try:
-        record.say(f"deleting {given.name} in {given.zone}")
+        record.log(f"deleting {given.name} in {given.zone}")
         remove(
             service,
             given.name,
@@ -123,7 +127,7 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
         raise unknown
     kept = f" in {place.workdir}" if place.workdir else ""
     where = f"{given.name} in {given.zone}"
-    record.say(f"nothing of {where} is running or billed any more; still billed: what is stored{kept}")
+    record.log(f"nothing of {where} is running or billed any more; still billed: what is stored{kept}")
     return FINISHED
 
 
@@ -142,7 +146,7 @@ def _end_supervisor(given: Options, record: Record) -> None:
     holder = record.supervisor()
     if not record.is_locked():
         return
-    record.say(f"ending the supervisor (process {holder})")
+    record.log(f"ending the supervisor (process {holder})")
     if holder:
         os.kill(holder, signal.SIGTERM)
     if not record.wait_for_lock(given.limits.call_seconds):
@@ -167,7 +171,7 @@ def _follow(given: Options, record: Record, environment: Mapping[str, str]) -> i
         print(*status.show_logs(plane, worker, clock, given.limits.poll_seconds), sep="\n")
     elif given.command == "simulate":
         service.simulate_maintenance(given.name, () if given.worker < 0 else (given.worker,))
-        record.say(f"asked; watch the supervisor, or: launch/tpu_pod.sh status --name {given.name}")
+        record.log(f"asked; watch the supervisor, or: launch/tpu_pod.sh status --name {given.name}")
     else:
         return _stop(given, record, place, service, plane, clock)
     return FINISHED
@@ -180,7 +184,7 @@ def _stop(given: Options, record: Record, place: Place, service: Service, plane:
         words = "not there" if node is None else node.state
         raise Refused(f"there is no running slice {given.name} ({words}); nothing to stop")
     seconds = given.limits.stop_seconds
-    record.say(f"asking for a checkpoint, then ending the job (at most {seconds:g} seconds)")
+    record.log(f"asking for a checkpoint, then ending the job (at most {seconds:g} seconds)")
     wanted = plane.update_control(lambda old: None if old is None else dataclasses.replace(old, want="stop"))
     end = clock.monotonic() + seconds + given.limits.grace_seconds + given.limits.heartbeat_seconds
     while clock.monotonic() < end:
@@ -189,12 +193,12 @@ def _stop(given: Options, record: Record, place: Place, service: Service, plane:
             outcome = job.value.outcome
             price = find_accelerator(place.type).dollars(1)
             if outcome == "stopped":
-                record.say(
+                record.log(
                     f"ended. The slice is still billed, {price:,.2f} dollars an hour: launch/tpu_pod.sh resume, or "
                     f"launch/tpu_pod.sh down, with --name {given.name}"
                 )
             else:
-                record.say(f"the job had ended already: {outcome}")
+                record.log(f"the job had ended already: {outcome}")
             return FINISHED
         clock.sleep(min(given.limits.poll_seconds, 5))
     raise Refused(f"the job has not ended on all workers; see launch/tpu_pod.sh logs --name {given.name}")

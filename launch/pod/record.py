@@ -74,7 +74,7 @@ class Record:
                 f"cannot write {self.folder} ({error.strerror}); name another folder with POD_RECORDS"
             ) from None
 
-    def say(self, words: str) -> None:
+    def log(self, words: str) -> None:
         """Prints a line with the time and keeps it among the events; the same again in a row is left out."""
         if words == self._said:
             return

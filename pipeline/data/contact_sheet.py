@@ -1,4 +1,4 @@
-"""Pictures side by side, to look at what an augmentation does: one image with a row for each case and a column for
+"""Images side by side, to look at what an augmentation does: one image with a row for each case and a column for
 each step.
 
 Owns the layout and nothing of the augmentation. The results are for eyes only; nothing reads them back.
@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from pipeline.data import levels, preprocessing
-from pipeline.data.autoaugment import AutoAugment
+from pipeline.data import preprocessing
+from pipeline.data.augmentation import levels
+from pipeline.data.augmentation.autoaugment import AutoAugment
 from pipeline.data.preprocessing import TrainTransform
 
 _TILE = 160  # pixels of a tile's side
@@ -28,8 +29,8 @@ def sheet(data_config: ConfigDict, image_size: int, case: str, files: list[bytes
     Args:
         data_config: `config.data` of `configs/recipe.py`.
         image_size: Pixels of each side in training.
-        case: An operation, for all pictures; "all" operations, for the first picture; or "train", the whole preprocessing.
-        files: Picture files.
+        case: An operation, for all images; "all" operations, for the first image; or "train", the whole preprocessing.
+        files: Image files.
 
     Returns:
         uint8 RGB `[height, width, 3]`.
@@ -40,34 +41,32 @@ def sheet(data_config: ConfigDict, image_size: int, case: str, files: list[bytes
     policy = transform.augment or AutoAugment(data_config.augment_semantics)
     columns = sorted({*_LEVELS, getattr(policy, "magnitude", 10)})
     names = list(levels.OPERATIONS) if case == "all" else [case]
-    pictures = [transform.evaluation.pixels(data) for data in (files[:1] if case == "all" else files)]
-    return draw(operation_rows(pictures, names, columns, policy.scale))
+    images = [transform.evaluation.pixels(data) for data in (files[:1] if case == "all" else files)]
+    return draw(operation_rows(images, names, columns, policy.scale))
 
 
-def operation_rows(
-    pictures: list[np.ndarray], names: list[str], columns: list[float], scale: levels.Scale
-) -> list[Row]:
-    """Applies operations at levels: a row for each picture and operation, the picture itself first.
+def operation_rows(images: list[np.ndarray], names: list[str], columns: list[float], scale: levels.Scale) -> list[Row]:
+    """Applies operations at levels: a row for each image and operation, the image itself first.
 
     Args:
-        pictures: uint8 RGB `[size, size, 3]`, as an operation gets them in training.
+        images: uint8 RGB `[size, size, 3]`, as an operation gets them in training.
         names: Of `levels.OPERATIONS`.
         columns: The levels.
         scale: What a level means.
     """
     rows = []
-    for picture in pictures:
+    for image in images:
         for name in names:
-            row = [("before", picture)]
+            row = [("before", image)]
             for level in columns:
-                after = levels.apply(name, picture, level, scale, np.random.default_rng(0))
+                after = levels.apply(name, image, level, scale, np.random.default_rng(0))
                 row.append((f"{name} {level:g}", after))
             rows.append(row)
     return rows
 
 
 def training_rows(files: list[bytes], transform: TrainTransform, columns: int) -> list[Row]:
-    """Applies the whole training preprocessing: a row for each picture file, a column for each draw."""
+    """Applies the whole training preprocessing: a row for each image file, a column for each draw."""
     rows = []
     for data in files:
         row = [("before", transform.evaluation.pixels(data))]
@@ -77,15 +76,15 @@ def training_rows(files: list[bytes], transform: TrainTransform, columns: int) -
 
 
 def draw(rows: list[Row]) -> np.ndarray:
-    """Lays rows of captioned pictures out; returns uint8 RGB `[height, width, 3]`."""
+    """Lays rows of captioned images out; returns uint8 RGB `[height, width, 3]`."""
     columns = max(len(row) for row in rows)
     step_down, step_right = _TILE + _CAPTION + _GAP, _TILE + _GAP
     sheet = np.full((len(rows) * step_down + _GAP, columns * step_right + _GAP, 3), 255, np.uint8)
     for row_index, row in enumerate(rows):
-        for column_index, (caption, picture) in enumerate(row):
+        for column_index, (caption, image) in enumerate(row):
             top, left = _GAP + row_index * step_down, _GAP + column_index * step_right
             cv2.putText(sheet, caption, (left, top + _CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0))
-            shrinks = max(picture.shape[:2]) > _TILE
-            tile = cv2.resize(picture, (_TILE, _TILE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+            shrinks = max(image.shape[:2]) > _TILE
+            tile = cv2.resize(image, (_TILE, _TILE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
             sheet[top + _CAPTION : top + _CAPTION + _TILE, left : left + _TILE] = tile
     return sheet

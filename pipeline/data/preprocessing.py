@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from pipeline import domains
-from pipeline.data import crops, images, resizing
-from pipeline.data.autoaugment import AutoAugment
-from pipeline.data.erasing import RandomErasing
-from pipeline.data.headers import DamagedPicture
-from pipeline.data.randaugment import RandAugment
+from pipeline.configuration import domains
+from pipeline.data import crops, resizing
+from pipeline.data.augmentation.autoaugment import AutoAugment
+from pipeline.data.augmentation.erasing import RandomErasing
+from pipeline.data.augmentation.randaugment import RandAugment
+from pipeline.data.decoding import images
+from pipeline.data.decoding.headers import DamagedImageError
 
 Example = dict[str, Any]
 
@@ -94,8 +95,8 @@ class EvalTransform:
     Attributes:
         image_size: Pixels of each side of the result.
         resize: One of `resizing.METHODS`.
-        crop_share: Side of the centre crop as a share of the picture's shorter side; None: the whole picture.
-        apply_exif_orientation: Whether to turn pictures as their EXIF tag says.
+        crop_share: Side of the centre crop as a share of the image's shorter side; None: the whole image.
+        apply_exif_orientation: Whether to turn images as their EXIF tag says.
     """
 
     image_size: int
@@ -108,15 +109,15 @@ class EvalTransform:
         return _finish(example, self.image_size, self.pixels)
 
     def pixels(self, data: bytes) -> np.ndarray:
-        """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedPicture`."""
-        picture = images.decode_window(data, self.window, self.apply_exif_orientation)
-        return resizing.resize(picture, self.image_size, self.resize)
+        """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedImageError`."""
+        image = images.decode_crop(data, self.crop_box, self.apply_exif_orientation)
+        return resizing.resize(image, self.image_size, self.resize)
 
-    def window(self, height: int, width: int) -> crops.Window:
-        """Returns the part of a picture that is looked at."""
+    def crop_box(self, height: int, width: int) -> crops.CropBox:
+        """Returns the part of an image that is looked at."""
         if self.crop_share is None:
             return 0, 0, height, width
-        return crops.centre_window(height, width, self.crop_share)
+        return crops.centre_crop_box(height, width, self.crop_share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +125,11 @@ class TrainTransform:
     """Random crop, resize, flip and augmentation.
 
     Attributes:
-        evaluation: Gives size, kernel and the crop that replaces a random window which was not found.
-        crop: "random_resized", or "shift": the whole picture resized and moved by a few pixels, black moving in.
-        crop_area: Smallest and largest share of the picture, for "random_resized".
+        evaluation: Gives size, kernel and the crop that replaces a random crop box which was not found.
+        crop: "random_resized", or "shift": the whole image resized and moved by a few pixels, black moving in.
+        crop_area: Smallest and largest share of the image, for "random_resized".
         shift_fraction: Largest translation along each axis as a share of the size, for "shift".
-        flip: Whether to mirror half of the pictures.
+        flip: Whether to mirror half of the images.
         exact_resize: Whether TensorFlow 1's bicubic is followed to the bit, see `resizing.py`.
         augment: The policy, or None.
         erase: What comes after the policy, or None.
@@ -148,44 +149,44 @@ class TrainTransform:
         return _finish(example, self.evaluation.image_size, lambda data: self.pixels(data, rng))
 
     def pixels(self, data: bytes, rng: np.random.Generator) -> np.ndarray:
-        """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedPicture`."""
+        """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedImageError`."""
         orient = self.evaluation.apply_exif_orientation
         if self.crop == "shift":
-            picture = images.decode(data, orient)
+            image = images.decode(data, orient)
         else:
-            picture = images.decode_window(data, lambda height, width: self._random_window(height, width, rng), orient)
-        picture = self._resize(picture, mirror=self.flip and rng.random() < 0.5)
+            image = images.decode_crop(data, lambda height, width: self._random_crop_box(height, width, rng), orient)
+        image = self._resize(image, mirror=self.flip and rng.random() < 0.5)
         if self.crop == "shift":
-            picture = self._shift(picture, rng)
+            image = self._shift(image, rng)
         if self.augment:
-            picture = self.augment(picture, rng)
-        return self.erase(picture, rng) if self.erase else picture
+            image = self.augment(image, rng)
+        return self.erase(image, rng) if self.erase else image
 
-    def _random_window(self, height: int, width: int, rng: np.random.Generator) -> crops.Window:
-        window = crops.random_window(height, width, self.crop_area, rng)
-        return self.evaluation.window(height, width) if window is None else window
+    def _random_crop_box(self, height: int, width: int, rng: np.random.Generator) -> crops.CropBox:
+        box = crops.random_crop_box(height, width, self.crop_area, rng)
+        return self.evaluation.crop_box(height, width) if box is None else box
 
-    def _resize(self, picture: np.ndarray, mirror: bool) -> np.ndarray:
+    def _resize(self, image: np.ndarray, mirror: bool) -> np.ndarray:
         size, method = self.evaluation.image_size, self.evaluation.resize
         if method == "bicubic_tf1" and not self.exact_resize:
             # Its samples lie symmetrically, so mirroring may come first, where a large result costs more.
-            return resizing.resize_centred(cv2.flip(picture, 1) if mirror else picture, size)
-        picture = resizing.resize(picture, size, method, truncate=self.augment is not None)
-        return cv2.flip(picture, 1) if mirror else picture
+            return resizing.resize_centred(cv2.flip(image, 1) if mirror else image, size)
+        image = resizing.resize(image, size, method, truncate=self.augment is not None)
+        return cv2.flip(image, 1) if mirror else image
 
-    def _shift(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _shift(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         size = self.evaluation.image_size
         reach = round(self.shift_fraction * size)
         top, left = rng.integers(0, 2 * reach + 1, size=2)
-        padded = np.pad(picture, ((reach, reach), (reach, reach), (0, 0)))
+        padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)))
         return np.ascontiguousarray(padded[top : top + size, left : left + size])
 
 
 def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndarray]) -> Example:
-    """Returns the example with decoded pixels, or a black one of weight 0 when the picture is damaged."""
+    """Returns the example with decoded pixels, or a black one of weight 0 when the image is damaged."""
     try:
         image, weight = pixels(example["image"]), 1.0
-    except DamagedPicture:
+    except DamagedImageError:
         image, weight = np.zeros((image_size, image_size, 3), np.uint8), 0.0
     return {
         "image": np.ascontiguousarray(image),

@@ -1,4 +1,4 @@
-"""Resizing of uint8 pictures: the four kernels of the EfficientNet world, as sparse matrices along each axis.
+"""Resizing of uint8 images: the four kernels of the EfficientNet world, as sparse matrices along each axis.
 
 `bicubic_tf1` is TensorFlow 1's `resize_bicubic`: no half-pixel centres, no antialiasing, a = -0.75, weights from a
 table of 1,024 steps; all published numbers used it. `bicubic` and `bicubic_antialias` are TensorFlow 2's
@@ -19,7 +19,7 @@ _TABLE_STEPS = 1024  # [resize_bicubic_op.cc]
 
 
 def resize(image: np.ndarray, size: int, method: str, truncate: bool = False) -> np.ndarray:
-    """Resizes a picture to a square; the aspect ratio is not kept.
+    """Resizes an image to a square; the aspect ratio is not kept.
 
     Args:
         image: uint8 `[height, width, 3]`.

@@ -1,4 +1,4 @@
-"""Opens a prepared tfds dataset for random access: record number -> undecoded picture and label.
+"""Opens a prepared tfds dataset for random access: record number -> undecoded image and label.
 
 Owns where datasets are looked for and what is read of them. Never downloads, prepares or changes anything, and needs
 neither TensorFlow nor JAX: it runs in the worker processes too. A source is a pure function of (folder, split): equal
@@ -25,7 +25,7 @@ from pipeline.storage.staging import StagedFiles, Staging
 DEFAULT_DATA_DIR = "data"
 INFO_FILE = "dataset_info.json"  # what makes a folder a tfds dataset
 CONTENTS_FILE = "contents.json"  # what `python -m pipeline.prepare` found in each split
-_FILE_NAME = "file_name"  # the feature by which ImageNet and the datasets that we prepare name a picture
+_FILE_NAME = "file_name"  # the feature by which ImageNet and the datasets that we prepare name an image
 _LABELS_SAMPLED = 100
 
 
@@ -80,7 +80,7 @@ class Source:
         """Opens `split` of the dataset in `directory`.
 
         Raises:
-            DataError: the dataset is not for random access, has no labelled pictures, or the split does not exist.
+            DataError: the dataset is not for random access, has no labelled images, or the split does not exist.
         """
         self.directory = directory
         self.split = split
@@ -94,7 +94,7 @@ class Source:
                 "Convert it once: "
                 + command_line("-m", "pipeline.prepare", "--convert", directory, "--data_dir", "ANOTHER_FOLDER")
             )
-        self._image_key, self._label_key = labelled_picture_keys(self._info, directory)
+        self._image_key, self._label_key = labelled_image_keys(self._info, directory)
         self.class_names = tuple(self._info.features[self._label_key].names)
         self.num_classes = len(self.class_names)
         try:
@@ -138,7 +138,7 @@ class Source:
         self._records.staged = copies
 
     def read(self, record: int) -> tuple[bytes, int]:
-        """Returns the picture and the label as they are stored.
+        """Returns the image and the label as they are stored.
 
         Raises:
             DataError, MachineError, ConfigError: see `Records`.
@@ -166,7 +166,7 @@ class Source:
         return label
 
     def describe(self, record: int) -> str:
-        """Returns the name of the picture's file, if the dataset knows it, for messages."""
+        """Returns the name of the image's file, if the dataset knows it, for messages."""
         if not self._names_files:
             return "without file name"
         try:
@@ -293,12 +293,12 @@ def _prepare_arguments(name: str) -> list[str]:
     return ["--image_folder", "FOLDER", "--name", dataset]
 
 
-def labelled_picture_keys(info: tfds.core.DatasetInfo, directory: str) -> tuple[str, str]:
-    """Returns the names of the picture and of its class among the features."""
+def labelled_image_keys(info: tfds.core.DatasetInfo, directory: str) -> tuple[str, str]:
+    """Returns the names of the image and of its class among the features."""
     features = dict(info.features)
     image, label = info.supervised_keys or ("image", "label")
     if not isinstance(features.get(image), tfds.features.Image):
-        raise DataError(f"{directory} has no picture {image!r}: its features are {sorted(features)}.")
+        raise DataError(f"{directory} has no image {image!r}: its features are {sorted(features)}.")
     if not isinstance(features.get(label), tfds.features.ClassLabel) or not features[label].names:
         raise DataError(f"{directory} has no class {label!r} with names: its features are {sorted(features)}.")
     return image, label

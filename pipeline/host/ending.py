@@ -38,7 +38,7 @@ def outcome(work: Callable[[], None]) -> int:
         return _code_of(end)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one does not have to wait for anything
-        _say("Stopped: by Ctrl-C")
+        _log("Stopped: by Ctrl-C")
         return _INTERRUPTED
     except BaseException as error:  # a cancelled task is not an `Exception`
         if isinstance(error, BrokenPipeError) and _nobody_reads_output():
@@ -50,7 +50,7 @@ def outcome(work: Callable[[], None]) -> int:
                 traceback.print_exception(error)
             return EXIT_CODE_OF_A_FAULT
         logging.debug("%s", "".join(traceback.format_exception(error)))  # shown with --verbosity=1
-        _say(f"{'Stopped' if isinstance(known, Preempted) else 'Error'}: {known}")
+        _log(f"{'Stopped' if isinstance(known, Preempted) else 'Error'}: {known}")
         return known.exit_code
 
 
@@ -77,23 +77,23 @@ def _say_of_thread(args: threading.ExceptHookArgs) -> None:
     if known is None:
         threading.__excepthook__(args)
     else:
-        _say(f"In the background: {known}")
+        _log(f"In the background: {known}")
 
 
 def abandon(error: Exception) -> NoReturn:
     """Ends this process from any thread, with an error of `pipeline/errors.py`, while its main thread does something else."""
-    _say(f"Error: {error}")
+    _log(f"Error: {error}")
     leave_at_once(error.exit_code)
 
 
 def _code_of(end: SystemExit) -> int:
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
-    _say(str(end.code))
+    _log(str(end.code))
     return EXIT_CODE_OF_A_FAULT
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # the exit code still says it
         print(line, file=sys.stderr, flush=True)
 

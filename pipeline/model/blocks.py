@@ -13,11 +13,11 @@ from flax import linen as nn
 from flax.typing import Initializer
 from jax import lax
 
-from pipeline.model.activations import Activation
-from pipeline.model.depthwise import depthwise_conv
-from pipeline.model.initializers import INITIALIZERS, Initializers
-from pipeline.model.normalization import GroupedBatchNorm
-from pipeline.model.pointwise import pointwise_conv
+from pipeline.model.layers.activations import Activation
+from pipeline.model.layers.depthwise import depthwise_conv
+from pipeline.model.layers.initializers import INITIALIZERS, Initializers
+from pipeline.model.layers.normalization import GroupedBatchNorm
+from pipeline.model.layers.pointwise import pointwise_conv
 from pipeline.model.specs import BlockSpec, ConvSpec
 
 
@@ -69,11 +69,11 @@ def spatial_padding(padding: str, kernel_size: int) -> str | list[tuple[int, int
 
 
 class DepthwiseConv(nn.Module):
-    """A convolution of each channel with its own kernel; `block` as in `depthwise_conv`, other attributes as in `Conv`."""
+    """Convolves each channel with its own kernel. Attributes as in `Conv`, and `channels_per_group` as in `depthwise_conv`."""
 
     kernel_size: int
     strides: int
-    block: int = 1
+    channels_per_group: int = 1
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = INITIALIZERS["efficientnet"].depthwise
 
@@ -82,7 +82,9 @@ class DepthwiseConv(nn.Module):
         """Maps [batch, height, width, channels] to [batch, ceil(height / strides), ceil(width / strides), channels]."""
         shape = (self.kernel_size, self.kernel_size, 1, images.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape)
-        return depthwise_conv(images.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.block)
+        return depthwise_conv(
+            images.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.channels_per_group
+        )
 
 
 class SqueezeExcite(nn.Module):
@@ -132,14 +134,14 @@ class LayerOptions:
       activation: After a BatchNorm, where a `ConvSpec` says so.
       padding: See `Conv`.
       initializers: Of the family.
-      depthwise_block: See `depthwise_conv`.
+      depthwise_channels_per_group: See `depthwise_conv`.
       dtype: Of the computation.
     """
 
     activation: Activation
     padding: str = "same"
     initializers: Initializers = INITIALIZERS["efficientnet"]
-    depthwise_block: int = 1
+    depthwise_channels_per_group: int = 1
     dtype: jnp.dtype = jnp.float32
 
 
@@ -177,7 +179,13 @@ class Block(nn.Module):
         options, initializers, name = self.options, self.options.initializers, f"{conv.name}_conv"
         if conv.depthwise:
             layer = DepthwiseConv(
-                *(conv.kernel_size, conv.strides, options.depthwise_block, options.dtype, initializers.depthwise),
+                *(
+                    conv.kernel_size,
+                    conv.strides,
+                    options.depthwise_channels_per_group,
+                    options.dtype,
+                    initializers.depthwise,
+                ),
                 name=name,
             )
         else:

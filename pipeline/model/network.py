@@ -15,10 +15,10 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError
-from pipeline.model.activations import ACTIVATIONS
 from pipeline.model.blocks import Block, Conv, LayerOptions, spatial_padding
-from pipeline.model.initializers import INITIALIZERS
-from pipeline.model.normalization import GroupedBatchNorm
+from pipeline.model.layers.activations import ACTIVATIONS
+from pipeline.model.layers.initializers import INITIALIZERS
+from pipeline.model.layers.normalization import GroupedBatchNorm
 from pipeline.model.scaling import architecture, survival_probabilities
 from pipeline.model.specs import Architecture, ConvSpec
 
@@ -38,7 +38,7 @@ class Network(nn.Module):
       bn_epsilon: See `GroupedBatchNorm`.
       dtype: Of activations.
       remat: Whether to recompute a block's activations in the backward pass.
-      depthwise_block: See `depthwise_conv`; changes no value beyond rounding.
+      depthwise_channels_per_group: See `depthwise_conv`; changes no value beyond rounding.
       frozen_norm_parts: How many parts (stem, stages, head, in this order) keep their BatchNorm statistics in training, and
         normalise with them.
     """
@@ -52,7 +52,7 @@ class Network(nn.Module):
     bn_epsilon: float = 1e-3
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
-    depthwise_block: int = 1
+    depthwise_channels_per_group: int = 1
     frozen_norm_parts: int = 0
 
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -96,7 +96,7 @@ class Network(nn.Module):
             ACTIVATIONS[family.activation],
             family.padding,
             INITIALIZERS[family.initializers],
-            self.depthwise_block,
+            self.depthwise_channels_per_group,
             self.dtype,
         )
         block_class = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
@@ -182,13 +182,13 @@ def with_family_defaults(model_config: ConfigDict) -> ConfigDict:
     return completed
 
 
-def build_model(model_config: ConfigDict, num_classes: int, depthwise_block: int = 1) -> Network:
+def build_model(model_config: ConfigDict, num_classes: int, depthwise_channels_per_group: int = 1) -> Network:
     """Builds the network that a configuration describes.
 
     Args:
       model_config: `config.model` of `configs/recipe.py`.
       num_classes: Of the dataset.
-      depthwise_block: See `depthwise_conv`.
+      depthwise_channels_per_group: See `depthwise_conv`.
 
     Returns:
       The network, without parameters.
@@ -218,5 +218,5 @@ def build_model(model_config: ConfigDict, num_classes: int, depthwise_block: int
         bn_epsilon=model_config.bn_epsilon,
         dtype=DTYPES[model_config.dtype],
         remat=model_config.remat,
-        depthwise_block=depthwise_block,
+        depthwise_channels_per_group=depthwise_channels_per_group,
     )

@@ -1,6 +1,6 @@
 """The sizes of the dataset that a configuration names, whether or not it is here.
 
-A plan is made before the pictures are: what is prepared is asked first, ImageNet's sizes are known, and others can be given.
+A plan is made before the images are: what is prepared is asked first, ImageNet's sizes are known, and others can be given.
 """
 
 import dataclasses

@@ -7,9 +7,9 @@ Collectives have no cycles; their time is what the bytes need on the slice's lin
 
 import dataclasses
 
+from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning.program import Program
 from pipeline.planning.slices import Slice
-from pipeline.training.hyperparameters import Hyperparameters
 
 # Time in truth over time by the compiler's cycles, by B2 and B5 on v3 cores at 32 images each: docs/plan_accuracy.md.
 CALIBRATION = 0.75
@@ -35,17 +35,17 @@ class Estimate:
 
 
 def estimate(
-    train: Program, evaluation: Program, numbers: Hyperparameters, tpu_slice: Slice, dollars_per_chip_hour: float
+    train: Program, evaluation: Program, hparams: Hyperparameters, tpu_slice: Slice, dollars_per_chip_hour: float
 ) -> Estimate:
     """Returns what a run takes whose steps compiled to `train` and `evaluation`."""
     collectives = _collective_seconds(train, tpu_slice)
     step = device_seconds(train, tpu_slice) + collectives
     eval_step = device_seconds(evaluation, tpu_slice) + _collective_seconds(evaluation, tpu_slice)
-    eval_batches = -(-numbers.num_eval_examples // numbers.eval_batch_size)
+    eval_batches = -(-hparams.num_eval_examples // hparams.eval_batch_size)
     one_evaluation = 2 * eval_batches * eval_step
-    evaluations = -(-numbers.total_steps // max(1, round(numbers.evaluate_every_steps)))
-    hours = (numbers.total_steps * step + evaluations * one_evaluation) / 3600
-    rate = numbers.batch_size / step
+    evaluations = -(-hparams.total_steps // max(1, round(hparams.evaluate_every_steps)))
+    hours = (hparams.total_steps * step + evaluations * one_evaluation) / 3600
+    rate = hparams.batch_size / step
     return Estimate(
         step=step,
         collectives=collectives,
@@ -55,7 +55,7 @@ def estimate(
         hours=hours,
         chip_hours=hours * tpu_slice.chips,
         dollars=hours * tpu_slice.chips * dollars_per_chip_hour,
-        cpus_per_host=rate / tpu_slice.hosts * (INPUT_SECONDS + INPUT_SECONDS_PER_PIXEL * numbers.image_size**2),
+        cpus_per_host=rate / tpu_slice.hosts * (INPUT_SECONDS + INPUT_SECONDS_PER_PIXEL * hparams.image_size**2),
     )
 
 

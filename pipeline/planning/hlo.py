@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 
-COUNTING = 1  # to be raised with a change of what is counted here: kept results of another number are not used
+FORMAT_VERSION = 1  # to be raised with a change of what is counted here: kept results of another number are not used
 KINDS = ("matrix", "depthwise", "batch_norm", "layout", "elementwise")
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 

@@ -1,8 +1,8 @@
 """Compiles a program for a slice that is not here, and keeps what the compiler said.
 
 Owns the cache of results, by the content of what is compiled: the same step for the same slice and compiler is compiled
-once on a machine, and not at all where `known/`, which comes with the repository, has it. A result of the cache becomes one of
-`known/` by being copied there. `XDG_CACHE_HOME` names another place than ~/.cache. Runs nothing and needs no data.
+once on a machine, and not at all where `precompiled/`, which comes with the repository, has it. A result of the cache becomes
+one of `precompiled/` by being copied there. `XDG_CACHE_HOME` names another place than ~/.cache. Runs nothing and needs no data.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from pipeline.planning import hlo
 from pipeline.planning.slices import GIB, Slice
 from pipeline.planning.topology import compiler_version
 
-KNOWN = pathlib.Path(__file__).resolve().with_name("known")
+PRECOMPILED = pathlib.Path(__file__).resolve().with_name("precompiled")
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # The compiler refuses in two ways: at once, for the temporaries alone, or after placing every buffer.
 _TOO_LARGE = (
@@ -54,9 +54,9 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict
       options: Of the compiler.
       name: What it is, such as "b7-train": begins the name of the file that keeps the result, for people.
     """
-    circumstances = [hlo.COUNTING, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
+    circumstances = [hlo.FORMAT_VERSION, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
     key = hashlib.sha256((json.dumps(circumstances) + lowered.as_text()).encode()).hexdigest()[:32]
-    program = _kept(KNOWN, key)
+    program = _kept(PRECOMPILED, key)
     if program is not None:
         return program
     own = cache_folder("plans")

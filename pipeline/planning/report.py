@@ -2,11 +2,11 @@
 
 import dataclasses
 
+from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning import storage
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.program import Program
 from pipeline.planning.slices import GIB, Slice
-from pipeline.training.hyperparameters import Hyperparameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Plan:
     """One configuration on one slice; `estimate` is None where it does not fit."""
 
     tpu_slice: Slice
-    numbers: Hyperparameters
+    hparams: Hyperparameters
     train: Program
     evaluation: Program
     estimate: Estimate | None
@@ -27,10 +27,10 @@ class Plan:
 
 def describe(plan: Plan) -> str:
     """Returns a plan as lines of text."""
-    tpu_slice, numbers = plan.tpu_slice, plan.numbers
+    tpu_slice, hparams = plan.tpu_slice, plan.hparams
     lines = [
         f"{tpu_slice.name}: {tpu_slice.chips} chips, {tpu_slice.hosts} host(s), {tpu_slice.devices} devices with "
-        f"{numbers.batch_size // tpu_slice.devices} images each, {numbers.image_size} px",
+        f"{hparams.batch_size // tpu_slice.devices} images each, {hparams.image_size} px",
         _memory("train step", plan.train),
         _memory("evaluation", plan.evaluation),
     ]
@@ -40,7 +40,7 @@ def describe(plan: Plan) -> str:
     if plan.estimate is None:
         return "\n".join(lines)
     estimate, train = plan.estimate, plan.train
-    per_device = numbers.batch_size // tpu_slice.devices
+    per_device = hparams.batch_size // tpu_slice.devices
     shares = ", ".join(f"{kind.replace('_', ' ')} {_share(part, train.cycles)}" for kind, part in _kinds(train))
     counts = ", ".join(f"{number} {name}" for name, number in train.collectives.items()) or "none"
     lines += [
@@ -51,9 +51,9 @@ def describe(plan: Plan) -> str:
         f"{estimate.step * 1e3:,.1f} ms a step",
         f"  input         {estimate.cpus_per_host:.0f} busy CPU cores on each host, of {tpu_slice.generation.host_cpus} "
         "virtual ones",
-        f"  whole run     {numbers.total_steps:,} steps with evaluations of {estimate.evaluation:,.0f} s: "
+        f"  whole run     {hparams.total_steps:,} steps with evaluations of {estimate.evaluation:,.0f} s: "
         f"{estimate.hours:,.1f} hours, {estimate.chip_hours:,.0f} chip-hours, {estimate.dollars:,.0f} dollars",
-        f"  data          {storage.describe(storage.reading(numbers, tpu_slice.hosts))}",
+        f"  data          {storage.describe(storage.reading(hparams, tpu_slice.hosts))}",
     ]
     return "\n".join(lines)
 
@@ -75,13 +75,13 @@ def as_json(plan: Plan) -> dict:
         "chips": plan.tpu_slice.chips,
         "hosts": plan.tpu_slice.hosts,
         "devices": plan.tpu_slice.devices,
-        "batch_size": plan.numbers.batch_size,
-        "image_size": plan.numbers.image_size,
+        "batch_size": plan.hparams.batch_size,
+        "image_size": plan.hparams.image_size,
         "fits": plan.fits,
         "train": dataclasses.asdict(plan.train),
         "evaluation": dataclasses.asdict(plan.evaluation),
         "estimate": dataclasses.asdict(plan.estimate) if plan.estimate else None,
-        "data": dataclasses.asdict(storage.reading(plan.numbers, plan.tpu_slice.hosts)),
+        "data": dataclasses.asdict(storage.reading(plan.hparams, plan.tpu_slice.hosts)),
     }
 
 
@@ -96,7 +96,7 @@ def shortfall(plan: Plan) -> str:
 
 
 def _row(plan: Plan) -> tuple[str, ...]:
-    per_device = plan.numbers.batch_size // plan.tpu_slice.devices
+    per_device = plan.hparams.batch_size // plan.tpu_slice.devices
     memory = [_of_limit(program) for program in (plan.train, plan.evaluation)]
     work = f"{plan.train.cycles / per_device / 1e6:.3f}" if plan.train.fits else "-"
     speed = ("-",) * 4

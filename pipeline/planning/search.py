@@ -44,7 +44,7 @@ def best(config: ConfigDict, devices: int, make_plan: Callable[[str, ConfigDict]
     """
     found: tuple[str, Plan] | None = None
     for flags, candidate in candidates(config, devices):
-        if found is not None and candidate.batch_size < found[1].numbers.batch_size:
+        if found is not None and candidate.batch_size < found[1].hparams.batch_size:
             break
         plan = make_plan(flags, candidate)
         if plan.estimate is None:

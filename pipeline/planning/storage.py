@@ -6,7 +6,7 @@ and rates assumptions, both named here; neither is measured on Google's machines
 
 import dataclasses
 
-from pipeline.training.hyperparameters import Hyperparameters
+from pipeline.configuration.hyperparameters import Hyperparameters
 
 IMAGE_BYTES = 120_000  # of ImageNet, with the restart index; other datasets differ
 STAGING_BYTES_PER_SECOND = 1e9  # of a host
@@ -35,11 +35,11 @@ class Reading:
     minutes: float
 
 
-def reading(numbers: Hyperparameters, hosts: int) -> Reading:
+def reading(hparams: Hyperparameters, hosts: int) -> Reading:
     """Returns what a run's data cost when they lie in a bucket in the region of the machines."""
-    evaluations = -(-numbers.total_steps // max(1, round(numbers.evaluate_every_steps)))
-    requests = numbers.total_steps * numbers.batch_size + evaluations * numbers.num_eval_examples
-    size = (numbers.num_train_examples + numbers.num_eval_examples) * IMAGE_BYTES
+    evaluations = -(-hparams.total_steps // max(1, round(hparams.evaluate_every_steps)))
+    requests = hparams.total_steps * hparams.batch_size + evaluations * hparams.num_eval_examples
+    size = (hparams.num_train_examples + hparams.num_eval_examples) * IMAGE_BYTES
     staged = hosts * size / PIECE_BYTES
     return Reading(
         requests=requests,

@@ -35,9 +35,9 @@ def check_same(values: dict[str, Any]) -> None:
     if jax.process_count() == 1:
         return
     digests = np.stack([_digest(value) for value in values.values()])  # [values, 32]
-    _say("comparing configuration, versions and data with the other processes")
+    _log("comparing configuration, versions and data with the other processes")
     everyones = multihost_utils.process_allgather(digests)  # [processes, values, 32]
-    _say("compared")
+    _log("compared")
     differing = {
         name: [process for process in range(jax.process_count()) if (everyones[process, i] != everyones[0, i]).any()]
         for i, name in enumerate(values)
@@ -64,10 +64,10 @@ def check_shared(workdir: str) -> None:
     if jax.process_index() == 0:
         probe.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
-    _say(f"looking for the other processes' files in {workdir}")
+    _log(f"looking for the other processes' files in {workdir}")
     multihost_utils.sync_global_devices("probe written")
     seen = multihost_utils.process_allgather(np.int32(probe.exists()))
-    _say("looked")
+    _log("looked")
     if jax.process_index() == 0:
         probe.unlink()
     if not seen.all():
@@ -118,5 +118,5 @@ def _digest(value: Any) -> np.ndarray:
     return np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
 
 
-def _say(what: str) -> None:
+def _log(what: str) -> None:
     logging.info("process %d of %d: %s", jax.process_index(), jax.process_count(), what)

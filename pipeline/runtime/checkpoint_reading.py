@@ -27,7 +27,7 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
       step: Whose checkpoint; without it the newest that can be read, and each newer one is named in the log.
 
     Returns:
-      "step", "params", "batch_stats" and, with moving averages, "ema" as NumPy arrays; and the notes saved with them.
+      "step", "params", "batch_stats" and, with moving averages, "ema" as NumPy arrays; and the metadata saved with them.
 
     Raises:
       DataError: there is no such checkpoint, or it is damaged.
@@ -88,7 +88,7 @@ def read_checked(path: epath.Path, read: Callable[[], Any]) -> Any:
     Raises:
       DataError: it is damaged, or of another structure.
       MachineError: it could not be read, tried several times with pauses.
-      ConfigError: what `read` raises of it, such as a refusal of the notes.
+      ConfigError: what `read` raises of it, such as a refusal of the metadata.
     """
     for _ in storage_errors.attempts():
         try:

@@ -18,11 +18,11 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint._src.path import gcs_utils
 
+from pipeline.configuration.durations import is_due
 from pipeline.errors import ConfigError, DataError, MachineError
 from pipeline.runtime import agreement
 from pipeline.runtime.checkpoint_reading import newest_readable, read_checked
 from pipeline.storage import filesystem, local, storage_errors
-from pipeline.training.durations import crossed
 
 # orbax has the devices write shares of each array; cutting up the many small arrays of a BatchNorm network takes longer than
 # writing them.
@@ -71,14 +71,14 @@ class Checkpoints:
         """Returns the steps that have a checkpoint, in order."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: Any, notes: dict) -> bool:
+    def save(self, step: int, state: Any, metadata: dict) -> bool:
         """Starts saving the state; returns False when this step has a checkpoint already.
 
-        The state may be donated as soon as this returns. `notes` is JSON: configuration, fingerprint of the data.
+        The state may be donated as soon as this returns. `metadata` is JSON: configuration, fingerprint of the data.
         """
         if step in self._manager.all_steps():
             return False
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(metadata))
         # The training loop decides when to save: without `force` orbax declines what its policies do not want.
         with self._storage_failures():
             return self._manager.save(step, args=arguments, force=True)
@@ -95,9 +95,9 @@ class Checkpoints:
             self._manager.delete(later)
 
     def restore_newest(
-        self, abstract_state: Any, check_notes: Callable[[dict], None] = lambda notes: None
+        self, abstract_state: Any, check_metadata: Callable[[dict], None] = lambda metadata: None
     ) -> tuple[Any, dict] | None:
-        """Returns the state and the notes of the newest checkpoint that can be read; None when there is no checkpoint.
+        """Returns the state and the metadata of the newest checkpoint that can be read; None when there is no checkpoint.
 
         A checkpoint that is damaged, for one of the processes at least, is named, with the reason, and all of them take the one
         before it; the damaged one is renamed to `<step>.damaged`, so that its step can be saved anew.
@@ -105,10 +105,10 @@ class Checkpoints:
         Args:
           abstract_state: the structure, shapes, dtypes and shardings to restore to; the devices may be others than those
             that the checkpoint was saved from.
-          check_notes: is given the notes before the state is read, and raises `ConfigError` when the run may not go on from it.
+          check_metadata: is given the metadata before the state is read; raises `ConfigError` where the run may not continue.
 
         Raises:
-          ConfigError: what `check_notes` raised.
+          ConfigError: what `check_metadata` raised.
           MachineError: one of the processes could not read what is there, for reasons of storage. Nothing is renamed.
           DataError: there are checkpoints and all of them are damaged.
         """
@@ -116,11 +116,11 @@ class Checkpoints:
         # Read by the handlers: the manager ends with a barrier, which a process that cannot read would never reach.
         def read(step: int) -> tuple[Any, dict]:
             path = self._directory / str(step)
-            notes = ocp.JsonCheckpointHandler().restore(path / "notes", args=ocp.args.JsonRestore())
-            check_notes(notes)
+            metadata = ocp.JsonCheckpointHandler().restore(path / "notes", args=ocp.args.JsonRestore())
+            check_metadata(metadata)
             self._check_structure(step, abstract_state)
             arguments = ocp.args.StandardRestore(abstract_state)
-            return ocp.StandardCheckpointHandler().restore(path / "state", args=arguments), notes
+            return ocp.StandardCheckpointHandler().restore(path / "state", args=arguments), metadata
 
         def read_everywhere(step: int) -> tuple[Any, dict]:
             found = failure = None
@@ -218,4 +218,4 @@ class _Landmarks(checkpoint_managers.PreservationPolicy):
     def should_preserve(self, checkpoints: Sequence[Any], *, context) -> list[bool]:
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
-        return [crossed(step, self._every_steps, since=before) for before, step in zip([0, *steps], steps)]
+        return [is_due(step, self._every_steps, since=before) for before, step in zip([0, *steps], steps)]

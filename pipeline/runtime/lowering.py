@@ -12,8 +12,8 @@ _V5_AND_LATER = ("TPU v5 lite", "TPU v5", "TPU v6 lite")  # as JAX calls v5e, v5
 _V4_AND_LATER = ("TPU v4", *_V5_AND_LATER)
 
 
-def depthwise_block(mesh: Mesh, images_per_device: int) -> int:
-    """Returns the `block` of `depthwise_conv` that is cheapest on these devices.
+def depthwise_channels_per_group(mesh: Mesh, images_per_device: int) -> int:
+    """Returns the `channels_per_group` of `depthwise_conv` that is cheapest on these devices.
 
     Blocks pay where images fill the lanes. Otherwise channels are along them, and a block of 8 channels would leave
     most of a matrix unit idle. On v3, whose cores have fewer matrix units, most layers are slower with blocks.

@@ -51,11 +51,11 @@ class Watchdog:
             silent = time.monotonic() - since
             if silent > patience * self._warn_seconds and self._warned is not beat:
                 self._warned = beat
-                self._say(f"has been {where} for {silent:.0f} seconds; its threads:")
+                self._log(f"has been {where} for {silent:.0f} seconds; its threads:")
                 faulthandler.dump_traceback(file=sys.stderr)
             if silent > patience * self._abort_seconds:
-                self._say(f"has been {where} for {silent:.0f} seconds: ending it. The same command continues the run")
+                self._log(f"has been {where} for {silent:.0f} seconds: ending it. The same command continues the run")
                 os._exit(MachineError.exit_code)
 
-    def _say(self, what: str) -> None:
+    def _log(self, what: str) -> None:
         print(f"Watchdog: {self.who} {what}", file=sys.stderr, flush=True)

@@ -39,7 +39,7 @@ def check_continues(
     *,
     saved_state: Callable[[], Any],
     current_state: Any,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Refuses to continue a run that would have computed something else; says what differs where that is wanted.
 
@@ -49,7 +49,7 @@ def check_continues(
       workdir: for the messages.
       saved_state: makes the abstract state that the saved configuration describes; called only if something differs.
       current_state: the abstract state of this start.
-      say: tells people a line.
+      log: tells people a line.
 
     Raises:
       ConfigError: it lists each difference with both values.
@@ -77,9 +77,9 @@ def check_continues(
             f"{current['data']}). Prepare the same data, or continue all the same with --config.resume_changed_data=True"
         )
     for change in changes:
-        say(f"Continuing with another configuration: {change}")
+        log(f"Continuing with another configuration: {change}")
     if other_data:
-        say(f"Continuing on other data: fingerprint {saved['data']} became {current['data']}")
+        log(f"Continuing on other data: fingerprint {saved['data']} became {current['data']}")
 
 
 def changed_keys(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:

@@ -12,9 +12,9 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from pipeline.model.inputs import normalize
-from pipeline.training.metrics import EvalMetrics
-from pipeline.training.step import Batch
+from pipeline.model.layers.inputs import normalize_images
+from pipeline.training.update.metrics import EvalMetrics
+from pipeline.training.update.step import Batch
 
 EvalStep = Callable[[dict, Batch, EvalMetrics], EvalMetrics]
 
@@ -25,7 +25,7 @@ def make_eval_step(config: ConfigDict, model: nn.Module) -> EvalStep:
     mean_rgb, stddev_rgb = config.data.mean_rgb, config.data.stddev_rgb
 
     def eval_step(variables: dict, batch: Batch, sums: EvalMetrics) -> EvalMetrics:
-        logits = model.apply(variables, normalize(batch["image"], mean_rgb, stddev_rgb, dtype), train=False)
+        logits = model.apply(variables, normalize_images(batch["image"], mean_rgb, stddev_rgb, dtype), train=False)
         return sums.merge(eval_metrics(logits, batch["label"], batch["weight"] > 0))
 
     return eval_step

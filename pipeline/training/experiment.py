@@ -21,26 +21,26 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from configs import recipe
-from pipeline.data import batches
+from pipeline.configuration.domains import DOMAINS
+from pipeline.configuration.hyperparameters import Hyperparameters, resolve
+from pipeline.data.loading import batches
 from pipeline.data.preparation.datasets import ensure_digits
 from pipeline.data.preprocessing import eval_transform, train_transform
 from pipeline.data.sources import Source, open_source, stage
-from pipeline.domains import DOMAINS
 from pipeline.model.network import build_model, with_family_defaults
-from pipeline.runtime.lowering import compiler_options, depthwise_block
+from pipeline.runtime.lowering import compiler_options, depthwise_channels_per_group
 from pipeline.runtime.mesh import make_mesh, replicated, split_by_example, to_devices
 from pipeline.storage.staging import Staging
 from pipeline.training import finetuning
 from pipeline.training.compatibility import flatten
 from pipeline.training.evaluation import make_eval_step
-from pipeline.training.hyperparameters import Hyperparameters, resolve
-from pipeline.training.metrics import EvalMetrics
-from pipeline.training.optimizer import make_optimizer, make_schedule
-from pipeline.training.state import TrainState, abstract_state, create_state
-from pipeline.training.step import Batch, make_train_step
+from pipeline.training.update.metrics import EvalMetrics
+from pipeline.training.update.optimizer import make_optimizer, make_schedule
+from pipeline.training.update.state import TrainState, abstract_state, create_state
+from pipeline.training.update.step import Batch, make_train_step
 
 BATCHES_AHEAD = 2  # on the devices, waiting for their step
-ON_DEVICE = {"image": np.uint8, "label": np.int32, "weight": np.float32, "record": np.int32}  # of a batch, and how
+BATCH_DTYPES = {"image": np.uint8, "label": np.int32, "weight": np.float32, "record": np.int32}  # of a batch, and how
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Experiment:
     """The parts of one run; without data where it is only planned."""
 
     config: ConfigDict
-    hyperparameters: Hyperparameters
+    hparams: Hyperparameters
     mesh: Mesh
     model: nn.Module
     schedule: optax.Schedule
@@ -69,27 +69,27 @@ class Experiment:
         train_source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
         eval_source = open_source(config.data.name, config.data.eval_split, config.data.data_dir)
         staging = _stage(config.data.stage, train_source, eval_source)
-        hyperparameters = resolve(
+        hparams = resolve(
             config,
             num_classes=train_source.num_classes,
             num_train_examples=len(train_source),
             num_eval_examples=len(eval_source),
             num_devices=jax.device_count(),
         )
-        planned = cls.planned(config, hyperparameters, make_mesh())
-        return dataclasses.replace(planned, train_source=train_source, eval_source=eval_source, staging=staging)
+        parts = cls.without_data(config, hparams, make_mesh())
+        return dataclasses.replace(parts, train_source=train_source, eval_source=eval_source, staging=staging)
 
     @classmethod
-    def planned(cls, config: ConfigDict, hyperparameters: Hyperparameters, mesh: Mesh) -> "Experiment":
+    def without_data(cls, config: ConfigDict, hparams: Hyperparameters, mesh: Mesh) -> "Experiment":
         """Builds the parts that need no data, for the devices of `mesh`, which need not exist: enough to compile."""
         config = config.copy_and_resolve_references()
         config.model = with_family_defaults(config.model)
-        schedule = make_schedule(config, hyperparameters)
-        block = depthwise_block(mesh, hyperparameters.batch_size // mesh.size)
-        model = build_model(config.model, hyperparameters.num_classes, block)
+        schedule = make_schedule(config, hparams)
+        channels_per_group = depthwise_channels_per_group(mesh, hparams.batch_size // mesh.size)
+        model = build_model(config.model, hparams.num_classes, channels_per_group)
         return cls(
             config=config,
-            hyperparameters=hyperparameters,
+            hparams=hparams,
             mesh=mesh,
             model=finetuning.freeze_statistics(model, config),
             schedule=schedule,
@@ -97,7 +97,7 @@ class Experiment:
         )
 
     @functools.cached_property
-    def notes(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What is saved beside the state, as JSON can hold it: configuration, class names, fingerprint of the data."""
         return {
             "config": json.loads(self.config.to_json_best_effort()),
@@ -112,21 +112,21 @@ class Experiment:
         )
         if self.config.init_from is None:
             return state
-        return finetuning.start_from(state, self.config, self.hyperparameters.num_classes, self.replicated)
+        return finetuning.start_from(state, self.config, self.hparams.num_classes, self.replicated)
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, dtypes and sharding."""
         return self._abstract_state
 
-    def abstract_state_of(self, notes: dict[str, Any]) -> TrainState:
-        """Returns the state that a run has whose `notes` were saved, as far as this version of the recipe knows its keys."""
+    def abstract_state_of(self, metadata: dict[str, Any]) -> TrainState:
+        """Returns the state that a run has whose `metadata` were saved, as far as this version of the recipe knows its keys."""
         config = recipe.get_config()
-        known = {key: value for key, value in flatten(notes["config"]).items() if key in DOMAINS}
+        known = {key: value for key, value in flatten(metadata["config"]).items() if key in DOMAINS}
         with config.ignore_type():  # JSON has lists for tuples
             config.update_from_flattened_dict(known)
-        classes = len(notes.get("class_names", ())) or self.hyperparameters.num_classes
-        numbers = dataclasses.replace(self.hyperparameters, num_classes=classes)
-        return Experiment.planned(config, numbers, self.mesh).abstract_state()
+        classes = len(metadata.get("class_names", ())) or self.hparams.num_classes
+        hparams = dataclasses.replace(self.hparams, num_classes=classes)
+        return Experiment.without_data(config, hparams, self.mesh).abstract_state()
 
     def compile_train_step(self):
         """Returns the compiled `(state, batch) -> (state, loss)`; the state it is given is donated.
@@ -147,12 +147,12 @@ class Experiment:
             donate_argnums=0,
             out_shardings=(self.replicated, self.replicated),
         )
-        return step.lower(self.abstract_state(), self.abstract_batch(self.hyperparameters.batch_size))
+        return step.lower(self.abstract_state(), self.abstract_batch(self.hparams.batch_size))
 
     def lower_eval_step(self) -> jax.stages.Lowered:
         """Returns the evaluation step as it is given to the compiler of the mesh's devices."""
         step = jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
-        batch = self.abstract_batch(self.hyperparameters.eval_batch_size)
+        batch = self.abstract_batch(self.hparams.eval_batch_size)
         sums = self._on_all_devices(jax.eval_shape(EvalMetrics.empty))
         return step.lower(self.abstract_state().raw_variables(), batch, sums)
 
@@ -163,16 +163,16 @@ class Experiment:
 
     def abstract_batch(self, batch_size: int) -> Batch:
         """Returns the shapes, dtypes and sharding of a global batch."""
-        size, split = self.hyperparameters.image_size, split_by_example(self.mesh)
-        shapes = {name: (batch_size,) for name in ON_DEVICE} | {"image": (batch_size, size, size, 3)}
-        return {name: _abstract(shapes[name], dtype, split) for name, dtype in ON_DEVICE.items()}
+        size, split = self.hparams.image_size, split_by_example(self.mesh)
+        shapes = {name: (batch_size,) for name in BATCH_DTYPES} | {"image": (batch_size, size, size, 3)}
+        return {name: _abstract(shapes[name], dtype, split) for name, dtype in BATCH_DTYPES.items()}
 
     def train_batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Returns this process's rows of the batches from a step on, without end."""
         return batches.train_batches(
             self.train_source,
-            train_transform(self.config.data, self.hyperparameters.image_size),
-            batch_size=self.hyperparameters.batch_size,
+            train_transform(self.config.data, self.hparams.image_size),
+            batch_size=self.hparams.batch_size,
             seed=self.config.seed,
             start_step=start_step,
             **self._loader_options,
@@ -182,8 +182,8 @@ class Experiment:
         """Returns this process's rows of the evaluation split, for as many passes as are wanted; to be closed."""
         return batches.EvalPasses(
             self.eval_source,
-            eval_transform(self.config.data, self.hyperparameters.image_size),
-            batch_size=self.hyperparameters.eval_batch_size,
+            eval_transform(self.config.data, self.hparams.image_size),
+            batch_size=self.hparams.eval_batch_size,
             **self._loader_options,
         )
 
@@ -201,7 +201,7 @@ class Experiment:
     def on_devices(self, host_batches: Iterable[dict[str, np.ndarray]]) -> Iterator[Batch]:
         """Copies batches to the devices, some ahead of their use."""
         copies = (
-            to_devices(self.mesh, {name: batch[name].astype(dtype, copy=False) for name, dtype in ON_DEVICE.items()})
+            to_devices(self.mesh, {name: batch[name].astype(dtype, copy=False) for name, dtype in BATCH_DTYPES.items()})
             for batch in host_batches
         )
         ahead = collections.deque(itertools.islice(copies, BATCHES_AHEAD))
@@ -225,7 +225,7 @@ class Experiment:
 
     @property
     def _state_options(self) -> dict:
-        return {"image_size": self.hyperparameters.image_size, "with_ema": self.config.ema.decay > 0}
+        return {"image_size": self.hparams.image_size, "with_ema": self.config.ema.decay > 0}
 
     @property
     def _loader_options(self) -> dict:

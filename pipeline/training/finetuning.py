@@ -1,6 +1,6 @@
 """Training that starts from weights: what is taken over, what is frozen, and how fast each part learns.
 
-A network has parts, counted from the picture: the stem, the stages, the head. Freezing a part keeps its parameters and its
+A network has parts, counted from the image: the stem, the stages, the head. Freezing a part keeps its parameters and its
 BatchNorm statistics to the bit. With the defaults of `config.finetune` nothing here changes model, optimizer or state.
 """
 
@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from pipeline.errors import ConfigError
 from pipeline.model.network import Network, with_family_defaults
 from pipeline.model.scaling import architecture
-from pipeline.training.state import TrainState
+from pipeline.training.update.state import TrainState
 from pipeline.weights.container import Weights
 from pipeline.weights.metadata import Preprocessing
-from pipeline.weights.opening import Wishes, open_weights
+from pipeline.weights.opening import Overrides, open_weights
 
 
 def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding: jax.sharding.Sharding) -> TrainState:
@@ -31,7 +31,7 @@ def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding
     Raises:
       ConfigError, DataError: the weights cannot be read or are not of this network.
     """
-    weights = open_weights(config.init_from, Wishes(variant=config.model.variant))
+    weights = open_weights(config.init_from, Overrides(variant=config.model.variant))
     _say_what_differs(weights, config)
     arrays = dict(weights.arrays)
     differs = weights.metadata.num_classes != num_classes

@@ -18,24 +18,25 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from pipeline.configuration.durations import is_due
 from pipeline.errors import ConfigError, Preempted, TrainingError
 from pipeline.host.announcing import announce
-from pipeline.runtime import agreement, distributed, pictures, workdir_lock
+from pipeline.reporting import figures
+from pipeline.reporting.goodput import Goodput
+from pipeline.reporting.reporter import Reporter, log, read_events
+from pipeline.runtime import agreement, distributed, workdir_lock
 from pipeline.runtime.checkpoints import Checkpoints
 from pipeline.runtime.compilation import CompilationCache
-from pipeline.runtime.goodput import Goodput
-from pipeline.runtime.reporting import Reporter, read_events, say
 from pipeline.runtime.stopping import StopRequests
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.storage import region
 from pipeline.training.compatibility import check_continues
-from pipeline.training.durations import crossed
 from pipeline.training.evaluation import evaluate
 from pipeline.training.experiment import Experiment
-from pipeline.training.metrics import NO_STEP, TrainMetrics
-from pipeline.training.results import Results, read_results, say_results, write_results
-from pipeline.training.state import TrainState
-from pipeline.training.step import Batch
+from pipeline.training.results import Results, log_results, read_results, write_results
+from pipeline.training.update.metrics import NO_STEP, TrainMetrics
+from pipeline.training.update.state import TrainState
+from pipeline.training.update.step import Batch
 
 COMPILATION_PATIENCE = 4.0  # times the watchdog's limits: the largest networks take long
 STEPS_IN_FLIGHT = 2  # how far the host runs ahead of the devices; each step in flight holds a batch in their memory
@@ -66,8 +67,8 @@ def train(config: ConfigDict, workdir: str) -> Results:
         watchdog.beat("comparing this start with those of the other processes")
         agreement.check_same(
             {
-                "configuration": experiment.notes["config"],
-                "data": experiment.notes["data"],
+                "configuration": experiment.metadata["config"],
+                "data": experiment.metadata["data"],
                 "code": agreement.code_version(),
             }
         )
@@ -80,15 +81,15 @@ def train(config: ConfigDict, workdir: str) -> Results:
 
 def _finished(experiment: Experiment, workdir: str) -> Results | None:
     """Returns the results of the run if it is finished, and says so."""
-    numbers = experiment.hyperparameters
-    finished = read_results(workdir, numbers.total_steps)
+    hparams = experiment.hparams
+    finished = read_results(workdir, hparams.total_steps)
     if finished is None:
         return None
-    results, notes = finished
-    if "config" in notes:  # not in what earlier versions wrote
-        _check_same_run(experiment, notes, workdir)
-    say_results(say, results, workdir, numbers.num_eval_examples)
-    say(f"This run is finished, after {numbers.total_steps:,} steps; nothing is trained again.")
+    results, metadata = finished
+    if "config" in metadata:  # not in what earlier versions wrote
+        _check_same_run(experiment, metadata, workdir)
+    log_results(log, results, workdir, hparams.num_eval_examples)
+    log(f"This run is finished, after {hparams.total_steps:,} steps; nothing is trained again.")
     return results
 
 
@@ -96,7 +97,7 @@ def _train(
     experiment: Experiment, workdir: str, cache: CompilationCache, goodput: Goodput, watchdog: Watchdog
 ) -> Results:
     """Trains from the newest checkpoint, or from the start, to the end."""
-    config, numbers = experiment.config, experiment.hyperparameters
+    config, hparams = experiment.config, experiment.hparams
     stop_requests = StopRequests()
     new_state = None
     if distributed.as_on_process_0(not (epath.Path(workdir) / "checkpoints").exists()):
@@ -108,7 +109,7 @@ def _train(
     with (
         workdir_lock.alone_in(workdir),
         Checkpoints(
-            f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=numbers.keep_every_steps
+            f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=hparams.keep_every_steps
         ) as checkpoints,
         Checkpoints(f"{workdir}/best", keep=2) as best,  # the best, and the one before: see `forget_after`
     ):
@@ -119,22 +120,22 @@ def _train(
             watchdog.beat("making the initial state")
             state = stop_requests.unless_asked(experiment.create_state)
         best.forget_after(start_step)  # as the record forgets it: those weights may not come again
-        with Reporter(workdir, numbers, start_step, goodput, tensorboard=config.log.tensorboard) as reporter:
-            reporter.say(
+        with Reporter(workdir, hparams, start_step, goodput, tensorboard=config.log.tensorboard) as reporter:
+            reporter.log(
                 f"{config.model.variant} on {config.data.name}, {jax.device_count()} {jax.default_backend()} device(s), "
-                f"{jax.process_count()} process(es):\n{numbers.describe()}"
+                f"{jax.process_count()} process(es):\n{hparams.describe()}"
             )
             if start_step > 0:
-                reporter.say(f"Continuing after step {start_step:,}.")
+                reporter.log(f"Continuing after step {start_step:,}.")
             run = _Run(experiment, checkpoints, best, reporter, goodput, cache, stop_requests, watchdog, workdir)
             results = run.to_the_end(state)
-            reporter.record("summary", numbers.total_steps, {"seconds": goodput.by_phase()})
+            reporter.record("summary", hparams.total_steps, {"seconds": goodput.by_phase()})
             reporter.wait()
-            write_results(workdir, numbers.total_steps, results, reporter.events, experiment.notes)
-            say_results(reporter.say, results, workdir, numbers.num_eval_examples)
+            write_results(workdir, hparams.total_steps, results, reporter.events, experiment.metadata)
+            log_results(reporter.log, results, workdir, hparams.num_eval_examples)
             if experiment.staging is not None:
                 experiment.staging.remove()
-            reporter.say(f"Time over all starts, {goodput.describe()}")
+            reporter.log(f"Time over all starts, {goodput.describe()}")
             return results
 
 
@@ -145,7 +146,7 @@ def _restored(experiment: Experiment, checkpoints: Checkpoints, workdir: str) ->
     if restored is None:
         return None
     state, _ = restored
-    step, total_steps = int(state.step), experiment.hyperparameters.total_steps
+    step, total_steps = int(state.step), experiment.hparams.total_steps
     if step > total_steps:
         raise ConfigError(
             f"{workdir} has a checkpoint of step {step:,}, but config.duration={experiment.config.duration!r} ends after "
@@ -154,15 +155,15 @@ def _restored(experiment: Experiment, checkpoints: Checkpoints, workdir: str) ->
     return state, step
 
 
-def _check_same_run(experiment: Experiment, notes: dict, workdir: str) -> None:
-    """Raises when what the directory holds, by its notes, is another run than this start's and may not become it."""
+def _check_same_run(experiment: Experiment, metadata: dict, workdir: str) -> None:
+    """Raises when what the directory holds, by its metadata, is another run than this start's and may not become it."""
     check_continues(
-        notes,
-        experiment.notes,
+        metadata,
+        experiment.metadata,
         workdir,
-        saved_state=functools.partial(experiment.abstract_state_of, notes),
+        saved_state=functools.partial(experiment.abstract_state_of, metadata),
         current_state=experiment.abstract_state(),
-        say=say,
+        log=log,
     )
 
 
@@ -182,7 +183,7 @@ class _Run:
         workdir: str,
     ):
         self._experiment = experiment
-        self._numbers = experiment.hyperparameters
+        self._hparams = experiment.hparams
         self._checkpoints = checkpoints
         self._best = best
         self._reporter = reporter
@@ -201,7 +202,7 @@ class _Run:
             return self._to_the_end(state)
 
     def _to_the_end(self, state: TrainState) -> Results:
-        start_step, total_steps = int(state.step), self._numbers.total_steps
+        start_step, total_steps = int(state.step), self._hparams.total_steps
         self._keep_if_best(state, start_step)  # the process that evaluated it may have died before it was saved
         results = self._evaluate_if_due(state, start_step)
         if start_step < total_steps:
@@ -239,23 +240,23 @@ class _Run:
                 return self._experiment.compile_train_step(), first.result()
 
         self._watchdog.beat("compiling the train step", COMPILATION_PATIENCE)
-        self._reporter.say("Compiling the train step (usually 1 to 5 minutes; seconds when it is in the cache) …")
+        self._reporter.log("Compiling the train step (usually 1 to 5 minutes; seconds when it is in the cache) …")
         with self._goodput.phase("compile"):
             try:
                 train_step, first = self._stop_requests.unless_asked(compile_and_read)
             except Preempted:
                 self._record_stop(start_step)
                 raise
-        self._reporter.say(f"Compiled in {self._goodput.seconds('compile'):.1f} seconds; {self._cache.describe()}.")
+        self._reporter.log(f"Compiled in {self._goodput.seconds('compile'):.1f} seconds; {self._cache.describe()}.")
         if start_step == 0 and jax.process_index() == 0:
-            pictures.write_grid(f"{self._workdir}/input_preview.png", first["image"][:64])
+            figures.write_grid(f"{self._workdir}/input_preview.png", first["image"][:64])
         self._goodput.started()
         self._reporter.starts(start_step)
         return self._experiment.on_devices(itertools.chain([first], host_batches)), train_step
 
     def _report_if_due(self, state: TrainState, step: int) -> TrainState:
         """Reports the metrics since the last report and returns the state with empty sums."""
-        if not (crossed(step, self._numbers.log_every_steps) or step == self._numbers.total_steps):
+        if not (is_due(step, self._hparams.log_every_steps) or step == self._hparams.total_steps):
             return state
         with self._goodput.phase("step"):
             metrics = jax.device_get(state.metrics)
@@ -271,7 +272,7 @@ class _Run:
     def _save_if_due(self, state: TrainState, step: int) -> None:
         if self._stop_requests.asked():
             self._save_and_stop(state, step)
-        due = crossed(step, self._numbers.checkpoint_every_steps) or step == self._numbers.total_steps
+        due = is_due(step, self._hparams.checkpoint_every_steps) or step == self._hparams.total_steps
         if due or self._due_by_the_clock(step):
             self._save(state, step)
 
@@ -283,7 +284,7 @@ class _Run:
             # saves under way one process could take part in the first and another in the second.
             self._reporter.wait()
             self._best.wait()
-            self._checkpoints.save(step, state, self._experiment.notes)
+            self._checkpoints.save(step, state, self._experiment.metadata)
         self._last_save = time.monotonic()
 
     def _save_and_stop(self, state: TrainState, step: int) -> NoReturn:
@@ -298,21 +299,21 @@ class _Run:
 
     def _due_by_the_clock(self, step: int) -> bool:
         """Says whether a save is due by time; asked at reports, where the host waits anyway, and answered by process 0."""
-        minutes = self._numbers.checkpoint_every_minutes
-        if not minutes or not crossed(step, self._numbers.log_every_steps):
+        minutes = self._hparams.checkpoint_every_minutes
+        if not minutes or not is_due(step, self._hparams.log_every_steps):
             return False
         due = time.monotonic() - self._last_save >= 60 * minutes
         return distributed.as_on_process_0(due)
 
     def _evaluate_if_due(self, state: TrainState, step: int) -> Results | None:
-        due = step > 0 and (crossed(step, self._numbers.evaluate_every_steps) or step == self._numbers.total_steps)
-        if not due or (self._reporter.has("evaluation", step) and step < self._numbers.total_steps):
+        due = step > 0 and (is_due(step, self._hparams.evaluate_every_steps) or step == self._hparams.total_steps)
+        if not due or (self._reporter.has("evaluation", step) and step < self._hparams.total_steps):
             return None
         variables = {"raw": state.raw_variables()}
         if state.ema is not None:
             variables = {"ema": state.ema, **variables}
         self._watchdog.beat(f"compiling the evaluation step at step {step}", COMPILATION_PATIENCE)
-        self._reporter.say(f"Evaluating after step {step:,} …")
+        self._reporter.log(f"Evaluating after step {step:,} …")
         with (
             self._goodput.phase("evaluation"),
             jax.transfer_guard("allow"),
@@ -348,7 +349,7 @@ class _Run:
             self._check_finite(jax.device_get(state.metrics))
             with self._goodput.phase("checkpoint"):
                 self._checkpoints.wait()
-                self._best.save(step, state, self._experiment.notes)
+                self._best.save(step, state, self._experiment.metadata)
 
     def _check_finite(self, metrics: TrainMetrics) -> None:
         """Raises when a loss or gradient since the last report is not finite; no such state is ever saved."""

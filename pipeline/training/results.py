@@ -11,8 +11,8 @@ from etils import epath
 
 from pipeline.errors import DataError
 from pipeline.host.paths import command_line
-from pipeline.runtime import pictures
-from pipeline.whole_files import write_whole
+from pipeline.host.whole_files import write_whole
+from pipeline.reporting import figures
 
 _EXPORT = ("--format", "weights,onnx", "--out", "exported")  # formats that need nothing that is not installed
 Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
@@ -39,24 +39,24 @@ def read_results(workdir: str, total_steps: int) -> tuple[Results, dict] | None:
         ) from error
 
 
-def write_results(workdir: str, total_steps: int, results: Results, events: list[dict], notes: dict) -> None:
-    """Writes the curves of the run's events and its final evaluation, with "config" and "data" of its notes."""
+def write_results(workdir: str, total_steps: int, results: Results, events: list[dict], metadata: dict) -> None:
+    """Writes the curves of the run's events and its final evaluation, with "config" and "data" of its metadata."""
     if jax.process_index() == 0:
-        pictures.write_curves(f"{workdir}/curves.png", events)
-        content = {"step": total_steps, "evaluation": results, "config": notes["config"], "data": notes["data"]}
+        figures.write_curves(f"{workdir}/curves.png", events)
+        content = {"step": total_steps, "evaluation": results, "config": metadata["config"], "data": metadata["data"]}
         write_whole(epath.Path(workdir) / "results.json", json.dumps(content, indent=1) + "\n")
 
 
-def say_results(say: Callable[[str], None], results: Results, workdir: str, num_eval_examples: int) -> None:
+def log_results(log: Callable[[str], None], results: Results, workdir: str, num_eval_examples: int) -> None:
     """Tells people the accuracy and on how many of the examples, where everything is, and what to do next."""
     for weights, values in results.items():
         damaged = num_eval_examples - values["examples"]
         counted = f"{values['examples']:,} of {num_eval_examples:,}" if damaged else f"all {num_eval_examples:,}"
-        say(
+        log(
             f"Test accuracy with {weights} weights: {values['top1']:.2%} top-1, {values['top5']:.2%} top-5, "
             f"on {counted} examples{f'; {damaged:,} could not be decoded and are left out' if damaged else ''}."
         )
-    say(
+    log(
         f"Results are in {workdir}: results.json, curves.png, input_preview.png, metrics.jsonl, checkpoints/, best/.\n"
         f"Look closer:   {command_line('-m', 'tensorboard.main', '--logdir', workdir)}\n"
         f"Take it along: {command_line('-m', 'pipeline.export', '--workdir', workdir, *_EXPORT)}"

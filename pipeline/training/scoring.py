@@ -1,6 +1,6 @@
 """The exact accuracy of weights on a dataset, with what belongs to the weights: network, size, crop and normalisation.
 
-The configuration says where the pictures are and how large a batch is, and nothing else. The step is the one that training
+The configuration says where the images are and how large a batch is, and nothing else. The step is the one that training
 evaluates with, so a run and its exported weights are measured alike.
 """
 
@@ -17,10 +17,10 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.model.inputs import normalize
+from pipeline.model.layers.inputs import normalize_images
 from pipeline.training.evaluation import evaluate
 from pipeline.training.experiment import Experiment
-from pipeline.training.step import Batch
+from pipeline.training.update.step import Batch
 from pipeline.weights.container import Weights
 from pipeline.weights.metadata import Metadata
 
@@ -113,11 +113,11 @@ def _counting(
     experiment: Experiment, variables: dict[str, dict], batches: Iterable[Batch], counts: dict[str, jax.Array]
 ) -> Iterator[Batch]:
     """Passes batches on and counts (label, prediction) pairs of those that went by."""
-    config, classes = experiment.config, experiment.hyperparameters.num_classes
+    config, classes = experiment.config, experiment.hparams.num_classes
 
     def count(variables: dict, batch: Batch, counted: jax.Array) -> jax.Array:
         dtype = jnp.dtype(config.model.dtype)
-        images = normalize(batch["image"], config.data.mean_rgb, config.data.stddev_rgb, dtype)
+        images = normalize_images(batch["image"], config.data.mean_rgb, config.data.stddev_rgb, dtype)
         predictions = experiment.model.apply(variables, images, train=False).argmax(axis=-1)
         return counted.at[batch["label"], predictions].add((batch["weight"] > 0).astype(jnp.int32))
 

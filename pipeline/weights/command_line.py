@@ -51,7 +51,7 @@ def open_weights(path: str | None = None) -> "Weights":
     _announce(where)
     from pipeline.weights import opening
 
-    return opening.open_weights(where, wishes())
+    return opening.open_weights(where, overrides())
 
 
 def open_all_weights() -> dict[str, "Weights"]:
@@ -64,7 +64,7 @@ def open_all_weights() -> dict[str, "Weights"]:
     _announce(where)
     from pipeline.weights import opening
 
-    return {weights.metadata.kind: weights for weights in opening.open_all_weights(where, wishes())}
+    return {weights.metadata.kind: weights for weights in opening.open_all_weights(where, overrides())}
 
 
 def location() -> str:
@@ -75,11 +75,11 @@ def location() -> str:
     return given[0]
 
 
-def wishes() -> "opening.Wishes":
+def overrides() -> "opening.Overrides":
     """Returns what the flags say of the weights."""
     from pipeline.weights import opening
 
-    return opening.Wishes(
+    return opening.Overrides(
         kind=_KIND.value,
         checkpoint=_CHECKPOINT.value,
         variant=_VARIANT.value,

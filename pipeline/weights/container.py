@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.printable import printable
+from pipeline.host.printable import printable
 from pipeline.weights.metadata import Metadata
 from pipeline.weights.names import OURS
 from pipeline.weights.stored import check_tensors
@@ -47,7 +47,7 @@ class Weights:
         return traverse_util.unflatten_dict(self.arrays, sep="/")
 
     def describe(self) -> str:
-        """Returns what they are and how pictures are prepared, on one line."""
+        """Returns what they are and how images are prepared, on one line."""
         metadata, preprocessing = self.metadata, self.metadata.preprocessing
         kinds = {
             "ema": "EMA weights with EMA BatchNorm statistics",
@@ -62,10 +62,10 @@ class Weights:
             f"deviation {_rounded(preprocessing.stddev_rgb)}"
         )
 
-    def in_dialect(self, dialect: str) -> dict[str, np.ndarray]:
-        """Returns the arrays under the names and in the layout of a dialect."""
+    def in_convention(self, convention: str) -> dict[str, np.ndarray]:
+        """Returns the arrays under the names and in the layout of a naming convention."""
         return {
-            tensor.foreign[dialect]: tensor.to_dialect(self.arrays[tensor.path], dialect)
+            tensor.foreign[convention]: tensor.to_convention(self.arrays[tensor.path], convention)
             for tensor in self.metadata.table
         }
 
@@ -76,14 +76,17 @@ class Weights:
         return cls(metadata, {path: np.asarray(array) for path, array in flat.items()})
 
     @classmethod
-    def from_dialect(cls, metadata: Metadata, arrays: Mapping[str, np.ndarray], dialect: str) -> "Weights":
-        """Takes arrays under the names and in the layout of a dialect.
+    def from_convention(cls, metadata: Metadata, arrays: Mapping[str, np.ndarray], convention: str) -> "Weights":
+        """Takes arrays under the names and in the layout of a naming convention.
 
         Raises:
           DataError: tensors are missing, unexpected or misshapen; it lists them.
         """
-        check_tensors(metadata.table, arrays, dialect, metadata.source)
-        ours = {tensor.path: tensor.from_dialect(arrays[tensor.foreign[dialect]], dialect) for tensor in metadata.table}
+        check_tensors(metadata.table, arrays, convention, metadata.source)
+        ours = {
+            tensor.path: tensor.from_convention(arrays[tensor.foreign[convention]], convention)
+            for tensor in metadata.table
+        }
         return cls(metadata, ours)
 
     def without_background(self) -> "Weights":

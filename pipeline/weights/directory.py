@@ -46,8 +46,8 @@ def read_metadata(path: pathlib.Path) -> Metadata:
 
 def write(weights: Weights, folder: pathlib.Path) -> None:
     """Writes both files into a folder that exists."""
-    notes = {"variant": weights.metadata.variant, "kind": weights.metadata.kind}
-    write_tensors(folder / TENSORS, weights.arrays, notes)
+    header = {"variant": weights.metadata.variant, "kind": weights.metadata.kind}
+    write_tensors(folder / TENSORS, weights.arrays, header)
     write_metadata(weights.metadata, folder)
 
 

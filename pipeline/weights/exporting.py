@@ -1,6 +1,6 @@
 """Exports: every format with its writer, its runtime, and how far it may differ from the network that was trained.
 
-An export is written into a temporary folder, opened there by the runtime of its format, and compared on real pictures; only
+An export is written into a temporary folder, opened there by the runtime of its format, and compared on real images; only
 then does it appear under its name. Nothing is written when a runtime is missing, and nothing half.
 """
 
@@ -40,14 +40,14 @@ class Opened:
       name: Of the file.
       forward: Its forward pass.
       limit: How far its logits may be from those of the trained network; None measures only.
-      as_if: Makes of the weights those that the file states, to be compared with instead; the limit then grows by
+      reference_weights: Makes of the weights those that the file states, to be compared with instead; the limit then grows by
         `BORDERLINE` of the difference that this makes.
     """
 
     name: str
     forward: Forward
     limit: float | None
-    as_if: Callable[[Weights], Weights] | None = None
+    reference_weights: Callable[[Weights], Weights] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Format:
     """A format.
 
     Attributes:
-      write: Writes weights into a folder; the pictures are for calibration.
+      write: Writes weights into a folder; the images are for calibration.
       open: Yields what was written.
       modules: What Python has to be able to import.
     """
@@ -72,7 +72,7 @@ class Difference:
     Attributes:
       name: Of the file.
       relative: The largest difference of logits, divided by the largest logit.
-      same_class: The share of pictures with the same most probable class.
+      same_class: The share of images with the same most probable class.
       limit: What `relative` may be; None where only measured.
     """
 
@@ -84,12 +84,12 @@ class Difference:
     def __str__(self) -> str:
         limit = "no limit" if self.limit is None else f"limit {self.limit:.2g}"
         return f"{self.name}: largest difference {self.relative:.2g} of the largest logit ({limit}), " + (
-            f"same class for {self.same_class:.0%} of the pictures"
+            f"same class for {self.same_class:.0%} of the images"
         )
 
 
 def export(
-    weights: Weights, name: str, folder: pathlib.Path, pictures: np.ndarray, calibration: np.ndarray
+    weights: Weights, name: str, folder: pathlib.Path, images: np.ndarray, calibration: np.ndarray
 ) -> list[Difference]:
     """Writes one format and compares it.
 
@@ -97,7 +97,7 @@ def export(
       weights: What to export.
       name: A key of `FORMATS`.
       folder: Where it appears.
-      pictures: Uint8 `[pictures, size, size, 3]`, to compare on.
+      images: Uint8 `[images, size, size, 3]`, to compare on.
       calibration: The same, for quantisation.
 
     Returns:
@@ -107,17 +107,17 @@ def export(
       ConfigError: the format has no such network, or `folder` is not empty.
       TrainingError: what was written computes something else; nothing is left of it.
     """
-    expected = make_forward(weights)(pictures)
+    expected = make_forward(weights)(images)
     differences = []
     with directory.appearing(folder) as temporary:
         FORMATS[name].write(weights, temporary, calibration)
         directory.write_metadata(weights.metadata, temporary)
         for opened in FORMATS[name].open(temporary):
             wanted, limit = expected, opened.limit
-            if opened.as_if:
-                wanted = make_forward(opened.as_if(weights))(pictures)
+            if opened.reference_weights:
+                wanted = make_forward(opened.reference_weights(weights))(images)
                 limit += BORDERLINE * compare(opened.name, expected, wanted, None).relative
-            difference = compare(opened.name, wanted, opened.forward(pictures), limit)
+            difference = compare(opened.name, wanted, opened.forward(images), limit)
             if limit is not None and not difference.relative <= limit:
                 raise TrainingError(f"{name} was not exported, because it computes something else. {difference}")
             differences.append(difference)
@@ -125,7 +125,7 @@ def export(
 
 
 def compare(name: str, expected: np.ndarray, found: np.ndarray, limit: float | None) -> Difference:
-    """Compares logits `[pictures, classes]`; what is not finite is infinitely different."""
+    """Compares logits `[images, classes]`; what is not finite is infinitely different."""
     relative = np.abs(found - expected).max() / np.abs(expected).max()
     return Difference(
         name=name,
@@ -179,7 +179,7 @@ def _open_keras(folder: pathlib.Path) -> Iterator[Opened]:
 def _open_tflite(folder: pathlib.Path) -> Iterator[Opened]:
     yield Opened(tflite.FLOAT32, tflite.load(folder / tflite.FLOAT32), EXACT)
     rounded = f"{tflite.FLOAT16}, beside the network with its weights rounded"
-    yield Opened(rounded, tflite.load(folder / tflite.FLOAT16), EXACT, as_if=tflite.rounded_to_half)
+    yield Opened(rounded, tflite.load(folder / tflite.FLOAT16), EXACT, reference_weights=tflite.rounded_to_half)
     # What rounding costs depends on the network: it is measured, and nobody can say beforehand how much is right.
     for name in (tflite.FLOAT16, tflite.DYNAMIC_INT8, tflite.CALIBRATED_INT8):
         yield Opened(name, tflite.load(folder / name), None)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.model.inputs import normalize
+from pipeline.model.layers.inputs import normalize_images
 from pipeline.model.network import Network
 from pipeline.model.scaling import architecture
 from pipeline.weights.container import Weights
@@ -22,12 +22,12 @@ def build_network(metadata: Metadata) -> Network:
 
 
 def logits_function(weights: Weights) -> Callable[[jax.Array], jax.Array]:
-    """Returns the traceable function from uint8 pictures `[batch, height, width, 3]` to logits, the weights inside."""
+    """Returns the traceable function from uint8 images `[batch, height, width, 3]` to logits, the weights inside."""
     network, preprocessing = build_network(weights.metadata), weights.metadata.preprocessing
     variables = weights.variables()
 
     def logits(images: jax.Array) -> jax.Array:
-        normalized = normalize(images, preprocessing.mean_rgb, preprocessing.stddev_rgb, jnp.float32)
+        normalized = normalize_images(images, preprocessing.mean_rgb, preprocessing.stddev_rgb, jnp.float32)
         return network.apply(variables, normalized, train=False)
 
     return logits

@@ -10,10 +10,10 @@ import functools
 from collections.abc import Mapping
 
 from pipeline.errors import DataError
+from pipeline.host.printable import printable
 from pipeline.model.families import VARIANTS
 from pipeline.model.scaling import architecture
 from pipeline.model.specs import Family
-from pipeline.printable import printable
 from pipeline.weights.container import Weights
 from pipeline.weights.conventions import conventions_of
 from pipeline.weights.metadata import UNSTATED, Metadata, Preprocessing
@@ -44,8 +44,8 @@ class ForeignWeights:
     """What a reader found in a file.
 
     Attributes:
-      tensors: Under the names and in the layout of `dialect`; none of their numbers is read yet.
-      dialect: One of `names.DIALECTS`.
+      tensors: Under the names and in the layout of `convention`; none of their numbers is read yet.
+      convention: One of `names.CONVENTIONS`.
       kind: "ema", "raw" or "unstated".
       variant: The network, if the file names it.
       preprocessing: If the file states it.
@@ -56,7 +56,7 @@ class ForeignWeights:
     """
 
     tensors: StoredTensors
-    dialect: str
+    convention: str
     kind: str = UNSTATED
     variant: str | None = None
     preprocessing: Preprocessing | None = None
@@ -72,7 +72,7 @@ class ForeignWeights:
           DataError: the tensors are not those of a network of the family, or not of the one that the file names.
         """
         where = self.tensors.where
-        variant, num_classes = identify(self.tensors.tensors, self.dialect, where, self.variant)
+        variant, num_classes = identify(self.tensors.tensors, self.convention, where, self.variant)
         family = architecture(variant).family
         try:
             metadata = Metadata(
@@ -89,18 +89,18 @@ class ForeignWeights:
             )
         except DataError as error:
             raise DataError(f"{self.stated_in or where}: {error}") from error
-        arrays = self.tensors.read(metadata.table, self.dialect, f", read as {variant}")
+        arrays = self.tensors.read(metadata.table, self.convention, f", read as {variant}")
         return Weights(metadata, arrays, where)
 
 
 def identify(
-    tensors: Mapping[str, StoredTensor], dialect: str, where: str, variant: str | None = None
+    tensors: Mapping[str, StoredTensor], convention: str, where: str, variant: str | None = None
 ) -> tuple[str, int]:
     """Finds variant and number of classes.
 
     Args:
-      tensors: What the file holds, under the names and in the layout of a dialect.
-      dialect: One of `names.DIALECTS`.
+      tensors: What the file holds, under the names and in the layout of a naming convention.
+      convention: One of `names.CONVENTIONS`.
       where: The tensors were found; for the error.
       variant: What it has to be, when somebody said so.
 
@@ -113,18 +113,20 @@ def identify(
     """
     named = VARIANTS if variant is None else [variant]
     candidates = [
-        name for name in named if dialect in conventions_of(architecture(name).family.name) or dialect == "keras_h5"
+        name
+        for name in named
+        if convention in conventions_of(architecture(name).family.name) or convention == "keras_h5"
     ]
     if not candidates:
         raise DataError(f"{where} cannot be {variant}: no file of this kind has that network")
-    counts = {name: _num_classes(name, tensors, dialect) for name in candidates}
-    fewest = {name: _mismatches(_shapes(name, counts[name], dialect), tensors) for name in candidates}
+    counts = {name: _num_classes(name, tensors, convention) for name in candidates}
+    fewest = {name: _mismatches(_shapes(name, counts[name], convention), tensors) for name in candidates}
     name = min(fewest, key=fewest.get)
     table = tensor_table(architecture(name), counts[name])
     if fewest[name] > len(table) // 2 and variant is None:
         examples = ", ".join(printable(found) for found in sorted(tensors)[:3])
         raise DataError(f"{where} holds no network that is known here: {len(tensors)} tensors, such as {examples}")
-    check_tensors(table, tensors, dialect, f"{where}, read as {name}", EXACT_IN_FLOAT32)
+    check_tensors(table, tensors, convention, f"{where}, read as {name}", EXACT_IN_FLOAT32)
     return name, counts[name]
 
 
@@ -137,15 +139,15 @@ def _published(family: Family, image_size: int) -> Preprocessing:
 
 
 @functools.lru_cache(maxsize=256)
-def _shapes(variant: str, num_classes: int, dialect: str) -> dict[str, tuple[int, ...]]:
+def _shapes(variant: str, num_classes: int, convention: str) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of a network's tensors by their names, the classifier's bias last."""
     table = tensor_table(architecture(variant), num_classes)
-    return {tensor.foreign[dialect]: tensor.shape_in(dialect) for tensor in table}
+    return {tensor.foreign[convention]: tensor.shape_in(convention) for tensor in table}
 
 
-def _num_classes(variant: str, tensors: Mapping[str, StoredTensor], dialect: str) -> int:
+def _num_classes(variant: str, tensors: Mapping[str, StoredTensor], convention: str) -> int:
     """Returns the length of the classifier's bias; 1000 where there is none."""
-    bias = tensors.get(next(reversed(_shapes(variant, 1000, dialect))))
+    bias = tensors.get(next(reversed(_shapes(variant, 1000, convention))))
     return bias.shape[0] if bias is not None and len(bias.shape) == 1 else 1000
 
 

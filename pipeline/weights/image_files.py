@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from pipeline.data.preparation.folder_entries import head_of, shown
-from pipeline.data.preparation.image_folder import is_picture
+from pipeline.data.preparation.image_folder import is_image
 from pipeline.errors import DataError
 
 STANDARD_INPUT = "-"
@@ -97,6 +97,6 @@ def _in_folder(folder: str) -> Iterator[ImageFile]:
 def _may_be_an_image(path: str) -> bool:
     """Says whether a file begins like an image; also of one that cannot be read, whose turn will say why."""
     try:
-        return os.path.isfile(path) and is_picture(head_of(epath.Path(path)))
+        return os.path.isfile(path) and is_image(head_of(epath.Path(path)))
     except DataError:
         return True

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.printable import printable
+from pipeline.host.printable import printable
 from pipeline.weights.archives import open_archive, read_entry
 from pipeline.weights.identification import ForeignWeights
 from pipeline.weights.keras_habits import without_habits
@@ -43,7 +43,7 @@ def open_file(path: pathlib.Path) -> Iterator[ForeignWeights]:
         try:
             content, available = _open_content(path, stack)
             file = stack.enter_context(h5py.File(content, "r"))
-            dialect, datasets = ("keras_h5", _numbered(file)) if _has(file, "layers") else ("keras", _named(file))
+            convention, datasets = ("keras_h5", _numbered(file)) if _has(file, "layers") else ("keras", _named(file))
             tensors = {name: _stored(dataset, name) for name, dataset in datasets.items()}
             normalization = {name: tensors.pop(name) for name in list(tensors) if _is_normalization(name)}
             preprocessing = _preprocessing(normalization)
@@ -55,7 +55,7 @@ def open_file(path: pathlib.Path) -> Iterator[ForeignWeights]:
             reason = printable(f"{type(error).__name__}: {error}")
             raise DataError(f"{path} cannot be read as a Keras file: {reason}") from error
         found = StoredTensors(without_habits(tensors), str(path), available)
-        yield ForeignWeights(found, dialect, preprocessing=preprocessing)
+        yield ForeignWeights(found, convention, preprocessing=preprocessing)
 
 
 class _Refused(Exception):

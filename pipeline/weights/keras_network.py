@@ -1,4 +1,4 @@
-"""The network as a Keras model of stock layers, on raw pixels 0 to 255, for any picture size.
+"""The network as a Keras model of stock layers, on raw pixels 0 to 255, for any image size.
 
 It has the layer names of `keras.applications`, so weights go both ways, but pads with SAME on the actual size where that one
 pads for the size it was built for, and so is right at odd sizes too. Keras, SavedModel and TFLite exports are made from it.
@@ -38,7 +38,7 @@ def build_keras(weights: Weights, image_size: int | None = None):
     network = architecture(weights.metadata.variant)
     logits = assemble(network, _KerasLayers(keras, weights, network.family), pixels)
     model = keras.Model(pixels, logits, name=f"efficientnet_{network.name}")
-    arrays = weights.in_dialect("keras")
+    arrays = weights.in_convention("keras")
     for variable in model.weights:
         if variable.path in arrays:
             variable.assign(arrays.pop(variable.path).reshape(variable.shape))

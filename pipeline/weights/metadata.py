@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 from pipeline.data.preprocessing import EvalTransform, eval_transform
 from pipeline.data.resizing import METHODS
 from pipeline.errors import DataError
+from pipeline.host.printable import printable
 from pipeline.model.families import VARIANTS
 from pipeline.model.scaling import architecture
-from pipeline.printable import printable
 from pipeline.weights.names import Tensor, tensor_table
 
 IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)  # [efficientnet_builder.py]
@@ -35,7 +35,7 @@ _LISTED = 12  # fields that one error names
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What happens to a picture before the network sees it; fields as in `config.data`, so `eval_transform` reads both."""
+    """What happens to an image before the network sees it; fields as in `config.data`, so `eval_transform` reads both."""
 
     eval_crop: str = "padding"
     eval_crop_padding: int = 32
@@ -51,7 +51,7 @@ class Preprocessing:
         return cls(**{field.name: _frozen(data_config[field.name]) for field in dataclasses.fields(cls)})
 
     def check(self) -> None:
-        """Raises `DataError` for a field that preparing pictures cannot follow."""
+        """Raises `DataError` for a field that preparing images cannot follow."""
         for name, choices in {"eval_crop": CROPS, "resize": METHODS}.items():
             value = getattr(self, name)
             _require(value in choices, f"{name} is {value!r:.100}, which is none of {', '.join(choices)}")
@@ -76,7 +76,7 @@ class Preprocessing:
         return {
             "padding": f"centre, size / (size + {self.eval_crop_padding}) of the shorter side",
             "fraction": f"centre, {self.eval_crop_fraction:g} of the shorter side",
-            "none": "none, the whole picture",
+            "none": "none, the whole image",
         }[self.eval_crop]
 
 
@@ -88,7 +88,7 @@ class Metadata:
       variant: A row of `python -m pipeline.model`.
       num_classes: Outputs of the classifier.
       class_names: One for each output; empty when nobody gave names.
-      image_size: Side of the pictures, in pixels, that the weights are meant for.
+      image_size: Side of the images, in pixels, that the weights are meant for.
       preprocessing: Crop, resize and normalisation.
       kind: "ema" (parameters and BN statistics are moving averages), "raw", or "unstated".
       source: The run or file that they come from.
@@ -113,7 +113,7 @@ class Metadata:
         _require(self.num_classes >= 2, f"num_classes is {self.num_classes}: a classifier has two or more")
         _require(
             8 <= self.image_size <= LARGEST_IMAGE_SIZE,
-            f"image_size is {self.image_size}: pictures of 8 to {LARGEST_IMAGE_SIZE:,} pixels are possible",
+            f"image_size is {self.image_size}: images of 8 to {LARGEST_IMAGE_SIZE:,} pixels are possible",
         )
         _require(self.kind in (EMA, RAW, UNSTATED), f"kind is {self.kind!r:.100}, which is none of ema, raw, unstated")
         _require(self.step is None or 0 <= self.step < 1 << 62, f"step is {self.step}, which counts no steps")
@@ -133,7 +133,7 @@ class Metadata:
         return tensor_table(architecture(self.variant), self.num_classes)
 
     def eval_transform(self) -> EvalTransform:
-        """Returns the preprocessing of pictures."""
+        """Returns the preprocessing of images."""
         return eval_transform(self.preprocessing, self.image_size)
 
     def name_of(self, label: int) -> str:

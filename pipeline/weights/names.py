@@ -16,7 +16,7 @@ from pipeline.model.specs import Architecture, BlockSpec, ConvSpec
 from pipeline.weights.conventions import Layer, conventions_of
 
 OURS = "ours"
-DIALECTS = ("official", "timm", "keras", "keras_h5", "lukemelas")  # the foreign ones
+CONVENTIONS = ("official", "timm", "keras", "keras_h5", "lukemelas")  # the foreign ones
 
 # Axes of a foreign array, as axes of ours. Ours: convolutions [height, width, in, out], depthwise [height, width, 1, channels],
 # dense [in, out].
@@ -31,7 +31,7 @@ _AXES = {
     "lukemelas": _TORCH_AXES,
 }
 
-# Our leaf: what the official code and Keras, and what both PyTorch dialects, call it.
+# Our leaf: what the official code and Keras, and what both PyTorch naming conventions, call it.
 _BN_LEAVES = {
     "params/scale": ("gamma", "weight"),
     "params/bias": ("beta", "bias"),
@@ -53,7 +53,7 @@ class Tensor:
       path: Ours, such as "params/blocks_1_0/expand_conv/kernel" or "batch_stats/stem/bn/mean".
       shape: Of our array.
       kind: "conv", "depthwise", "dense" or "vector"; decides which axes are permuted.
-      foreign: The name in each of `DIALECTS` that has the network; the official one without the model's own scope.
+      foreign: The name in each of `CONVENTIONS` that has the network; the official one without the model's own scope.
     """
 
     path: str
@@ -66,24 +66,24 @@ class Tensor:
         """Whether its shape depends on the number of classes."""
         return "/head/classifier/" in self.path
 
-    def name_in(self, dialect: str) -> str:
-        """Returns the name in `OURS` or one of `DIALECTS`."""
-        return self.path if dialect == OURS else self.foreign[dialect]
+    def name_in(self, convention: str) -> str:
+        """Returns the name in `OURS` or one of `CONVENTIONS`."""
+        return self.path if convention == OURS else self.foreign[convention]
 
-    def shape_in(self, dialect: str) -> tuple[int, ...]:
-        """Returns the shape in a dialect."""
-        return tuple(self.shape[axis] for axis in self._axes(dialect))
+    def shape_in(self, convention: str) -> tuple[int, ...]:
+        """Returns the shape in a naming convention."""
+        return tuple(self.shape[axis] for axis in self._axes(convention))
 
-    def to_dialect(self, array: np.ndarray, dialect: str) -> np.ndarray:
-        """Returns our array in a dialect's layout, contiguous."""
-        return np.ascontiguousarray(array.transpose(self._axes(dialect)))
+    def to_convention(self, array: np.ndarray, convention: str) -> np.ndarray:
+        """Returns our array in a naming convention's layout, contiguous."""
+        return np.ascontiguousarray(array.transpose(self._axes(convention)))
 
-    def from_dialect(self, array: np.ndarray, dialect: str) -> np.ndarray:
-        """Returns a dialect's array in our layout, contiguous."""
-        return np.ascontiguousarray(array.transpose(np.argsort(self._axes(dialect))))
+    def from_convention(self, array: np.ndarray, convention: str) -> np.ndarray:
+        """Returns a naming convention's array in our layout, contiguous."""
+        return np.ascontiguousarray(array.transpose(np.argsort(self._axes(convention))))
 
-    def _axes(self, dialect: str) -> tuple[int, ...]:
-        return _AXES[dialect].get(self.kind, tuple(range(len(self.shape))))
+    def _axes(self, convention: str) -> tuple[int, ...]:
+        return _AXES[convention].get(self.kind, tuple(range(len(self.shape))))
 
 
 def tensor_table(architecture: Architecture, num_classes: int) -> tuple[Tensor, ...]:
@@ -91,7 +91,7 @@ def tensor_table(architecture: Architecture, num_classes: int) -> tuple[Tensor, 
     conventions = conventions_of(architecture.family.name)
     tensors, seen = [], collections.Counter()
     for layer in _layers(architecture, num_classes):
-        names = {dialect: convention(layer) for dialect, convention in conventions.items()}
+        names = {convention: name_of(layer) for convention, name_of in conventions.items()}
         # Keras has one network whose classifier is a 1x1 convolution.
         keras_class = _KERAS_CLASSES["conv" if names["keras"] == "conv_preds" else layer.kind]
         tensors += _tensors(layer, names, f"{keras_class}_{seen[keras_class]}".removesuffix("_0"))
@@ -152,7 +152,9 @@ def _tensors(layer: Layer, names: dict[str, str], keras_layer: str) -> Iterator[
             continue
         official_leaf = "depthwise_kernel" if layer.kind == "depthwise" else tensorflow_leaf
         leaf_names = {"official": official_leaf, "keras": tensorflow_leaf, "timm": torch_leaf, "lukemelas": torch_leaf}
-        foreign = {dialect: name + _SEPARATORS[dialect] + leaf_names[dialect] for dialect, name in names.items()}
+        foreign = {
+            convention: name + _SEPARATORS[convention] + leaf_names[convention] for convention, name in names.items()
+        }
         foreign["keras_h5"] = f"layers/{keras_layer}/vars/{position}"
         yield Tensor(
             path=f"{collection}/{layer.path}/{leaf}",

@@ -14,8 +14,8 @@ import re
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.host.printable import printable
 from pipeline.model.scaling import architecture
-from pipeline.printable import printable
 from pipeline.weights.container import Weights
 from pipeline.weights.identification import ForeignWeights
 from pipeline.weights.metadata import EMA, RAW
@@ -87,7 +87,7 @@ def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWei
         tensors[_canonical(name)] = StoredTensor(tuple(shapes[stored]), dtypes[stored].name, read)
     return ForeignWeights(
         StoredTensors(tensors, str(prefix), found),
-        dialect="official",
+        convention="official",
         kind=EMA if chosen is averages else RAW,
         step=_step(prefix, reader, shapes, dtypes),
     )
@@ -119,7 +119,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
         )
     suffix = _AVERAGE if weights.metadata.kind == EMA else ""
     arrays = {
-        f"{official_scope(network)}/{name}{suffix}": array for name, array in weights.in_dialect("official").items()
+        f"{official_scope(network)}/{name}{suffix}": array for name, array in weights.in_convention("official").items()
     }
     if weights.metadata.step is not None:
         arrays[_STEP] = np.int64(weights.metadata.step)

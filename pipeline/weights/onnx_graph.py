@@ -41,7 +41,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
         producer_name="pipeline.export",
     )
     metadata = weights.metadata
-    notes = {
+    properties = {
         "weights": metadata.kind,
         "step": metadata.step,
         "source": metadata.source,
@@ -51,7 +51,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
         "resize": metadata.preprocessing.resize,
         "class_names": "\n".join(metadata.class_names),
     }
-    onnx.helper.set_model_props(model, {key: str(value) for key, value in notes.items()})
+    onnx.helper.set_model_props(model, {key: str(value) for key, value in properties.items()})
     onnx.checker.check_model(model)
     onnx.save(model, str(folder / MODEL))
 
@@ -140,7 +140,7 @@ class _OnnxNodes:
 
     def _tensor(self, path: str) -> str:
         tensor = self._tensors[path]
-        array, name = tensor.to_dialect(self._weights.arrays[path], "timm"), tensor.foreign.get("timm", tensor.path)
+        array, name = tensor.to_convention(self._weights.arrays[path], "timm"), tensor.foreign.get("timm", tensor.path)
         self.initializers.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 

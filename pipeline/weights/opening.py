@@ -30,7 +30,7 @@ _KNOWN = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Wishes:
+class Overrides:
     """What the user says of weights, where the file does not; None leaves it to the file.
 
     Attributes:
@@ -56,60 +56,60 @@ class Wishes:
             raise ConfigError(f"--preprocessing={self.preprocessing} is none of {', '.join(PUBLISHED)}")
 
 
-def open_weights(location: str, wishes: Wishes = Wishes()) -> Weights:
+def open_weights(location: str, overrides: Overrides = Overrides()) -> Weights:
     """Reads weights of any kind.
 
     Args:
       location: A folder, file or checkpoint prefix; a run, folder or file may be `gs://…`.
-      wishes: See `Wishes`.
+      overrides: See `Overrides`.
 
     Raises:
-      ConfigError: a wish that these weights cannot fulfil.
+      ConfigError: an override that does not fit these weights.
       DataError: there is nothing that can be read, or it is damaged or of another network; nothing in it is ever run.
     """
     path = pathlib.Path(location)
     if local.is_remote(location) and not runs.is_run(location):
-        return _open_remote(location, wishes)
+        return _open_remote(location, overrides)
     try:
         if runs.is_run(location):
-            found = runs.read(location, wishes.checkpoint).choose(wishes.kind)
+            found = runs.read(location, overrides.checkpoint).choose(overrides.kind)
         elif path.is_dir() and directory.is_weights(path):
             found = directory.read(path)
         else:
-            with _open_foreign(path, location, wishes) as foreign:
-                variant = wishes.variant or foreign.variant
+            with _open_foreign(path, location, overrides) as foreign:
+                variant = overrides.variant or foreign.variant
                 found = dataclasses.replace(foreign, variant=variant).identified()
             found = _metadata_beside(path, found)
     except OSError as error:
         raise DataError(f"{location} cannot be read: {error.strerror or error}") from error
-    return _fulfil(found, wishes, location)
+    return _apply(found, overrides, location)
 
 
-def open_all_weights(location: str, wishes: Wishes = Wishes()) -> list[Weights]:
+def open_all_weights(location: str, overrides: Overrides = Overrides()) -> list[Weights]:
     """Reads weights of any kind; of a run both the averages and the raw weights, unless a kind is wished for."""
-    if not runs.is_run(location) or wishes.kind is not None:
-        return [open_weights(location, wishes)]
-    found = runs.read(location, wishes.checkpoint)
-    return [_fulfil(weights, wishes, location) for weights in (found.ema, found.raw) if weights is not None]
+    if not runs.is_run(location) or overrides.kind is not None:
+        return [open_weights(location, overrides)]
+    found = runs.read(location, overrides.checkpoint)
+    return [_apply(weights, overrides, location) for weights in (found.ema, found.raw) if weights is not None]
 
 
-def _open_remote(location: str, wishes: Wishes) -> Weights:
+def _open_remote(location: str, overrides: Overrides) -> Weights:
     try:
         with local.local_copy(location) as copy:
-            return open_weights(str(copy), wishes)
+            return open_weights(str(copy), overrides)
     except FileNotFoundError as error:
         raise DataError(f"{location} does not exist") from error
 
 
 @contextlib.contextmanager
-def _open_foreign(path: pathlib.Path, location: str, wishes: Wishes) -> Iterator[ForeignWeights]:
+def _open_foreign(path: pathlib.Path, location: str, overrides: Overrides) -> Iterator[ForeignWeights]:
     if not epath.Path(location).exists() and official.find_checkpoint(path) is None:
         raise DataError(f"{location} does not exist")
     if path.is_dir() and (path / timm.TENSORS).exists():
-        with timm.open_folder(path, ignore_preprocessing=wishes.preprocessing is not None) as foreign:
+        with timm.open_folder(path, ignore_preprocessing=overrides.preprocessing is not None) as foreign:
             yield foreign
     elif prefix := official.find_checkpoint(path):
-        yield official.open_checkpoint(prefix, wishes.kind)
+        yield official.open_checkpoint(prefix, overrides.kind)
     elif path.is_dir():
         raise DataError(f"{location} is a folder without weights that are known here: {_KNOWN}")
     elif path.suffix in keras_files.SUFFIXES:
@@ -133,7 +133,7 @@ def _metadata_beside(path: pathlib.Path, found: Weights) -> Weights:
     try:
         content = read_json(beside)
     except DataError as error:
-        logging.warning("%s. It may have said how pictures are prepared for these weights.", error)
+        logging.warning("%s. It may have said how images are prepared for these weights.", error)
         return found
     if not isinstance(content, dict) or "format" not in content:  # Keras has a file of this name, and others may
         logging.info("%s is not of this project and says nothing of these weights.", beside)
@@ -150,21 +150,21 @@ def _shapes(metadata: Metadata) -> dict[str, tuple[int, ...]]:
     return {tensor.path: tensor.shape for tensor in metadata.table}
 
 
-def _fulfil(weights: Weights, wishes: Wishes, location: str) -> Weights:
+def _apply(weights: Weights, overrides: Overrides, location: str) -> Weights:
     metadata = weights.metadata
-    if wishes.variant not in (None, metadata.variant):
-        raise ConfigError(f"{location} holds {metadata.variant}, not {wishes.variant}")
-    if wishes.kind not in (None, metadata.kind):
-        raise ConfigError(f"{location} holds {metadata.kind} weights, not {wishes.kind}")
+    if overrides.variant not in (None, metadata.variant):
+        raise ConfigError(f"{location} holds {metadata.variant}, not {overrides.variant}")
+    if overrides.kind not in (None, metadata.kind):
+        raise ConfigError(f"{location} holds {metadata.kind} weights, not {overrides.kind}")
     changes = {}
-    if wishes.preprocessing is not None:
-        changes["preprocessing"] = PUBLISHED[wishes.preprocessing]
-    if wishes.image_size is not None:
-        if wishes.image_size != metadata.image_size:
-            logging.warning("These weights are for %d pixels, not %d.", metadata.image_size, wishes.image_size)
-        changes["image_size"] = wishes.image_size
-    if wishes.class_names is not None:
-        changes["class_names"] = wishes.class_names
+    if overrides.preprocessing is not None:
+        changes["preprocessing"] = PUBLISHED[overrides.preprocessing]
+    if overrides.image_size is not None:
+        if overrides.image_size != metadata.image_size:
+            logging.warning("These weights are for %d pixels, not %d.", metadata.image_size, overrides.image_size)
+        changes["image_size"] = overrides.image_size
+    if overrides.class_names is not None:
+        changes["class_names"] = overrides.class_names
     try:
         return dataclasses.replace(weights, metadata=dataclasses.replace(metadata, **changes))
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Pictures to compare on: two photographs that come with scikit-learn, or the user's own.
+"""Images to compare on: two photographs that come with scikit-learn, or the user's own.
 
 Differences between a network and its export hide in noise and show in photographs, so these are what exports are measured on
 and, where the user has none better, calibrated with.
@@ -10,33 +10,33 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from pipeline.data.headers import DamagedPicture
-from pipeline.data.images import decode
+from pipeline.data.decoding.headers import DamagedImageError
+from pipeline.data.decoding.images import decode
 from pipeline.data.resizing import resize
 from pipeline.errors import DataError
 from pipeline.weights.metadata import Metadata
 
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-_WINDOWS = 32  # of the photographs, for calibration
+_CROPS = 32  # of the photographs, for calibration
 
 
-def prepare(pictures: Sequence[bytes], metadata: Metadata, names: Sequence[str]) -> np.ndarray:
-    """Prepares picture files as evaluation does: uint8 `[pictures, size, size, 3]`.
+def prepare(images: Sequence[bytes], metadata: Metadata, names: Sequence[str]) -> np.ndarray:
+    """Prepares image files as evaluation does: uint8 `[images, size, size, 3]`.
 
     Raises:
-      DataError: a picture is damaged; the error has its name.
+      DataError: an image is damaged; the error has its name.
     """
     transform = metadata.eval_transform()
     prepared = []
-    for data, name in zip(pictures, names):
+    for data, name in zip(images, names):
         try:
             prepared.append(transform.pixels(data))
-        except DamagedPicture as error:
+        except DamagedImageError as error:
             raise DataError(f"{name}: {error}") from error
     return np.stack(prepared)
 
 
-def read_pictures(paths: Sequence[str]) -> list[bytes]:
+def read_images(paths: Sequence[str]) -> list[bytes]:
     """Reads files; raises `DataError` with the name of one that cannot be read."""
     try:
         return [epath.Path(path).read_bytes() for path in paths]
@@ -50,14 +50,14 @@ def photographs() -> list[bytes]:
     return [(folder / name).read_bytes() for name in PHOTOGRAPHS]
 
 
-def calibration_windows(image_size: int) -> np.ndarray:
-    """Returns square windows of the photographs, uint8 `[32, size, size, 3]`, the same ones each time."""
+def calibration_crops(image_size: int) -> np.ndarray:
+    """Returns square crops of the photographs, uint8 `[32, size, size, 3]`, the same ones each time."""
     rng = np.random.default_rng(0)
-    pictures = [decode(data) for data in photographs()]
-    windows = []
-    for number in range(_WINDOWS):
-        picture = pictures[number % len(pictures)]
-        side = int(rng.integers(min(picture.shape[:2]) // 3, min(picture.shape[:2])))
-        top, left = (int(rng.integers(length - side)) for length in picture.shape[:2])
-        windows.append(resize(picture[top : top + side, left : left + side], image_size, "bilinear"))
-    return np.stack(windows)
+    images = [decode(data) for data in photographs()]
+    crops = []
+    for number in range(_CROPS):
+        image = images[number % len(images)]
+        side = int(rng.integers(min(image.shape[:2]) // 3, min(image.shape[:2])))
+        top, left = (int(rng.integers(length - side)) for length in image.shape[:2])
+        crops.append(resize(image[top : top + side, left : left + side], image_size, "bilinear"))
+    return np.stack(crops)

@@ -16,7 +16,7 @@ from pipeline.weights.image_files import ImageFile
 class Prediction:
     """What is on an image: labels, names and probabilities of the most probable classes, in order."""
 
-    picture: str
+    image: str
     labels: tuple[int, ...]
     names: tuple[str, ...]
     probabilities: tuple[float, ...]
@@ -25,28 +25,28 @@ class Prediction:
         """Returns the prediction as JSON."""
         rows = zip(self.labels, self.names, self.probabilities)
         classes = [{"label": label, "name": name, "probability": share} for label, name, share in rows]
-        return {"picture": self.picture, "classes": classes}
+        return {"picture": self.image, "classes": classes}
 
     def as_table(self) -> str:
         """Returns the prediction as lines of text."""
         rows = zip(self.labels, self.names, self.probabilities)
-        return "\n".join([self.picture, *(f"  {share:7.2%}  {label:5}  {name}" for label, name, share in rows)])
+        return "\n".join([self.image, *(f"  {share:7.2%}  {label:5}  {name}" for label, name, share in rows)])
 
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
     """An image without a prediction, and why."""
 
-    picture: str
+    image: str
     reason: str
 
     def to_json(self) -> dict[str, Any]:
         """Returns the reason as JSON."""
-        return {"picture": self.picture, "error": self.reason}
+        return {"picture": self.image, "error": self.reason}
 
     def as_table(self) -> str:
         """Returns the reason as lines of text."""
-        return f"{self.picture}\n  cannot be read: {self.reason}"
+        return f"{self.image}\n  cannot be read: {self.reason}"
 
 
 def predict(weights: Weights, files: Iterable[ImageFile], top: int) -> Iterator[Prediction | Unreadable]:
@@ -69,7 +69,7 @@ def predict(weights: Weights, files: Iterable[ImageFile], top: int) -> Iterator[
         probabilities /= probabilities.sum()
         labels = np.argsort(-probabilities, kind="stable")[:top]
         yield Prediction(
-            picture=file.name,
+            image=file.name,
             labels=tuple(int(label) for label in labels),
             names=tuple(weights.metadata.name_of(int(label)) for label in labels),
             probabilities=tuple(float(probabilities[label]) for label in labels),

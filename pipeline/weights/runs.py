@@ -62,8 +62,8 @@ def read(workdir: str, checkpoint: str = NEWEST) -> RunWeights:
     if not is_run(workdir):
         raise DataError(f"{workdir} is no run of pipeline.train: it has no checkpoints")
     folder = f"{workdir.rstrip('/')}/{'best' if checkpoint == BEST else 'checkpoints'}"
-    variables, notes = read_variables(folder, int(checkpoint) if checkpoint.isdecimal() else None)
-    metadata = _metadata(notes, workdir, int(variables["step"]))
+    variables, run_metadata = read_variables(folder, int(checkpoint) if checkpoint.isdecimal() else None)
+    metadata = _metadata(run_metadata, workdir, int(variables["step"]))
     raw = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
     ema = variables.get("ema")
     return RunWeights(
@@ -72,9 +72,9 @@ def read(workdir: str, checkpoint: str = NEWEST) -> RunWeights:
     )
 
 
-def _metadata(notes: dict, workdir: str, step: int) -> Metadata:
+def _metadata(run_metadata: dict, workdir: str, step: int) -> Metadata:
     try:
-        config, class_names = ConfigDict(notes["config"]), tuple(notes["class_names"])
+        config, class_names = ConfigDict(run_metadata["config"]), tuple(run_metadata["class_names"])
         network, bn_epsilon = architecture(config.model.variant), config.model.bn_epsilon
         return Metadata(
             variant=config.model.variant,
@@ -87,6 +87,8 @@ def _metadata(notes: dict, workdir: str, step: int) -> Metadata:
             bn_epsilon=network.family.bn_epsilon if bn_epsilon is None else bn_epsilon,
         )
     except (ConfigError, DataError) as error:
-        raise DataError(f"the notes of the checkpoint of step {step} in {workdir} do not hold: {error}") from error
+        raise DataError(f"the metadata of the checkpoint of step {step} in {workdir} do not hold: {error}") from error
     except (KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"the notes of the checkpoint of step {step} in {workdir} are incomplete: {error}") from error
+        raise DataError(
+            f"the metadata of the checkpoint of step {step} in {workdir} are incomplete: {error}"
+        ) from error

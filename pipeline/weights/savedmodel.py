@@ -1,4 +1,4 @@
-"""The TensorFlow SavedModel: bytes of picture files in, probabilities and names out; or pixels in, logits out.
+"""The TensorFlow SavedModel: bytes of image files in, probabilities and names out; or pixels in, logits out.
 
 The preprocessing of evaluation is inside, in TensorFlow's operations, so a server can be sent files as they are. The network
 is made of TensorFlow's own layers, which also converters (TF.js, tf2onnx) and servers without XLA understand.
@@ -21,7 +21,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
     "serving_default": `pictures`, string `[batch]`, to `probabilities`, float32 `[batch, classes]`, and `name`, string
     `[batch]`, of the most probable class. "pixels": `pixels`, float32 `[batch, height, width, 3]` in 0..255, to `logits`;
     pixels divided by 255 are an error. "class_names": nothing to `class_names`, string `[classes]`. "metadata": nothing to
-    `json`, string, which says how pictures are prepared and what pixels are.
+    `json`, string, which says how images are prepared and what pixels are.
     """
     import tensorflow as tf
 
@@ -32,7 +32,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "pictures")])
     def classify(pictures):
-        prepare = lambda data: prepare_picture(data, metadata)
+        prepare = lambda data: prepare_image(data, metadata)
         size = metadata.image_size
         pixels = tf.map_fn(prepare, pictures, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
         probabilities = tf.nn.softmax(network(pixels, training=False))
@@ -59,7 +59,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
 def _assert_range(pixels):
     """Returns an operation that fails for pixels divided by 255: none is above 1, and some are between 0 and 1.
 
-    Black pictures, and those of nothing but zeros and ones, pass.
+    Black images, and those of nothing but zeros and ones, pass.
     """
     import tensorflow as tf
 
@@ -79,19 +79,19 @@ def load(folder: pathlib.Path) -> Forward:
     return forward
 
 
-def prepare_picture(data, metadata: Metadata):
+def prepare_image(data, metadata: Metadata):
     """Does in TensorFlow what `data/preprocessing.py` does at evaluation: bytes, string [], to float32 `[size, size, 3]`."""
     import tensorflow as tf
 
     size, transform = metadata.image_size, metadata.eval_transform()
-    picture = tf.io.decode_image(data, channels=3, expand_animations=False)
+    image = tf.io.decode_image(data, channels=3, expand_animations=False)
     if transform.crop_share is not None:
-        shape = tf.shape(picture)
+        shape = tf.shape(image)
         shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
         side = tf.maximum(1, tf.cast(np.float32(transform.crop_share) * shorter, tf.int32))
         top, left = (shape[0] - side + 1) // 2, (shape[1] - side + 1) // 2
-        picture = tf.slice(picture, [top, left, 0], [side, side, 3])
-    batch = tf.cast(picture[None], tf.float32)
+        image = tf.slice(image, [top, left, 0], [side, side, 3])
+    batch = tf.cast(image[None], tf.float32)
     if transform.resize == "bicubic_tf1":
         resized = tf.raw_ops.ResizeBicubic(images=batch, size=[size, size])
     else:

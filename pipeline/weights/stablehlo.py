@@ -1,6 +1,6 @@
 """The StableHLO format: the training code's own forward pass, serialised by `jax.export` with the weights inside.
 
-`jax.export.deserialize(bytes).call(pictures)` runs it, on CPU, TPU or CUDA, without this project. Pictures are uint8
+`jax.export.deserialize(bytes).call(images)` runs it, on CPU, TPU or CUDA, without this project. Images are uint8
 `[batch, size, size, 3]` for any batch and the size of the weights.
 """
 
@@ -21,8 +21,8 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
     """Writes `model.stablehlo`."""
     size = weights.metadata.image_size
     (batch,) = jax.export.symbolic_shape("batch")
-    pictures = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
-    exported = jax.export.export(jax.jit(logits_function(weights)), platforms=PLATFORMS)(pictures)
+    images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
+    exported = jax.export.export(jax.jit(logits_function(weights)), platforms=PLATFORMS)(images)
     (folder / MODEL).write_bytes(exported.serialize())
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.printable import printable
+from pipeline.host.printable import printable
 from pipeline.weights.names import Tensor
 
 MOST_TENSORS = 10_000  # L2, the largest of the family, has 1,654
@@ -57,12 +57,12 @@ class StoredTensors(Mapping[str, StoredTensor]):
     def __len__(self) -> int:
         return len(self.tensors)
 
-    def read(self, table: tuple[Tensor, ...], dialect: str, as_what: str = "") -> dict[str, np.ndarray]:
+    def read(self, table: tuple[Tensor, ...], convention: str, as_what: str = "") -> dict[str, np.ndarray]:
         """Reads the tensors of a network.
 
         Args:
           table: The network's tensors.
-          dialect: Whose names and layouts the file has.
+          convention: Whose names and layouts the file has.
           as_what: What the file was taken for; for the error.
 
         Returns:
@@ -71,8 +71,8 @@ class StoredTensors(Mapping[str, StoredTensor]):
         Raises:
           DataError: the tensors are not exactly those of the table, take more than the file has, or cannot be read.
         """
-        check_tensors(table, self.tensors, dialect, self.where + as_what, EXACT_IN_FLOAT32)
-        chosen = {tensor.path: (tensor, self.tensors[tensor.name_in(dialect)]) for tensor in table}
+        check_tensors(table, self.tensors, convention, self.where + as_what, EXACT_IN_FLOAT32)
+        chosen = {tensor.path: (tensor, self.tensors[tensor.name_in(convention)]) for tensor in table}
         needed = sum(math.prod(stored.shape) * _BYTES[stored.dtype] for _, stored in chosen.values())
         if needed > self.available_bytes:
             raise DataError(
@@ -81,7 +81,7 @@ class StoredTensors(Mapping[str, StoredTensor]):
             )
         arrays = {}
         for path, (tensor, stored) in chosen.items():
-            name = printable(tensor.name_in(dialect))
+            name = printable(tensor.name_in(convention))
             try:
                 array = np.asarray(stored.read())
             except DataError:
@@ -91,14 +91,14 @@ class StoredTensors(Mapping[str, StoredTensor]):
                 raise DataError(f"{self.where}: {name} cannot be read: {reason}") from error
             if array.shape != tuple(stored.shape):
                 raise DataError(f"{self.where}: {name} has the shape {array.shape}, and was to have {stored.shape}")
-            arrays[path] = tensor.from_dialect(array.astype(np.float32), dialect)
+            arrays[path] = tensor.from_convention(array.astype(np.float32), convention)
         return arrays
 
 
 def check_tensors(
     table: tuple[Tensor, ...],
     tensors: Mapping[str, StoredTensor | np.ndarray],
-    dialect: str,
+    convention: str,
     where: str,
     dtypes: tuple[str, ...] = FLOAT32,
 ) -> None:
@@ -107,14 +107,14 @@ def check_tensors(
     Args:
       table: The network's tensors.
       tensors: What was found: arrays, or what a file says of them.
-      dialect: Whose names and layouts they have.
+      convention: Whose names and layouts they have.
       where: It was found; for the error.
       dtypes: The types that are taken.
 
     Raises:
       DataError: one error that lists everything missing, unexpected, misshapen or of another type.
     """
-    expected = {tensor.name_in(dialect): tensor.shape_in(dialect) for tensor in table}
+    expected = {tensor.name_in(convention): tensor.shape_in(convention) for tensor in table}
     problems = [f"{name} {shape} is missing" for name, shape in expected.items() if name not in tensors]
     problems += [f"{printable(name)} is unexpected" for name in tensors if name not in expected]
     for name, shape in expected.items():

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from pipeline.errors import DataError
-from pipeline.printable import printable
+from pipeline.host.printable import printable
 from pipeline.weights.plain_files import check_regular
 from pipeline.weights.stored import MOST_TENSORS, StoredTensor, StoredTensors
 
@@ -44,11 +44,11 @@ def open_tensors(path: pathlib.Path) -> Iterator[StoredTensors]:
         yield StoredTensors(tensors, str(path), path.stat().st_size)
 
 
-def write_tensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> None:
-    """Writes arrays with text notes into a safetensors file, which others may read as the umask says."""
+def write_tensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Writes arrays with text metadata into a safetensors file, which others may read as the umask says."""
     path.touch()
     mode = path.stat().st_mode
-    safetensors.numpy.save_file(dict(arrays), path, metadata=dict(notes))
+    safetensors.numpy.save_file(dict(arrays), path, metadata=dict(metadata))
     path.chmod(mode)  # the library writes for the owner alone
 
 

@@ -13,7 +13,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.printable import printable
+from pipeline.host.printable import printable
 
 LARGEST_BYTES = 1 << 22  # the description of L2 with averages and optimizer has about 1 MB
 _MOST_INSTRUCTIONS = 500_000

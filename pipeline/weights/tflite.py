@@ -1,4 +1,4 @@
-"""TensorFlow Lite, in four widths: float32, float16, int8 weights, and int8 throughout, calibrated on pictures.
+"""TensorFlow Lite, in four widths: float32, float16, int8 weights, and int8 throughout, calibrated on images.
 
 Each file takes pixels 0 to 255 of the weights' size, any batch, and gives logits; the calibrated one takes uint8 pixels, the
 others float32. Quantisation costs accuracy, with swish more than with Lite's relu6: what it cost is measured at export.
@@ -22,8 +22,8 @@ FLOAT32, FLOAT16, DYNAMIC_INT8, CALIBRATED_INT8 = (
 )
 
 
-def write(weights: Weights, folder: pathlib.Path, pictures: np.ndarray) -> None:
-    """Writes the four files; `pictures`, uint8 `[pictures, size, size, 3]`, calibrate the last."""
+def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
+    """Writes the four files; `images`, uint8 `[images, size, size, 3]`, calibrate the last."""
     import tensorflow as tf
 
     network, size = build_keras(weights, weights.metadata.image_size), weights.metadata.image_size
@@ -45,8 +45,8 @@ def write(weights: Weights, folder: pathlib.Path, pictures: np.ndarray) -> None:
         (folder / name).write_bytes(converter.convert())
 
     def calibration():
-        for picture in pictures:
-            yield [picture[None].astype(np.float32)]
+        for image in images:
+            yield [image[None].astype(np.float32)]
 
     smaller = [tf.lite.Optimize.DEFAULT]
     convert(FLOAT32)

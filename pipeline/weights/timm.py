@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.host.printable import printable
 from pipeline.model.families import VARIANTS
 from pipeline.model.scaling import architecture
-from pipeline.printable import printable
 from pipeline.weights.container import Weights
 from pipeline.weights.identification import ForeignWeights
 from pipeline.weights.metadata import Metadata, Preprocessing
@@ -43,7 +43,7 @@ def architecture_name(metadata: Metadata) -> str:
 def write(weights: Weights, folder: pathlib.Path) -> None:
     """Writes both files into a folder that exists; raises `ConfigError` when timm does not have the network."""
     config = model_config(weights.metadata)
-    write_tensors(folder / TENSORS, weights.in_dialect("timm"), {"format": "pt"})
+    write_tensors(folder / TENSORS, weights.in_convention("timm"), {"format": "pt"})
     write_json(folder / CONFIG, config, indent=2)
 
 
@@ -83,11 +83,11 @@ def open_folder(folder: pathlib.Path, ignore_preprocessing: bool = False) -> Ite
 
     Args:
       folder: Where `config.json` and `model.safetensors` are.
-      ignore_preprocessing: Whether somebody else says how pictures are prepared.
+      ignore_preprocessing: Whether somebody else says how images are prepared.
 
     Raises:
       DataError: a file is missing or damaged, the architecture is not one that pads as TensorFlow does, or the configuration
-        says of pictures what this project does not do.
+        says of images what this project does not do.
     """
     path = folder / CONFIG
     config = _of_type(read_json(path), dict, f"{path} is no JSON object")
@@ -104,7 +104,7 @@ def open_folder(folder: pathlib.Path, ignore_preprocessing: bool = False) -> Ite
     with open_tensors(folder / TENSORS) as tensors:
         yield ForeignWeights(
             tensors,
-            dialect="timm",
+            convention="timm",
             variant=variant,
             preprocessing=preprocessing,
             image_size=image_size,
@@ -115,7 +115,7 @@ def open_folder(folder: pathlib.Path, ignore_preprocessing: bool = False) -> Ite
 
 def from_state_dict(tensors: StoredTensors) -> ForeignWeights:
     """Takes bare tensors under timm's names or those of lukemelas's package, which begin with an underscore."""
-    return ForeignWeights(tensors, dialect="lukemelas" if any(name.startswith("_") for name in tensors) else "timm")
+    return ForeignWeights(tensors, convention="lukemelas" if any(name.startswith("_") for name in tensors) else "timm")
 
 
 def _image_size(stated: dict[str, Any], path: pathlib.Path) -> int | None:
@@ -136,14 +136,14 @@ def _class_names(stated: Any, path: pathlib.Path) -> tuple[str, ...]:
 
 
 def _preprocessing(stated: dict[str, Any], path: pathlib.Path) -> Preprocessing | None:
-    """Returns what a `pretrained_cfg` says of pictures; None when it says nothing of them."""
+    """Returns what a `pretrained_cfg` says of images; None when it says nothing of them."""
     needed = ("mean", "std", "crop_pct", "interpolation")
     missing = [name for name in needed if name not in stated]
     if len(missing) == len(needed):
         return None
-    instead = "give --preprocessing to say how pictures are prepared"
+    instead = "give --preprocessing to say how images are prepared"
     if missing:
-        raise DataError(f"{path} says of pictures some things, but not {', '.join(missing)}: {instead}")
+        raise DataError(f"{path} says of images some things, but not {', '.join(missing)}: {instead}")
     interpolation, crop_mode = stated["interpolation"], stated.get("crop_mode", "center")
     if interpolation not in ("bicubic", "bilinear"):
         raise DataError(

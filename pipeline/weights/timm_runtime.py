@@ -1,7 +1,7 @@
 """Runs an exported folder in timm, which lives in an environment of its own: PyTorch and JAX need not share one.
 
 `$TIMM_PYTHON` names the Python that has timm (`launch/test_interop.sh` makes one); without it, this one is taken. What runs
-there is a few lines that load the folder as any user of timm does and pass pictures and logits through files.
+there is a few lines that load the folder as any user of timm does and pass images and logits through files.
 """
 
 import json

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.printable import printable
+from pipeline.host.printable import printable
 from pipeline.weights.archives import open_archive, read_entry
 from pipeline.weights.plain_files import check_regular
 from pipeline.weights.stored import StoredTensor, StoredTensors

@@ -1,4 +1,4 @@
-"""Windows against the published rules and against TensorFlow's sampler."""
+"""Crop boxes against the published rules and against TensorFlow's sampler."""
 
 import numpy as np
 import pytest
@@ -11,23 +11,23 @@ SIZES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "b6":
 
 
 def test_b7_crops_356_pixels_of_500_by_375():
-    assert crops.centre_window(375, 500, 600 / 632) == (10, 72, 356, 356)
+    assert crops.centre_crop_box(375, 500, 600 / 632) == (10, 72, 356, 356)
 
 
 @pytest.mark.parametrize("size", SIZES.values())
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 333), (224, 224), (17, 1000), (2848, 4288)])
-def test_centre_window_equals_the_published_expression(height, width, size):
+def test_centre_crop_equals_the_published_expression(height, width, size):
     side = tf.cast((size / (size + 32)) * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
     expected = ((height - side) + 1) // 2, ((width - side) + 1) // 2, side, side
-    assert crops.centre_window(height, width, size / (size + 32)) == tuple(int(value) for value in expected)
+    assert crops.centre_crop_box(height, width, size / (size + 32)) == tuple(int(value) for value in expected)
 
 
-def test_centre_window_of_a_thin_picture_has_a_pixel():
-    assert crops.centre_window(1, 900, 224 / 256) == (0, 450, 1, 1)
+def test_centre_crop_of_a_thin_image_has_a_pixel():
+    assert crops.centre_crop_box(1, 900, 224 / 256) == (0, 450, 1, 1)
 
 
-def tensorflow_windows(height, width, area, count):
-    """Draws windows as the published code does; the whole picture stands for no window."""
+def tensorflow_crop_boxes(height, width, area, count):
+    """Draws crop boxes as the published code does; the whole image stands for no crop box."""
 
     def draw(index):
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
@@ -42,37 +42,37 @@ def tensorflow_windows(height, width, area, count):
         )
         return tf.stack([begin[0], begin[1], size[0], size[1]])
 
-    windows = tf.data.Dataset.range(count).map(lambda index: draw(tf.cast(index, tf.int32)))
-    return np.array(list(windows.as_numpy_iterator()))
+    boxes = tf.data.Dataset.range(count).map(lambda index: draw(tf.cast(index, tf.int32)))
+    return np.array(list(boxes.as_numpy_iterator()))
 
 
 @pytest.mark.parametrize(
     ("height", "width", "area"),
     [(375, 500, (0.08, 1.0)), (500, 333, (0.08, 1.0)), (32, 32, (0.25, 0.5)), (60, 400, (0.08, 1.0))],
 )
-def test_random_windows_are_distributed_as_tensorflows(height, width, area):
+def test_random_crops_are_distributed_as_tensorflows(height, width, area):
     count = 6000
-    theirs = tensorflow_windows(height, width, area, count)
+    theirs = tensorflow_crop_boxes(height, width, area, count)
     rng = np.random.default_rng(0)
-    drawn = [crops.random_window(height, width, area, rng) for _ in range(count)]
-    ours = np.array([(0, 0, height, width) if window is None else window for window in drawn])
+    drawn = [crops.random_crop_box(height, width, area, rng) for _ in range(count)]
+    ours = np.array([(0, 0, height, width) if box is None else box for box in drawn])
     assert np.all(ours[:, :2] >= 0)
     assert np.all(ours[:, :2] + ours[:, 2:] <= (height, width))
     columns = {
-        "top": lambda windows: windows[:, 0],
-        "left": lambda windows: windows[:, 1],
-        "height": lambda windows: windows[:, 2],
-        "width": lambda windows: windows[:, 3],
-        "area": lambda windows: windows[:, 2] * windows[:, 3],
-        "aspect": lambda windows: windows[:, 3] / windows[:, 2],
-        "slack below": lambda windows: height - windows[:, 0] - windows[:, 2],
+        "top": lambda boxes: boxes[:, 0],
+        "left": lambda boxes: boxes[:, 1],
+        "height": lambda boxes: boxes[:, 2],
+        "width": lambda boxes: boxes[:, 3],
+        "area": lambda boxes: boxes[:, 2] * boxes[:, 3],
+        "aspect": lambda boxes: boxes[:, 3] / boxes[:, 2],
+        "slack below": lambda boxes: height - boxes[:, 0] - boxes[:, 2],
     }
     for name, column in columns.items():
         assert stats.ks_2samp(column(ours), column(theirs)).pvalue > 1e-3, name
-    whole = [int((windows[:, 2] * windows[:, 3] == height * width).sum()) for windows in (ours, theirs)]
+    whole = [int((boxes[:, 2] * boxes[:, 3] == height * width).sum()) for boxes in (ours, theirs)]
     assert stats.fisher_exact([whole, [count - part for part in whole]]).pvalue > 1e-3
 
 
-def test_no_window_fits_a_line():
+def test_no_crop_fits_a_line():
     rng = np.random.default_rng(0)
-    assert all(crops.random_window(1, 10_000, (0.08, 1.0), rng) is None for _ in range(100))
+    assert all(crops.random_crop_box(1, 10_000, (0.08, 1.0), rng) is None for _ in range(100))

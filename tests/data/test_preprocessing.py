@@ -27,12 +27,12 @@ def data_config(**changes):
 def test_evaluation_is_the_published_one_within_a_grey_level(size):
     height, width = tf.io.extract_jpeg_shape(JPEG)[:2]
     side = tf.cast((size / (size + 32)) * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
-    window = tf.stack([((height - side) + 1) // 2, ((width - side) + 1) // 2, side, side])
-    cropped = tf.image.decode_and_crop_jpeg(JPEG, window, channels=3)
+    box = tf.stack([((height - side) + 1) // 2, ((width - side) + 1) // 2, side, side])
+    cropped = tf.image.decode_and_crop_jpeg(JPEG, box, channels=3)
     expected = tf.clip_by_value(tf.compat.v1.image.resize_bicubic([cropped], [size, size])[0], 0, 255).numpy()
     example = preprocessing.eval_transform(data_config(), size)(EXAMPLE)
     difference = np.abs(example["image"] - expected)
-    # decode_and_crop_jpeg smooths chroma without the neighbours of the window: its outer columns differ.
+    # decode_and_crop_jpeg smooths chroma without the neighbours of the crop box: its outer columns differ.
     inside = slice(3 * size // 100, -3 * size // 100)
     assert difference[:, inside].max() <= 0.51
     assert example["image"].shape == (size, size, 3)
@@ -60,9 +60,9 @@ def test_types_of_an_example():
     assert (example["label"], example["weight"], example["record"]) == (7, 1, 12)
 
 
-@pytest.mark.parametrize("data", [b"", b"not a picture", JPEG[: len(JPEG) // 2]])
+@pytest.mark.parametrize("data", [b"", b"not an image", JPEG[: len(JPEG) // 2]])
 @pytest.mark.parametrize("crop", ["random_resized", "shift"])
-def test_a_damaged_picture_has_no_weight(data, crop):
+def test_a_damaged_image_has_no_weight(data, crop):
     example = {"image": data, "label": 7, "record": 12}
     config = data_config(crop=crop)
     for result in (
@@ -75,16 +75,16 @@ def test_a_damaged_picture_has_no_weight(data, crop):
 
 
 @pytest.mark.parametrize("resize", ["exact", "fast"])
-def test_training_without_augmentation_is_a_window_of_the_picture(resize):
-    """Draws the same window again and lets TensorFlow cut and resize it."""
+def test_training_without_augmentation_is_a_crop_of_the_image(resize):
+    """Draws the same crop box again and lets TensorFlow cut and resize it."""
     from pipeline.data import crops
 
     transform = preprocessing.train_transform(data_config(augment="none", train_resize=resize, flip=False), 224)
     pixels = tf.io.decode_jpeg(JPEG)
     for seed in range(12):
-        top, left, height, width = crops.random_window(375, 500, (0.08, 1.0), np.random.default_rng(seed))
-        window = pixels[top : top + height, left : left + width]
-        expected = tf.compat.v1.image.resize_bicubic([window], [224, 224])[0].numpy().clip(0, 255)
+        top, left, height, width = crops.random_crop_box(375, 500, (0.08, 1.0), np.random.default_rng(seed))
+        crop = pixels[top : top + height, left : left + width]
+        expected = tf.compat.v1.image.resize_bicubic([crop], [224, 224])[0].numpy().clip(0, 255)
         difference = np.abs(transform(EXAMPLE, np.random.default_rng(seed))["image"] - expected)
         if resize == "exact":
             assert difference.max() <= 0.5
@@ -92,7 +92,7 @@ def test_training_without_augmentation_is_a_window_of_the_picture(resize):
             assert difference.mean() < 12
 
 
-def test_flips_half_of_the_pictures():
+def test_flips_half_of_the_images():
     config = data_config(augment="none", crop="shift", shift_fraction=0.0)
     transform = preprocessing.train_transform(config, 32)
     upright = preprocessing.eval_transform(data_config(eval_crop="none"), 32)(EXAMPLE)["image"].astype(int)

@@ -19,7 +19,7 @@ SHAPES = (
 )
 
 
-def picture(height, width):
+def random_image(height, width):
     """Half photograph, half noise: smooth and hard edges."""
     pixels = cv2.resize(load_sample_images().images[0], (width, height))
     noise = np.random.default_rng(0).integers(0, 2, (height, width, 3), dtype=np.uint8) * 255
@@ -36,7 +36,7 @@ def tensorflow_resize(image, size, method):
 @pytest.mark.parametrize("method", resizing.METHODS)
 @pytest.mark.parametrize(("height", "width", "size"), SHAPES)
 def test_equals_tensorflow_to_rounding(height, width, size, method):
-    image = picture(height, width)
+    image = random_image(height, width)
     expected = np.clip(tensorflow_resize(image, size, method), 0, 255)
     result = resizing.resize(image, size, method)
     assert result.shape == (size, size, 3)
@@ -47,7 +47,7 @@ def test_equals_tensorflow_to_rounding(height, width, size, method):
 
 @pytest.mark.parametrize(("height", "width", "size"), SHAPES)
 def test_truncation_is_the_published_cast_to_the_bit(height, width, size):
-    image = picture(height, width)
+    image = random_image(height, width)
     clipped = tf.clip_by_value(tensorflow_resize(image, size, "bicubic_tf1"), 0.0, 255.0)
     assert np.array_equal(
         resizing.resize(image, size, "bicubic_tf1", truncate=True), tf.cast(clipped, tf.uint8).numpy()
@@ -57,10 +57,10 @@ def test_truncation_is_the_published_cast_to_the_bit(height, width, size):
 @pytest.mark.parametrize("size", [224, 380, 600])
 def test_centred_is_the_same_kernel_on_shifted_samples(size):
     """Where source and result have the same size nothing is shifted; elsewhere a shift by whole pixels shows the offset."""
-    image = picture(size, size)
+    image = random_image(size, size)
     assert np.array_equal(resizing.resize_centred(image, size), image)
     # Three source pixels to one: the samples lie (3 - 1) / 2 = 1 pixel further right and down, on pixels.
-    tripled = picture(3 * size, 3 * size)
+    tripled = random_image(3 * size, 3 * size)
     assert np.array_equal(resizing.resize_centred(tripled, size), tripled[1::3, 1::3])
     assert np.array_equal(resizing.resize(tripled, size, "bicubic_tf1"), tripled[::3, ::3])
 

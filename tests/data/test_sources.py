@@ -21,11 +21,11 @@ FEATURES = tfds.features.FeaturesDict(
 
 
 def tfds_writes(data_dir, examples, **options) -> None:
-    """Writes `[(picture, label)]` as the split "train" with tfds' own builder."""
-    pictures = [(i, {"image": picture, "label": label}) for i, (picture, label) in enumerate(examples)]
+    """Writes `[(image, label)]` as the split "train" with tfds' own builder."""
+    images = [(i, {"image": image, "label": label}) for i, (image, label) in enumerate(examples)]
     tfds.dataset_builders.AdhocBuilder(
         **{"name": "pets", "version": "1.0.0", "file_format": "array_record", "features": FEATURES, **options},
-        split_datasets={"train": pictures},
+        split_datasets={"train": images},
         data_dir=data_dir,
     ).download_and_prepare()
 
@@ -46,7 +46,7 @@ def test_digits_are_those_of_scikit_learn_each_once(data_dir):
             pixels = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_UNCHANGED)
             read.append((*(pixels.ravel() / 255 * 16).round().astype(int), int(train.class_names[example["label"]])))
     digits = load_digits()
-    assert sorted(read) == sorted((*picture.astype(int), label) for picture, label in zip(digits.data, digits.target))
+    assert sorted(read) == sorted((*image.astype(int), label) for image, label in zip(digits.data, digits.target))
 
 
 def test_hold_outs_divide_the_split(data_dir):
@@ -132,7 +132,7 @@ def test_unknown_labels_that_the_preparation_counted_are_refused(damaged):
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ({"label": tfds.features.ClassLabel(names=["cat"])}, "no picture"),
+        ({"label": tfds.features.ClassLabel(names=["cat"])}, "no image"),
         ({"image": tfds.features.Image()}, "no class"),
     ],
 )

@@ -15,7 +15,7 @@ class Noise:
     Attributes:
         fail_at: the record at which it raises.
         die_at: the record at which its process is killed.
-        damaged: the records whose pictures are damaged.
+        damaged: the records whose images are damaged.
     """
 
     fail_at: int = -1
@@ -40,7 +40,7 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True)
 class Large:
-    """A transform whose batches are large enough to go through memory that workers share: the picture of `Noise`, repeated.
+    """A transform whose batches are large enough to go through memory that workers share: the image of `Noise`, repeated.
 
     Attributes:
         die_at: the record at which its process is killed.

@@ -100,10 +100,10 @@ def test_stop_and_resume_by_another_route(cloud):
     """
     override = "--config.data.name=(a, 'b c')\n$HOME"
     cloud.plan({"hold": True}, {})
-    with cloud.running(*RUN, "--data", "gs://pictures/prepared", "--mount", "--", override) as process:
+    with cloud.running(*RUN, "--data", "gs://images/prepared", "--mount", "--", override) as process:
         wait_until(lambda: all(cloud.started()), process=process)
         mounts = cloud.machines.nodes["t"][1].home / "mounts"
-        assert mounts.read_text().split()[:4] == ["--implicit-dirs", "-o", "ro", "pictures"]
+        assert mounts.read_text().split()[:4] == ["--implicit-dirs", "-o", "ro", "images"]
         status, output = cloud.run("stop", "--name", "t")
         assert status == 0, output
         assert process.wait(LIMIT_SECONDS) == 75, cloud.output()

@@ -32,7 +32,7 @@ def random_variables(shapes: dict, seed: int = 0) -> dict:
 
 
 def keras_model(variant: str, size: int, num_classes: int):
-    """`keras.applications.EfficientNet<variant>` for logits and pictures of exactly `size`, without any randomness."""
+    """`keras.applications.EfficientNet<variant>` for logits and images of exactly `size`, without any randomness."""
     import keras
 
     build = getattr(keras.applications, f"EfficientNet{variant.upper()}")

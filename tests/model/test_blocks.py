@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.model.blocks import SqueezeExcite, drop_connect
-from pipeline.model.initializers import conv_kernel_init, dense_kernel_init, depthwise_kernel_init
+from pipeline.model.layers.initializers import conv_kernel_init, dense_kernel_init, depthwise_kernel_init
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def _compare_with_keras(variant, size, build, epsilon=1e-3):
     arrays = {}
     for tensor in tensor_table(model.architecture, CLASSES):
         array = keras_reference.leaf(variables, tensor.path)
-        arrays[tensor.foreign["keras"]] = tensor.to_dialect(array, "keras")
+        arrays[tensor.foreign["keras"]] = tensor.to_convention(array, "keras")
     rng = np.random.default_rng(1)
     for path in [variable.path for variable in reference.weights if variable.path.endswith("_conv/bias")]:
         mean = path.replace("_conv/bias", "_bn/moving_mean")

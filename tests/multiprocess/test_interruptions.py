@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from pipeline.data.batches import train_batches
+from pipeline.data.loading.batches import train_batches
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source
 from tests.data.tiny import Noise

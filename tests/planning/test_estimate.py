@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
+from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning import estimate as estimating
 from pipeline.planning.program import Program
 from pipeline.planning.slices import parse_slice
-from pipeline.training.hyperparameters import Hyperparameters
 
 PROGRAM = Program(
     fits=True,

@@ -14,7 +14,7 @@ from pipeline.planning import topology
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = ("--config", "tests/configs/tiny.py", "--sizes=10,1437,360")
-KNOWN = ROOT / "pipeline" / "planning" / "known"
+PRECOMPILED = ROOT / "pipeline" / "planning" / "precompiled"
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -r requirements-plan.txt"
 )
@@ -60,14 +60,14 @@ def test_a_plan_of_the_real_step(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["b0", "b7"])
 def test_a_configuration_as_it_comes_is_planned_without_compiling(tmp_path, config):
-    """Where this fails the steps have changed: delete what is in known/, and plan anew as docs/plan.md says."""
-    if not any(KNOWN.glob(f"{config}-train-*")):
+    """Where this fails the steps have changed: delete what is in precompiled/, and plan anew as docs/plan.md says."""
+    if not any(PRECOMPILED.glob(f"{config}-train-*")):
         pytest.skip(f"no plan of {config} comes with the repository")
     source = (
         "from pipeline import command, plan\n"
         "plan.topology.prepare()\n"
         "from pipeline.planning import program\n"
-        "def compiled(*_): raise SystemExit('this step is not in pipeline/planning/known')\n"
+        "def compiled(*_): raise SystemExit('this step is not in pipeline/planning/precompiled')\n"
         "program._compile = compiled\n"
         "command.run(plan.main)\n"
     )

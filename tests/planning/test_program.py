@@ -17,7 +17,7 @@ def compiled(monkeypatch, tmp_path):
     compile_ = program._compile
     monkeypatch.setattr(program, "_compile", lambda *arguments: names.append(arguments) or compile_(*arguments))
     monkeypatch.setattr(program, "compiler_version", lambda: "1.0")
-    monkeypatch.setattr(program, "KNOWN", tmp_path / "known")
+    monkeypatch.setattr(program, "PRECOMPILED", tmp_path / "precompiled")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return names
 
@@ -37,7 +37,7 @@ def test_the_same_content_is_compiled_once(compiled):
 
 def test_another_way_of_counting_and_another_compiler_are_no_match(compiled, monkeypatch):
     program.compile_program(lowered(8), SLICE, {}, "net-train")
-    monkeypatch.setattr(program.hlo, "COUNTING", program.hlo.COUNTING + 1)
+    monkeypatch.setattr(program.hlo, "FORMAT_VERSION", program.hlo.FORMAT_VERSION + 1)
     program.compile_program(lowered(8), SLICE, {}, "net-train")
     monkeypatch.setattr(program, "compiler_version", lambda: "1.1")
     program.compile_program(lowered(8), SLICE, {}, "net-train")
@@ -48,7 +48,7 @@ def test_what_comes_with_the_repository_is_not_compiled(compiled, monkeypatch, t
     first = program.compile_program(lowered(8), SLICE, {}, "net-train")
     (kept,) = (tmp_path / "cache" / "efficientnet" / "plans").iterdir()
     assert kept.name.startswith("net-train-v5e-8-")
-    program.KNOWN.mkdir()
-    kept.rename(program.KNOWN / kept.name)  # as the module says that it is published
+    program.PRECOMPILED.mkdir()
+    kept.rename(program.PRECOMPILED / kept.name)  # as the module says that it is published
     assert program.compile_program(lowered(8), SLICE, {}, "net-train") == first
     assert len(compiled) == 1

@@ -2,11 +2,11 @@
 
 import dataclasses
 
+from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning import report
 from pipeline.planning.estimate import Estimate
 from pipeline.planning.program import Program
 from pipeline.planning.slices import GIB, parse_slice
-from pipeline.training.hyperparameters import Hyperparameters
 
 STEP = Program(
     fits=True,

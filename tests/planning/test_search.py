@@ -14,7 +14,7 @@ def plans(fits, speed):
         asked.append((config.batch_size, config.model.remat, config.model.bn_batch))
         estimate = types.SimpleNamespace(images_per_second=speed(config)) if fits(config) else None
         return types.SimpleNamespace(
-            estimate=estimate, numbers=types.SimpleNamespace(batch_size=config.batch_size), flags=flags
+            estimate=estimate, hparams=types.SimpleNamespace(batch_size=config.batch_size), flags=flags
         )
 
     return make_plan, asked

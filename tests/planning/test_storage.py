@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
+from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning import storage
-from pipeline.training.hyperparameters import Hyperparameters
 
 
 def test_imagenet_for_350_epochs_on_eight_hosts():
-    numbers = dataclasses.replace(
+    hparams = dataclasses.replace(
         Hyperparameters(**{field.name: 1 for field in dataclasses.fields(Hyperparameters)}),
         total_steps=109_375,  # of 4,096 images: 448 million
         batch_size=4096,
@@ -17,7 +17,7 @@ def test_imagenet_for_350_epochs_on_eight_hosts():
         num_train_examples=1_281_167,
         num_eval_examples=50_000,
     )
-    cost = storage.reading(numbers, hosts=8)
+    cost = storage.reading(hparams, hosts=8)
     assert cost.requests == 448_000_000 + 351 * 50_000
     assert cost.dollars == pytest.approx(186.2, abs=0.1)  # 0.0004 dollars a thousand
     assert cost.gigabytes == pytest.approx(160, abs=1)

@@ -33,11 +33,11 @@ def restore(directory, **options):
         return checkpoints.restore_newest(abstract(state_of(0)), **options)
 
 
-def test_the_newest_comes_back_with_its_notes(tmp_path):
+def test_the_newest_comes_back_with_its_metadata(tmp_path):
     save(tmp_path, state_of(1), state_of(2))
-    state, notes = restore(tmp_path)
+    state, metadata = restore(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state, state_of(2))
-    assert notes == {"text": "notes", "number": 7}
+    assert metadata == {"text": "notes", "number": 7}
 
 
 def test_nothing_saved_is_no_error(tmp_path):
@@ -125,9 +125,9 @@ def test_none_left_is_one_error_that_names_all(tmp_path):
 def test_a_refusal_of_the_notes_is_not_damage(tmp_path):
     save(tmp_path, state_of(1), state_of(2))
 
-    def refuse(notes):
+    def refuse(metadata):
         raise ConfigError("another run")
 
     with pytest.raises(ConfigError, match="another run"):
-        restore(tmp_path, check_notes=refuse)
+        restore(tmp_path, check_metadata=refuse)
     assert (tmp_path / "2").is_dir()

@@ -10,7 +10,7 @@ import jax
 import pytest
 from jax.sharding import AxisType
 
-from pipeline.runtime.lowering import compiler_options, depthwise_block
+from pipeline.runtime.lowering import compiler_options, depthwise_channels_per_group
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHOICES = """
@@ -19,12 +19,12 @@ from pipeline.planning import topology
 from pipeline.planning.slices import parse_slice
 
 topology.prepare()
-from pipeline.runtime.lowering import compiler_options, depthwise_block
+from pipeline.runtime.lowering import compiler_options, depthwise_channels_per_group
 
 found = {}
 for name, images in json.loads(sys.argv[1]):
     mesh = topology.mesh_of(parse_slice(name))
-    found[f"{name} {images}"] = [depthwise_block(mesh, images), bool(compiler_options(mesh))]
+    found[f"{name} {images}"] = [depthwise_channels_per_group(mesh, images), bool(compiler_options(mesh))]
 print(json.dumps(found))
 """
 EXPECTED = {
@@ -50,5 +50,5 @@ def test_blocks_are_for_full_lanes_from_v4_on():
 
 def test_nothing_is_chosen_for_a_cpu():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    assert depthwise_block(mesh, 128) == 1
+    assert depthwise_channels_per_group(mesh, 128) == 1
     assert compiler_options(mesh) == {}

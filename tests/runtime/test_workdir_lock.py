@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
-from pipeline.runtime.reporting import read_events
+from pipeline.reporting.reporter import read_events
 from tests.runs import TINY, finish, run, start, start_all, wait_until
 
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from pipeline.data.batches import train_batches
+from pipeline.data.loading.batches import train_batches
 from pipeline.data.sources import open_source
+from pipeline.reporting.goodput import Goodput
+from pipeline.reporting.reporter import Reporter
 from pipeline.runtime.checkpoints import Checkpoints
-from pipeline.runtime.goodput import Goodput
-from pipeline.runtime.reporting import Reporter
 from tests.data.tiny import Noise
 
 BATCH_SIZE = 16
@@ -28,7 +28,7 @@ def run(workdir: str, data_dir: str, steps: int, told: Connection) -> None:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     source = open_source("digits", "train", data_dir)
-    numbers = types.SimpleNamespace(total_steps=steps, steps_per_epoch=10, batch_size=BATCH_SIZE)
+    hparams = types.SimpleNamespace(total_steps=steps, steps_per_epoch=10, batch_size=BATCH_SIZE)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     state = {"step": jnp.int32(0), "sum": jnp.zeros((64, 64), jnp.uint32)}
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
@@ -40,7 +40,7 @@ def run(workdir: str, data_dir: str, steps: int, told: Connection) -> None:
         state = state if restored is None else restored[0]
         start = int(state["step"])
         best.forget_after(start)
-        with Reporter(workdir, numbers, start, Goodput({}), tensorboard=True) as reporter:
+        with Reporter(workdir, hparams, start, Goodput({}), tensorboard=True) as reporter:
 
             def evaluate(step: int) -> None:
                 if step and step % EVALUATE_EVERY == 0:

@@ -7,9 +7,9 @@ import pytest
 from etils import epath
 
 from pipeline.errors import ConfigError
-from pipeline.runtime.goodput import Goodput
-from pipeline.runtime.growing_files import GrowingFile
-from pipeline.runtime.reporting import Reporter, read_events
+from pipeline.reporting.goodput import Goodput
+from pipeline.reporting.growing_files import GrowingFile
+from pipeline.reporting.reporter import Reporter, read_events
 from pipeline.storage import failures
 from tests.storage.faults import Fault
 from tests.test_train import shown

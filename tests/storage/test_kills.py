@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from pipeline.data.preparation.datasets import prepare_digits
-from pipeline.runtime.reporting import read_events
+from pipeline.reporting.reporter import read_events
 from pipeline.storage import objects
 from tests.runs import state_at
 from tests.storage import small_run

@@ -12,7 +12,7 @@ import pytest
 from etils import epath
 
 from pipeline.data.preparation.datasets import prepare_digits
-from pipeline.runtime.reporting import read_events
+from pipeline.reporting.reporter import read_events
 from tests import forks
 from tests.runs import TINY, finish, start_all, state_at, wait_for
 from tests.storage.faults import SeededFaults
@@ -123,10 +123,10 @@ def test_what_comes_after_a_run_works_on_gs_alone(run, data_dir):
     assert evaluated["evaluation"]["ema"]["top1"] == results["evaluation"]["ema"]["top1"]
 
     command("export", f"--workdir={run}", "--format=weights", "--out=gs://bucket/exported")
-    picture = cv2.imencode(".png", np.full((8, 8, 3), 128, np.uint8))[1].tobytes()
-    epath.Path("gs://bucket/picture.png").write_bytes(picture)
+    image = cv2.imencode(".png", np.full((8, 8, 3), 128, np.uint8))[1].tobytes()
+    epath.Path("gs://bucket/image.png").write_bytes(image)
     said = [
-        command("predict", place, "gs://bucket/picture.png", "--json")
+        command("predict", place, "gs://bucket/image.png", "--json")
         for place in (f"--workdir={run}", "--weights=gs://bucket/exported/weights")
     ]
     assert json.loads(said[0]) == json.loads(said[1])

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.data.batches import train_batches
+from pipeline.data.loading.batches import train_batches
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source, stage
 from pipeline.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ def config():
 
 @pytest.fixture
 def batch():
-    """One batch of 32 noise pictures of 8 pixels and 10 classes."""
+    """One batch of 32 noise images of 8 pixels and 10 classes."""
     rng = np.random.default_rng(0)
     return {
         "image": rng.integers(0, 256, (32, 8, 8, 3), dtype=np.uint8),

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import pytest
 
 from configs import recipe
+from pipeline.configuration.hyperparameters import resolve
 from pipeline.errors import ConfigError
 from pipeline.runtime.mesh import make_mesh
 from pipeline.training.compatibility import check_continues
 from pipeline.training.experiment import Experiment
-from pipeline.training.hyperparameters import resolve
 from tests.configs import tiny
 
 STATE = {"params": jax.ShapeDtypeStruct((3,), jnp.float32)}
@@ -32,7 +32,7 @@ def check(saved, current, saved_data="0123", data="0123", saved_state=STATE, sta
         "runs/b0",
         saved_state=lambda: saved_state,
         current_state=state,
-        say=said.append,
+        log=said.append,
     )
     return said
 
@@ -108,11 +108,11 @@ def experiment(**changes):
     config = tiny.get_config()
     config.update_from_flattened_dict(changes)
     classes = changes.pop("classes", 10)
-    numbers = resolve(config, num_classes=classes, num_train_examples=1437, num_eval_examples=360, num_devices=8)
-    return Experiment.planned(config, numbers, make_mesh())
+    hparams = resolve(config, num_classes=classes, num_train_examples=1437, num_eval_examples=360, num_devices=8)
+    return Experiment.without_data(config, hparams, make_mesh())
 
 
-def notes_of(experiment, classes=10):
+def metadata_of(experiment, classes=10):
     names = [str(label) for label in range(classes)]
     return {"config": json.loads(experiment.config.to_json_best_effort()), "class_names": names, "data": "0123"}
 
@@ -129,22 +129,22 @@ def notes_of(experiment, classes=10):
 )
 @pytest.mark.parametrize("switches", [{}, {"resume_changed": True, "resume_changed_data": True}])
 def test_a_state_of_another_structure_is_named_and_no_switch_helps(change, classes, array, switches):
-    saved = notes_of(experiment(), classes)
+    saved = metadata_of(experiment(), classes)
     start = experiment(**change, **switches)
     with pytest.raises(ConfigError, match="holds a run whose state has another structure") as error:
         check_continues(
             saved,
-            {**notes_of(start), "data": "4567" if classes != 10 else "0123"},
+            {**metadata_of(start), "data": "4567" if classes != 10 else "0123"},
             "runs/b0",
             saved_state=lambda: start.abstract_state_of(saved),
             current_state=start.abstract_state(),
-            say=lambda line: None,
+            log=lambda line: None,
         )
     assert "--config.resume_changed" not in str(error.value)
     assert array in str(error.value)
 
 
 def test_a_state_of_the_same_structure_is_no_obstacle():
-    saved = notes_of(experiment())
+    saved = metadata_of(experiment())
     start = experiment(seed=3, resume_changed=True)
     assert start.abstract_state_of(saved) == start.abstract_state()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.training.evaluation import eval_metrics, evaluate
-from pipeline.training.metrics import EvalMetrics
+from pipeline.training.update.metrics import EvalMetrics
 
 
 def padded_batches(logits, labels, batch_size):

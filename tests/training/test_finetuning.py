@@ -5,9 +5,9 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.model.network import build_model
 from pipeline.training import finetuning
-from pipeline.training.optimizer import make_optimizer
-from pipeline.training.state import create_state
-from pipeline.training.step import make_train_step
+from pipeline.training.update.optimizer import make_optimizer
+from pipeline.training.update.state import create_state
+from pipeline.training.update.step import make_train_step
 from pipeline.weights import directory
 from pipeline.weights.container import Weights
 from pipeline.weights.metadata import Metadata
@@ -57,7 +57,7 @@ def test_a_new_head(config, stored, caplog, head, num_classes):
     assert f"replaced by a new one for {num_classes} classes" in caplog.text
 
 
-def test_wishes_that_cannot_be_fulfilled(config, stored):
+def test_options_that_do_not_fit_the_weights(config, stored):
     config.finetune.head = "keep"
     with pytest.raises(ConfigError, match="has 10 classes and the dataset 3"):
         finetuning.start_from(None, config, 3, None)

@@ -1,12 +1,12 @@
 """What a finished run says of itself."""
 
-from pipeline.training.results import say_results
+from pipeline.training.results import log_results
 
 
 def said(examples: int) -> str:
     lines = []
     values = {"top1": 0.5, "top5": 1.0, "loss": 1.0, "examples": examples}
-    say_results(lines.append, {"ema": values}, "runs/b0", num_eval_examples=360)
+    log_results(lines.append, {"ema": values}, "runs/b0", num_eval_examples=360)
     return lines[0]
 
 

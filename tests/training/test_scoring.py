@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.data.sources import open_source
 from pipeline.errors import ConfigError, DataError
-from pipeline.runtime import pictures
+from pipeline.reporting import figures
 from pipeline.training.scoring import score
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import make_forward
@@ -49,7 +49,7 @@ def test_accuracy_counted_by_hand_with_the_weights_own_preprocessing(config, wei
     assert [row["top1"] for row in found["per_class"]] == pytest.approx(list(expected.diagonal() / expected.sum(1)))
     assert (result["image_size"], result["resize"], result["damaged"]) == (12, "bilinear", 0)
 
-    pictures.write_confusion(str(tmp_path / "confusion.png"), confusion["raw"], DIGITS)
+    figures.write_confusion(str(tmp_path / "confusion.png"), confusion["raw"], DIGITS)
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -17,6 +17,6 @@ def b0():
 
 
 @pytest.fixture
-def pictures(weights):
+def images(weights):
     """Two photographs as the small network sees them, uint8 `[2, 32, 32, 3]`."""
     return prepare(photographs(), weights.metadata, PHOTOGRAPHS)

@@ -7,7 +7,7 @@ from pipeline.weights.container import Weights
 from pipeline.weights.keras_network import build_keras
 from pipeline.weights.metadata import IMAGENET_MEAN_RGB, Metadata
 from pipeline.weights.names import Tensor
-from pipeline.weights.photographs import PHOTOGRAPHS, calibration_windows, photographs, prepare
+from pipeline.weights.photographs import PHOTOGRAPHS, calibration_crops, photographs, prepare
 from tests.configs import tiny
 
 TINY = tiny.get_config().model.variant
@@ -24,25 +24,25 @@ def measured_weights(variant, num_classes=10, image_size=32) -> Weights:
     """Random parameters with the BatchNorm statistics of a real forward pass, on the photographs of `PHOTOGRAPHS` and others.
 
     Any other statistics let activations grow or fade from block to block, and differences with them: with those of other
-    pictures one rounding of the input becomes 6 % of the logits (Keras beside itself, B7 at 600 pixels, with branches
+    images one rounding of the input becomes 6 % of the logits (Keras beside itself, B7 at 600 pixels, with branches
     that count for only 0.1 to 0.4).
     """
     weights = random_weights(variant, num_classes, image_size)
-    pictures = prepare(photographs(), weights.metadata, PHOTOGRAPHS)
+    images = prepare(photographs(), weights.metadata, PHOTOGRAPHS)
     model = build_keras(weights)
     for layer in model.layers:
         if hasattr(layer, "momentum"):
             layer.momentum = 0.0  # so that the statistics become those of the batch
-    model(np.concatenate([pictures, calibration_windows(image_size)[:2]]).astype(np.float32), training=True)
+    model(np.concatenate([images, calibration_crops(image_size)[:2]]).astype(np.float32), training=True)
     found = {variable.path: variable.numpy() for variable in model.weights if "normalization/" not in variable.path}
-    return Weights.from_dialect(weights.metadata, found, "keras")
+    return Weights.from_convention(weights.metadata, found, "keras")
 
 
 def write_keras_2(path, weights, variance=(0.229**2, 0.224**2, 0.225**2)):
     """Writes the layout of Keras 2, as of the files that Keras offers for download."""
     with h5py.File(path, "w") as file:
         layers = {}
-        for name, array in weights.in_dialect("keras").items():
+        for name, array in weights.in_convention("keras").items():
             if "dwconv" in name:
                 name = name.replace("kernel", "depthwise_kernel")
             layers.setdefault(name.split("/")[0], {})[f"{name}:0"] = array

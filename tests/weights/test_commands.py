@@ -50,14 +50,14 @@ def test_predict_gives_the_probabilities_of_the_network(mini, tmp_path):
     result = run("predict", *paths, "--weights", folder, "--top", 2, "--json")
     assert result.returncode == 0, result.stderr
     found = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [picture["picture"] for picture in found] == [str(path) for path in paths]
+    assert [image["picture"] for image in found] == [str(path) for path in paths]
     transform = weights.metadata.eval_transform()
     logits = make_forward(weights)(np.stack([transform.pixels(data) for data in photographs()]))
-    for picture, row in zip(found, logits.astype(np.float64)):
+    for image, row in zip(found, logits.astype(np.float64)):
         shares = np.exp(row) / np.exp(row).sum()
         order = np.argsort(-shares)[:2]
-        assert [entry["name"] for entry in picture["classes"]] == [("red", "green", "blue")[label] for label in order]
-        assert [entry["probability"] for entry in picture["classes"]] == pytest.approx(list(shares[order]), rel=1e-4)
+        assert [entry["name"] for entry in image["classes"]] == [("red", "green", "blue")[label] for label in order]
+        assert [entry["probability"] for entry in image["classes"]] == pytest.approx(list(shares[order]), rel=1e-4)
 
 
 @pytest.mark.parametrize(

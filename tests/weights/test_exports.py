@@ -11,16 +11,16 @@ from pipeline.weights.container import Weights
 from pipeline.weights.forward import make_forward
 from pipeline.weights.metadata import Metadata, Preprocessing
 from pipeline.weights.opening import open_weights
-from pipeline.weights.photographs import PHOTOGRAPHS, calibration_windows, photographs, prepare
+from pipeline.weights.photographs import PHOTOGRAPHS, calibration_crops, photographs, prepare
 from tests.weights.samples import measured_weights, random_weights, same
 
 FORMATS = [name for name in exporting.FORMATS if name != "timm"]  # timm needs PyTorch: test_interop.py
 
 
 def export(weights, name, folder):
-    pictures = prepare(photographs(), weights.metadata, PHOTOGRAPHS)
-    calibration = calibration_windows(weights.metadata.image_size)[:4]
-    return exporting.export(weights, name, folder, pictures, calibration)
+    images = prepare(photographs(), weights.metadata, PHOTOGRAPHS)
+    calibration = calibration_crops(weights.metadata.image_size)[:4]
+    return exporting.export(weights, name, folder, images, calibration)
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "official"])
@@ -45,7 +45,7 @@ def test_what_comes_back_is_equal_to_the_bit(weights, tmp_path, name):
     assert found.metadata == weights.metadata
 
 
-def test_timm_folders_come_back_and_say_how_to_prepare_pictures(tmp_path):
+def test_timm_folders_come_back_and_say_how_to_prepare_images(tmp_path):
     weights = random_weights("b0", image_size=64, class_names=tuple("abcdefghij"), kind="ema")
     timm.write(weights, tmp_path)
     assert same(open_weights(str(tmp_path)), weights)
@@ -95,10 +95,10 @@ def test_onnx_states_opset_free_axes_and_origin(weights, tmp_path):
     assert model.opset_import[0].version >= 17
     axes = model.graph.input[0].type.tensor_type.shape.dim
     assert [axis.dim_param or axis.dim_value for axis in axes] == ["batch", 3, "height", "width"]
-    notes = {entry.key: entry.value for entry in model.metadata_props}
-    assert notes["weights"] == "ema"
-    assert notes["step"] == "7"
-    assert notes["class_names"].split("\n") == list("abcdefghij")
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert properties["weights"] == "ema"
+    assert properties["step"] == "7"
+    assert properties["class_names"].split("\n") == list("abcdefghij")
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +108,10 @@ def saved_model(tmp_path_factory, weights):
     return tf.saved_model.load(str(folder))
 
 
-def test_savedmodel_takes_files_and_names_what_is_on_them(saved_model, weights, pictures):
+def test_savedmodel_takes_files_and_names_what_is_on_them(saved_model, weights, images):
     files = photographs()
     given = saved_model.signatures["serving_default"](pictures=tf.constant(files))
-    logits = make_forward(weights)(pictures).astype(np.float64)
+    logits = make_forward(weights)(images).astype(np.float64)
     expected = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     assert np.abs(given["probabilities"].numpy() - expected).max() < 1e-2  # a grey level here and there
     assert [name.decode() for name in given["name"].numpy()] == ["abcdefghij"[label] for label in expected.argmax(-1)]
@@ -121,10 +121,10 @@ def test_savedmodel_takes_files_and_names_what_is_on_them(saved_model, weights, 
 
 @pytest.mark.parametrize("resize", ["bicubic_tf1", "bicubic", "bicubic_antialias", "bilinear"])
 @pytest.mark.parametrize("crop", ["padding", "none"])
-def test_savedmodel_prepares_pictures_as_evaluation_does(resize, crop):
+def test_savedmodel_prepares_images_as_evaluation_does(resize, crop):
     metadata = make_metadata(resize, crop)
     for data in photographs():
-        found = savedmodel.prepare_picture(tf.constant(data), metadata).numpy()
+        found = savedmodel.prepare_image(tf.constant(data), metadata).numpy()
         expected = metadata.eval_transform().pixels(data).astype(np.float32)
         assert np.abs(found - expected).max() <= 1
         assert np.mean(found != expected) < 0.01
@@ -143,9 +143,9 @@ def test_difference_is_of_the_largest_logit():
     assert exporting.compare("a", expected, found * np.nan, None).relative == float("inf")
 
 
-def test_wrong_weights_are_told_apart(weights, pictures):
+def test_wrong_weights_are_told_apart(weights, images):
     """The comparison would notice a single exchanged scale."""
     arrays = dict(weights.arrays)
     arrays["params/stem/bn/scale"] = np.roll(arrays["params/stem/bn/scale"], 1)
-    changed = make_forward(Weights(weights.metadata, arrays))(pictures)
-    assert exporting.compare("a", make_forward(weights)(pictures), changed, None).relative > 1e-3
+    changed = make_forward(Weights(weights.metadata, arrays))(images)
+    assert exporting.compare("a", make_forward(weights)(images), changed, None).relative > 1e-3

@@ -8,7 +8,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.weights import directory, official, timm
 from pipeline.weights.forward import make_forward
 from pipeline.weights.keras_network import build_keras
-from pipeline.weights.opening import Wishes, open_weights
+from pipeline.weights.opening import Overrides, open_weights
 from tests.weights.samples import random_weights, same
 
 
@@ -90,4 +90,4 @@ def test_a_variant_that_a_kind_of_file_cannot_hold(tmp_path):
     weights = random_weights("v2_b0")
     timm.write(weights, tmp_path)
     with pytest.raises(DataError, match="no file of this kind has that network"):
-        open_weights(str(tmp_path), Wishes(variant="resnet50"))
+        open_weights(str(tmp_path), Overrides(variant="resnet50"))

@@ -223,7 +223,7 @@ def test_a_claim_is_compared_with_the_file_before_it_is_believed(outcomes, name)
 
 
 def test_compressed_archives_of_real_numbers_are_read(weights, tmp_path):
-    torch_samples.write(tmp_path / "stored.pth", weights.in_dialect("timm"))
+    torch_samples.write(tmp_path / "stored.pth", weights.in_convention("timm"))
     build_keras(weights).save(tmp_path / "stored.keras")
     with zipfile.ZipFile(tmp_path / "stored.keras") as stored:
         content = stored.read("model.weights.h5")

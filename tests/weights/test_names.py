@@ -6,7 +6,7 @@ from flax import traverse_util
 from pipeline.model.families import VARIANTS
 from pipeline.model.network import Network
 from pipeline.model.scaling import architecture
-from pipeline.weights.names import DIALECTS, official_scope, tensor_table
+from pipeline.weights.names import CONVENTIONS, official_scope, tensor_table
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,10 @@ def test_each_dialect_is_a_bijection(variant):
     table = tensor_table(architecture(variant), 1000)
     assert len({tensor.path for tensor in table}) == len(table)
     wanted = {"v2": {"official", "timm", "keras", "keras_h5"}, "mo": {"keras", "keras_h5"}, "re": {"keras", "keras_h5"}}
-    dialects = wanted.get(variant[:2], set(DIALECTS))
-    for dialect in dialects:
-        assert len({tensor.foreign[dialect] for tensor in table}) == len(table)
-    assert {name for tensor in table for name in tensor.foreign} == dialects
+    conventions = wanted.get(variant[:2], set(CONVENTIONS))
+    for convention in conventions:
+        assert len({tensor.foreign[convention] for tensor in table}) == len(table)
+    assert {name for tensor in table for name in tensor.foreign} == conventions
 
 
 @pytest.mark.parametrize("variant", ["b1", "lite1", "mini0", "v2_b3", "mobilenet_v1", "mobilenet_v2", "resnet50"])
@@ -81,7 +81,7 @@ def test_our_paths_and_shapes_are_the_networks(variant):
 def test_names_of_b1(path, official, timm, lukemelas, keras):
     tensor = next(tensor for tensor in tensor_table(architecture("b1"), 1000) if tensor.path == path)
     expected = {"official": official, "timm": timm, "lukemelas": lukemelas, "keras": keras}
-    assert {dialect: tensor.foreign[dialect] for dialect in expected} == expected
+    assert {convention: tensor.foreign[convention] for convention in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_names_of_b1(path, official, timm, lukemelas, keras):
 def test_names_of_v2_s(path, official, timm, keras):
     tensor = next(tensor for tensor in tensor_table(architecture("v2_s"), 1000) if tensor.path == path)
     expected = {"official": official, "timm": timm, "keras": keras}
-    assert {dialect: tensor.foreign[dialect] for dialect in expected} == expected
+    assert {convention: tensor.foreign[convention] for convention in expected} == expected
 
 
 def test_scope():

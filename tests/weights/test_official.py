@@ -5,7 +5,7 @@ import tensorflow as tf
 from pipeline.errors import ConfigError, DataError
 from pipeline.weights import official
 from pipeline.weights.metadata import EMA, RAW
-from pipeline.weights.opening import Wishes, open_weights
+from pipeline.weights.opening import Overrides, open_weights
 from tests.weights.samples import random_weights, same
 
 AVERAGE = "/ExponentialMovingAverage"
@@ -23,7 +23,7 @@ def save(folder, arrays):
 
 
 def in_checkpoint(weights, suffix="", scope="efficientnet-b0"):
-    return {f"{scope}/{name}{suffix}": array for name, array in weights.in_dialect("official").items()}
+    return {f"{scope}/{name}{suffix}": array for name, array in weights.in_convention("official").items()}
 
 
 @pytest.mark.parametrize("kind", [EMA, RAW])
@@ -54,7 +54,7 @@ def test_averages_are_chosen_unless_raw_is_asked_for(b0, tmp_path):
     assert np.array_equal(
         found.arrays["batch_stats/head/bn/mean"], b0.arrays["batch_stats/head/bn/mean"] + np.float32(1)
     )
-    assert same(open_weights(str(tmp_path), Wishes(kind=RAW)), b0)
+    assert same(open_weights(str(tmp_path), Overrides(kind=RAW)), b0)
 
 
 def test_other_habits_of_published_checkpoints(b0, tmp_path):
@@ -65,7 +65,7 @@ def test_other_habits_of_published_checkpoints(b0, tmp_path):
     assert same(found, b0)
     assert found.metadata.kind == EMA
     with pytest.raises(ConfigError, match="no raw variables"):
-        open_weights(str(tmp_path), Wishes(kind=RAW))
+        open_weights(str(tmp_path), Overrides(kind=RAW))
 
 
 def test_incomplete_averages_are_refused_and_not_filled_up(b0, tmp_path):
@@ -78,7 +78,7 @@ def test_incomplete_averages_are_refused_and_not_filled_up(b0, tmp_path):
 
 def test_preprocessing_of_the_families(tmp_path, b0):
     save(tmp_path, in_checkpoint(b0))
-    found = open_weights(str(tmp_path), Wishes(preprocessing="advprop")).metadata.preprocessing
+    found = open_weights(str(tmp_path), Overrides(preprocessing="advprop")).metadata.preprocessing
     # AdvProp's network sees x * 2 / 255 - 1
     assert [(255 - mean) / deviation for mean, deviation in zip(found.mean_rgb, found.stddev_rgb)] == [1, 1, 1]
     lite = random_weights("lite0", image_size=32)

@@ -21,16 +21,16 @@ def signatures(tmp_path_factory, weights):
     del loaded  # signatures alone do not keep the variables
 
 
-def test_pixels_divided_by_255_are_an_error(signatures, weights, pictures):
+def test_pixels_divided_by_255_are_an_error(signatures, weights, images):
     logits = signatures["pixels"]
-    found = logits(pixels=tf.constant(pictures, tf.float32))["logits"].numpy()
-    assert np.abs(found - make_forward(weights)(pictures)).max() < 1e-3
+    found = logits(pixels=tf.constant(images, tf.float32))["logits"].numpy()
+    assert np.abs(found - make_forward(weights)(images)).max() < 1e-3
     with pytest.raises(tf.errors.InvalidArgumentError, match="takes RGB, 0 to 255"):
-        logits(pixels=tf.constant(pictures / np.float32(255), tf.float32))
+        logits(pixels=tf.constant(images / np.float32(255), tf.float32))
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 255.0])
-def test_black_white_and_almost_black_pictures_pass(signatures, level):
+def test_black_white_and_almost_black_images_pass(signatures, level):
     assert np.isfinite(signatures["pixels"](pixels=tf.fill([2, 32, 32, 3], level))["logits"].numpy()).all()
 
 

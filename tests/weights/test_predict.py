@@ -56,7 +56,7 @@ def test_what_cannot_be_read_is_reported_in_its_place(weights, images):
     assert "cut off" in found[bad]
     assert "it is a URL, and nothing is downloaded here" in found[url]
     assert found[gone] == "No such file or directory"
-    assert "unknown picture format" in found[text]
+    assert "unknown image format" in found[text]
     assert errors.splitlines()[-1].startswith(f"Error: 4 of 6 could not be read, the first {bad}: ")
 
 

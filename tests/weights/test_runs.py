@@ -10,8 +10,8 @@ from configs import quickstart
 from pipeline.errors import ConfigError, DataError
 from pipeline.model.network import build_model
 from pipeline.runtime.checkpoints import Checkpoints
-from pipeline.training.optimizer import make_optimizer
-from pipeline.training.state import create_state
+from pipeline.training.update.optimizer import make_optimizer
+from pipeline.training.update.state import create_state
 from pipeline.weights import runs
 from tests.configs import tiny
 
@@ -25,7 +25,7 @@ def initial_state(num_classes):
 
 def save_run(workdir, *, num_classes=3, with_ema=True, steps=(4, 8), class_names=None):
     """Saves states as training does: those of step s are the initial ones plus s, their averages plus s + 100."""
-    notes = {
+    run_metadata = {
         "config": json.loads(tiny.get_config().to_json_best_effort()),
         "class_names": class_names or [f"class {label}" for label in range(num_classes)],
         "data": "0" * 16,
@@ -37,7 +37,7 @@ def save_run(workdir, *, num_classes=3, with_ema=True, steps=(4, 8), class_names
                 jax.tree.map(lambda leaf, by=by: leaf + by, initial.raw_variables()) for by in (step, step + 100)
             )
             ema = averaged if with_ema else None
-            checkpoints.save(step, initial.replace(step=jax.numpy.int32(step), ema=ema, **moved), notes)
+            checkpoints.save(step, initial.replace(step=jax.numpy.int32(step), ema=ema, **moved), run_metadata)
             checkpoints.wait()
     return np.asarray(initial.params["stem"]["conv"]["kernel"])
 
@@ -108,7 +108,7 @@ def test_before_the_first_checkpoint(tmp_path):
 
 
 def test_one_class_is_one_error(tmp_path):
-    """No run of this project has one class, but notes may be edited."""
+    """No run of this project has one class, but metadata may be edited."""
     save_run(tmp_path, class_names=["only"])
     with pytest.raises(DataError, match="num_classes is 1"):
         runs.read(str(tmp_path))

@@ -15,7 +15,7 @@ from pipeline.weights.command_line import _read_class_names
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import make_forward
 from pipeline.weights.keras_network import build_keras
-from pipeline.weights.opening import Wishes, open_weights
+from pipeline.weights.opening import Overrides, open_weights
 from pipeline.weights.tensor_files import write_tensors
 from tests.weights import torch_samples
 from tests.weights.samples import random_weights, same
@@ -124,7 +124,7 @@ def test_the_configuration_of_timm(hub, change, expected):
 
 def test_what_cannot_be_followed_can_be_said_otherwise(hub, b0):
     restate(hub / "config.json", put("pretrained_cfg", "interpolation", value="nearest"))
-    found = open_weights(str(hub), Wishes(preprocessing="advprop"))
+    found = open_weights(str(hub), Overrides(preprocessing="advprop"))
     assert same(found, b0)
     assert found.metadata.preprocessing.mean_rgb == (127.5,) * 3
 
@@ -148,7 +148,7 @@ def test_values_in_every_kind_of_file(weights, folder, tmp_path, path, value, ex
     arrays = changed(weights, path, value)
     write_tensors(folder / directory.TENSORS, arrays, {})
     names = {tensor.path: tensor for tensor in weights.metadata.table}
-    torch = {names[name].foreign["timm"]: names[name].to_dialect(array, "timm") for name, array in arrays.items()}
+    torch = {names[name].foreign["timm"]: names[name].to_convention(array, "timm") for name, array in arrays.items()}
     torch_samples.write(tmp_path / "network.pth", torch)
     for location, name in ((folder, "ours/weights.safetensors"), (tmp_path / "network.pth", "network.pth")):
         with pytest.raises(DataError, match=rf"{name}: {path} .*{expected}"):
@@ -163,23 +163,23 @@ def overflowing(weights, where="elsewhere"):
     return Weights(weights.metadata, arrays, where)
 
 
-def test_outputs_that_are_no_numbers_are_an_error_of_the_weights(weights, pictures, tmp_path):
+def test_outputs_that_are_no_numbers_are_an_error_of_the_weights(weights, images, tmp_path):
     with pytest.raises(DataError, match=r"elsewhere: with these weights .* not finite"):
-        make_forward(overflowing(weights))(pictures)
+        make_forward(overflowing(weights))(images)
     with pytest.raises(DataError, match=r"elsewhere: with these weights .* not finite"):
-        exporting.export(overflowing(weights), "onnx", tmp_path / "onnx", pictures, pictures)
+        exporting.export(overflowing(weights), "onnx", tmp_path / "onnx", images, images)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_wishes_name_what_was_opened(folder):
-    for wishes, expected in (
-        (Wishes(variant="b0"), "ours holds tiny, not b0"),
-        (Wishes(kind="raw"), "ours holds ema weights, not raw"),
-        (Wishes(class_names=("a",)), "ours: there are 1 class names"),
-        (Wishes(image_size=20_000), "ours: image_size is 20000"),
+    for overrides, expected in (
+        (Overrides(variant="b0"), "ours holds tiny, not b0"),
+        (Overrides(kind="raw"), "ours holds ema weights, not raw"),
+        (Overrides(class_names=("a",)), "ours: there are 1 class names"),
+        (Overrides(image_size=20_000), "ours: image_size is 20000"),
     ):
         with pytest.raises(ConfigError, match=expected):
-            open_weights(str(folder), wishes)
+            open_weights(str(folder), overrides)
 
 
 def keras_beside(folder, weights, name):
@@ -262,7 +262,7 @@ def test_names_do_not_reach_the_terminal_as_they_are(weights, folder, tmp_path):
     assert metadata.class_names == names
     assert [metadata.name_of(label) for label in range(3)] == ["\\x1b[31mred", "a\\x9bb", "tab\\tbed"]
 
-    arrays = weights.in_dialect("timm") | {"\x1b]0;title\x07": np.zeros(3, np.float32)}
+    arrays = weights.in_convention("timm") | {"\x1b]0;title\x07": np.zeros(3, np.float32)}
     torch_samples.write(tmp_path / "zip.pth", arrays)
     torch_samples.write(tmp_path / "legacy.pth", arrays, torch_samples.as_legacy)
     write_tensors(tmp_path / "x.safetensors", arrays, {})

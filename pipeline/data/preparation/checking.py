@@ -1,6 +1,6 @@
 """Reads a prepared dataset once from end to end and writes down what is in it.
 
-Owns `contents.json` beside the shards: for each split the number of pictures of each class, the number without a label, and a
+Owns `contents.json` beside the shards: for each split the number of images of each class, the number without a label, and a
 checksum over everything. It is the sign that a preparation is finished; `pipeline.data.sources` checks it when a run starts.
 """
 
@@ -13,7 +13,7 @@ from etils import epath
 
 from pipeline.data.sources import CONTENTS_FILE, Source, open_builder
 from pipeline.errors import DataError
-from pipeline.whole_files import write_whole
+from pipeline.host.whole_files import write_whole
 
 _UNKNOWN_LABEL = -1  # tfds' label of examples whose class is not published, such as ImageNet's test split
 
@@ -22,7 +22,7 @@ def check_dataset(directory: epath.Path) -> None:
     """Writes `contents.json` of the dataset in `directory`.
 
     Raises:
-        DataError: a record cannot be read, a label is no class, or a class has no picture in the split "train".
+        DataError: a record cannot be read, a label is no class, or a class has no image in the split "train".
     """
     contents = {}
     for split in open_builder(directory).info.splits:
@@ -34,7 +34,7 @@ def _check_split(source: Source) -> dict:
     counts = np.zeros(source.num_classes, np.int64)
     unlabelled = 0
     digest = hashlib.sha256()
-    progress = tqdm.tqdm(source.in_order(), total=len(source), unit=" pictures", desc=f"checking {source.split}")
+    progress = tqdm.tqdm(source.in_order(), total=len(source), unit=" images", desc=f"checking {source.split}")
     for record, (image, label) in enumerate(progress):
         digest.update(label.to_bytes(8, "little", signed=True) + image)
         if label == _UNKNOWN_LABEL:
@@ -42,10 +42,10 @@ def _check_split(source: Source) -> dict:
         else:
             counts[source.checked_label(record, label)] += 1
     if unlabelled and source.split == "train":
-        raise DataError(f"{source.name}: {unlabelled:,} of {len(source):,} pictures in 'train' have no label (-1).")
+        raise DataError(f"{source.name}: {unlabelled:,} of {len(source):,} images in 'train' have no label (-1).")
     missing = [source.class_names[label] for label in np.flatnonzero(counts == 0)]
     if missing and unlabelled < len(source):
-        message = f"{source.name}: {len(missing)} classes have no picture in {source.split!r}, such as {missing[:3]}."
+        message = f"{source.name}: {len(missing)} classes have no image in {source.split!r}, such as {missing[:3]}."
         if source.split == "train":
             raise DataError(message)
         print(message)

@@ -13,7 +13,7 @@ from etils import epath
 from pipeline.data.preparation.shards import write_shard
 from pipeline.data.sources import INFO_FILE, open_builder
 from pipeline.errors import DataError
-from pipeline.whole_files import write_whole
+from pipeline.host.whole_files import write_whole
 
 
 def convert_tfrecords(source: epath.Path, target: epath.Path) -> None:
@@ -38,7 +38,7 @@ def convert_tfrecords(source: epath.Path, target: epath.Path) -> None:
 
 def _convert_split(split: tfds.core.SplitInfo, target: epath.Path) -> None:
     template = split.filename_template.replace(data_dir=target, filetype_suffix="array_record")
-    with tqdm.tqdm(total=split.num_examples, unit=" pictures", desc=split.name) as progress:
+    with tqdm.tqdm(total=split.num_examples, unit=" images", desc=split.name) as progress:
         for shard, length in enumerate(split.shard_lengths):
             position = {"shard_index": shard, "num_shards": split.num_shards}
             path = epath.Path(template.sharded_filepath(**position))

@@ -61,7 +61,7 @@ def ensure_digits(data_dir: str | None = None) -> None:
 
 
 def prepare_fake_imagenet(train_examples: int, data_dir: str | None = None) -> epath.Path:
-    """Prepares synthetic pictures: `train_examples`, and a tenth as many, 1,000 or more, for validation."""
+    """Prepares synthetic images: `train_examples`, and a tenth as many, 1,000 or more, for validation."""
     if train_examples < fake_imagenet.NUM_CLASSES:
         raise ConfigError(
             f"--examples={train_examples}: expected {fake_imagenet.NUM_CLASSES} or more, one for each class."
@@ -75,7 +75,7 @@ def prepare_fake_imagenet(train_examples: int, data_dir: str | None = None) -> e
 
 
 def prepare_image_folder(root: str, name: str, data_dir: str | None = None) -> epath.Path:
-    """Prepares a folder of pictures, `root/<split>/<class>/<picture>`, as the dataset `name`."""
+    """Prepares a folder of images, `root/<split>/<class>/<image>`, as the dataset `name`."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ConfigError(f"--name={name}: expected a letter and then letters, digits and _, all in lower case.")
     directory = _directory(data_dir, name)
@@ -104,9 +104,7 @@ def prepare_tfds(name: str, data_dir: str | None = None, manual_dir: str | None 
     try:
         builder = tfds.builder(name, data_dir=root, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
-        raise ConfigError(
-            f"--dataset={name}: tfds has no such dataset; for own pictures use --image_folder."
-        ) from error
+        raise ConfigError(f"--dataset={name}: tfds has no such dataset; for own images use --image_folder.") from error
 
     def write() -> None:
         downloads = tfds.download.DownloadConfig(manual_dir=manual_dir)
@@ -141,7 +139,7 @@ def _prepare(directory: epath.Path, write: Callable[[], None], *, together: bool
 
     Raises:
         ConfigError: another process is preparing it.
-        DataError: the folder holds a finished dataset, or it has no labelled pictures.
+        DataError: the folder holds a finished dataset, or it has no labelled images.
     """
     with _alone_in(directory, patient=together):
         if together and (directory / sources.CONTENTS_FILE).exists():
@@ -162,7 +160,7 @@ def _prepare_alone(directory: epath.Path, write: Callable[[], None]) -> epath.Pa
         raise DataError(f"{directory} already holds a finished dataset. To make it anew, delete that folder first.")
     if not (directory / sources.INFO_FILE).exists():
         write()
-    image_key, _ = sources.labelled_picture_keys(sources.open_builder(directory).info, str(directory))
+    image_key, _ = sources.labelled_image_keys(sources.open_builder(directory).info, str(directory))
     jpeg_index.index_dataset(directory, image_key)
     checking.check_dataset(directory)
     return directory

@@ -1,7 +1,7 @@
-"""The 1,797 handwritten digits that come inside scikit-learn: real pictures that need no download.
+"""The 1,797 handwritten digits that come inside scikit-learn: real images that need no download.
 
 Owns their split, 1,437 for training and 360 for testing, stratified by class and fixed for good: it depends on the
-order in scikit-learn's file and on nothing else. Pictures are 8 by 8, grey, one byte a pixel, stored as PNG.
+order in scikit-learn's file and on nothing else. Images are 8 by 8, grey, one byte a pixel, stored as PNG.
 Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI repository (1998), its test part.
 """
 
@@ -36,7 +36,7 @@ def _split(name: str, pixels: np.ndarray, labels: np.ndarray, indices: np.ndarra
     def read(i: int) -> bytes:
         return cv2.imencode(".png", pixels[i])[1].tobytes()
 
-    return Split(name, [f"{index:04d}.png" for index in indices], labels.tolist(), read, picture_bytes=130)
+    return Split(name, [f"{index:04d}.png" for index in indices], labels.tolist(), read, image_bytes=130)
 
 
 def stratified_subset(labels: np.ndarray, size: int) -> np.ndarray:

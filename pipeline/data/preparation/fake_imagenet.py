@@ -46,7 +46,7 @@ def _split(name: str, size: int) -> Split:
         keys=[f"{name}_{index:08d}.jpg" for index in range(size)],
         labels=[index % NUM_CLASSES for index in range(size)],
         read=functools.partial(_image, name),
-        picture_bytes=_IMAGE_BYTES,
+        image_bytes=_IMAGE_BYTES,
     )
 
 

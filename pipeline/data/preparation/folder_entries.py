@@ -79,7 +79,7 @@ class LeftOut:
         """Takes note of a path."""
         self._paths[reason].append(path)
 
-    def say(self) -> None:
+    def log(self) -> None:
         """Prints one line for each reason."""
         for reason, paths in self._paths.items():
             inside = sum(_files_below(path) for path in paths)

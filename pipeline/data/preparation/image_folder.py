@@ -17,7 +17,7 @@ from pipeline.errors import DataError
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
 
 
-def is_picture(head: bytes) -> bool:
+def is_image(head: bytes) -> bool:
     """Returns whether a file that begins with `head` (12 bytes or more) is a JPEG, PNG, GIF, BMP or WebP image."""
     return head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
@@ -50,7 +50,7 @@ def folder_splits(root: pathlib.Path) -> tuple[list[Split], list[str]]:
     for name, folder in sorted(split_folders.items()):
         folders = class_folders if name == "train" else _class_folders(folder, left_out)
         splits.append(_folder_split(name, folder, folders, classes, left_out))
-    left_out.say()
+    left_out.log()
     return splits, classes
 
 
@@ -109,11 +109,11 @@ def _folder_split(
     if len(set(keys)) < len(keys):
         twice = next(key for place, key in enumerate(keys) if key in keys[:place])
         raise DataError(f"{shown(root)} has two files whose names are shown as {twice!r}. Rename one.")
-    return Split(name, keys, labels, lambda i: files[i].read_bytes(), picture_bytes=-(-size // len(files)))
+    return Split(name, keys, labels, lambda i: files[i].read_bytes(), image_bytes=-(-size // len(files)))
 
 
 def _is_image(entry) -> bool:
-    return entry.kind is Kind.FILE and is_picture(head_of(entry.path))
+    return entry.kind is Kind.FILE and is_image(head_of(entry.path))
 
 
 def _check_split_name(name: str, root: pathlib.Path) -> None:

@@ -1,9 +1,9 @@
-"""Writes an index into the JPEGs of a dataset, so that windows can be cut out of them before anything is decoded.
+"""Writes an index into the JPEGs of a dataset, so that crops can be cut out of them before anything is decoded.
 
 The index says where each few MCUs begin (`mcu_index.py`); the scan stays as it is, byte for byte, with the file's own Huffman
 tables. About 4 % is added. One pass of entropy decoding makes the index, and a decoder then checks it: the MCU at each entry,
 decoded by itself, must have the pixels that it has in the image. Only the DC tables get the codes that they lack, because a
-window may need any; restart markers of a camera go. Every image for which this cannot be done, or that is not decoded without
+crop may need any; restart markers of a camera go. Every image for which this cannot be done, or that is not decoded without
 a warning, stays as it is.
 """
 
@@ -21,12 +21,12 @@ from array_record.python import array_record_data_source
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
-from pipeline.data import images, mcu_index
-from pipeline.data.headers import MCU_INDEX, DamagedPicture, Header, read_header
-from pipeline.data.jpeg_scans import MOST_COMPONENTS
-from pipeline.data.mcu_index import MOST_CONTENT
+from pipeline.data.decoding import images, mcu_index
+from pipeline.data.decoding.headers import MCU_INDEX, DamagedImageError, Header, read_header
+from pipeline.data.decoding.jpeg_scans import MOST_COMPONENTS
+from pipeline.data.decoding.mcu_index import MOST_CONTENT
+from pipeline.data.loading.workers import usable_cpus
 from pipeline.data.preparation.shards import INCOMPLETE, write_shard
-from pipeline.data.workers import usable_cpus
 from pipeline.storage import local
 
 _SHARE = 24  # a file is so many times as long as its index
@@ -113,7 +113,7 @@ def add_index(data: bytes) -> bytes:
             return data
         indexed = _indexed(data)
         return indexed if indexed is not None and is_right(indexed) else data
-    except (DamagedPicture, ValueError):
+    except (DamagedImageError, ValueError):
         return data
 
 

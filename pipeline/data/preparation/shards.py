@@ -1,6 +1,6 @@
-"""Writes labelled pictures as a tfds dataset of ArrayRecord shards.
+"""Writes labelled images as a tfds dataset of ArrayRecord shards.
 
-Owns the layout on disk of the datasets that we make ourselves. A picture's bytes are stored as they are; JPEGs get their index
+Owns the layout on disk of the datasets that we make ourselves. An image's bytes are stored as they are; JPEGs get their index
 afterwards (`jpeg_index.py`). Each shard appears under its name only when it is whole, and `dataset_info.json`, which makes
 the folder a dataset, is written last: an interrupted preparation goes on at the first missing shard, and nothing half-written
 is ever read. The order on disk is a fixed shuffle of the keys, so that any run of records, such as a hold-out, is mixed.
@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from pipeline.errors import DataError
-from pipeline.whole_files import PARTIAL, write_whole
+from pipeline.host.whole_files import PARTIAL, write_whole
 
 VERSION = "1.0.0"
 INCOMPLETE = "incomplete."  # what the names of files and folders begin with that are not finished
-_SHARD_BYTES = 200 * 1024**2  # of pictures; tfds uses shards of about this size too
+_SHARD_BYTES = 200 * 1024**2  # of images; tfds uses shards of about this size too
 _PLAN_FILE = "preparation.json"
 
 
@@ -34,22 +34,22 @@ class Split:
         name: such as "train".
         keys: one text per example, all different; they decide the order on disk.
         labels: the class of each example, an index into the class names.
-        read: returns the encoded picture of the example at an index; called once per example, in the order on disk.
-        picture_bytes: about how many bytes a picture has; decides the number of shards.
+        read: returns the encoded image of the example at an index; called once per example, in the order on disk.
+        image_bytes: about how many bytes an image has; decides the number of shards.
     """
 
     name: str
     keys: Sequence[str]
     labels: Sequence[int]
     read: Callable[[int], bytes]
-    picture_bytes: int
+    image_bytes: int
 
 
 def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: Sequence[str], description: str) -> None:
     """Writes `splits` to `directory`, which is `<data_dir>/<name>/<version>`, local or on gs://.
 
     Raises:
-        DataError: the folder holds something else, such as the beginning of a dataset of other pictures, or a damaged one.
+        DataError: the folder holds something else, such as the beginning of a dataset of other images, or a damaged one.
     """
     import tensorflow_datasets as tfds
 
@@ -93,7 +93,7 @@ def _check_plan(directory: epath.Path, splits: Sequence[Split], class_names: Seq
     digest = hashlib.sha256()
     for split in splits:
         digest.update(
-            json.dumps([split.name, split.picture_bytes, list(split.keys), list(map(int, split.labels))]).encode()
+            json.dumps([split.name, split.image_bytes, list(split.keys), list(map(int, split.labels))]).encode()
         )
     plan = {"classes": list(class_names), "examples": digest.hexdigest()}
     path = directory / _PLAN_FILE
@@ -104,7 +104,7 @@ def _check_plan(directory: epath.Path, splits: Sequence[Split], class_names: Seq
             raise DataError(f"{path} is damaged ({error}). Delete {directory} to begin again.") from error
         if begun != plan:
             raise DataError(
-                f"{directory} holds the beginning of a dataset that was made from other pictures than those given now. "
+                f"{directory} holds the beginning of a dataset that was made from other images than those given now. "
                 "Delete that folder to begin again."
             )
     elif any(other.suffix != PARTIAL for other in directory.iterdir()):
@@ -118,9 +118,9 @@ def _write_split(split: Split, template, features) -> list[int]:
     import tqdm
 
     order = sorted(range(len(split.keys)), key=lambda i: hashlib.blake2b(split.keys[i].encode()).digest())
-    num_shards = max(1, -(-len(order) * split.picture_bytes // _SHARD_BYTES))
+    num_shards = max(1, -(-len(order) * split.image_bytes // _SHARD_BYTES))
     bounds = [len(order) * i // num_shards for i in range(num_shards + 1)]
-    with tqdm.tqdm(total=len(order), unit=" pictures", desc=split.name) as progress:
+    with tqdm.tqdm(total=len(order), unit=" images", desc=split.name) as progress:
         for shard in range(num_shards):
             indices = order[bounds[shard] : bounds[shard + 1]]
             path = epath.Path(template.sharded_filepath(shard_index=shard, num_shards=num_shards))
@@ -142,7 +142,7 @@ def write_shard(path: epath.Path, records) -> None:
     local = "://" not in os.fspath(path)
     with tempfile.TemporaryDirectory(dir=path.parent if local else None, prefix=INCOMPLETE) as folder:
         file = os.path.join(folder, path.name)
-        # One record in a group, to be read alone; pictures are compressed already.
+        # One record in a group, to be read alone; images are compressed already.
         writer = array_record_module.ArrayRecordWriter(file, "group_size:1,uncompressed")
         for record in records:
             writer.write(record)

@@ -14,8 +14,8 @@ from pipeline.errors import DataError
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1, 1, 0], "1 classes have no picture in 'train', such as .'2'"),
-        ([0, 1, 2, -1], "1 of 4 pictures in 'train' have no label"),
+        ([0, 1, 1, 0], "1 classes have no image in 'train', such as .'2'"),
+        ([0, 1, 2, -1], "1 of 4 images in 'train' have no label"),
     ],
 )
 def test_labels_are_checked_when_a_dataset_is_prepared(tmp_path, labels, message):

@@ -22,9 +22,9 @@ def test_tfrecords_are_converted_in_order_with_their_metadata(tmp_path):
         source = open_source("records/small:2.3.4", split, str(tmp_path / "new"))
         assert source.name == "records/small:2.3.4"
         assert source.class_names == ("0", "1", "2")
-        for record, (picture, label) in enumerate(expected):
+        for record, (image, label) in enumerate(expected):
             decoded = cv2.imdecode(np.frombuffer(source[record]["image"], np.uint8), cv2.IMREAD_COLOR)
-            np.testing.assert_array_equal(decoded, picture)
+            np.testing.assert_array_equal(decoded, image)
             assert source[record]["label"] == label
         assert len(source) == len(expected)
 

@@ -9,7 +9,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from making import picture_folder
+from making import make_image_folder
 
 from pipeline.data.preparation import datasets
 from pipeline.data.sources import open_source
@@ -18,7 +18,7 @@ from pipeline.host.locking import files
 
 
 def test_nothing_is_overwritten(tmp_path):
-    picture_folder(tmp_path / "pets")
+    make_image_folder(tmp_path / "pets")
     prepare = lambda: datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))
     directory = prepare()
     with pytest.raises(DataError, match="already holds a finished dataset"):
@@ -32,7 +32,7 @@ def test_nothing_is_overwritten(tmp_path):
 
 
 def test_what_an_error_left_of_a_shard_is_no_shard(tmp_path):
-    picture_folder(tmp_path / "pets")
+    make_image_folder(tmp_path / "pets")
     prepare = lambda: datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))
     directory = prepare()
     (directory / "contents.json").unlink()
@@ -50,11 +50,11 @@ def test_a_name_that_tfds_could_not_read_is_refused(tmp_path, name):
 
 
 def test_the_archives_of_imagenet_become_a_dataset(tmp_path):
-    """Two small archives in the layout of ILSVRC 2012, with one picture for each class."""
+    """Two small archives in the layout of ILSVRC 2012, with one image for each class."""
     from tensorflow_datasets.datasets.imagenet2012 import imagenet_common
 
     synsets = pathlib.Path(imagenet_common.label_names_file()).read_text().split()
-    picture = cv2.imencode(".jpg", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    image = cv2.imencode(".jpg", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
 
     def archive(members: dict[str, bytes]) -> bytes:
         file = io.BytesIO()
@@ -66,9 +66,9 @@ def test_the_archives_of_imagenet_become_a_dataset(tmp_path):
         return file.getvalue()
 
     (tmp_path / "manual").mkdir()
-    train = {f"{synset}.tar": archive({f"{synset}_1.JPEG": picture}) for synset in synsets}
+    train = {f"{synset}.tar": archive({f"{synset}_1.JPEG": image}) for synset in synsets}
     (tmp_path / "manual/ILSVRC2012_img_train.tar").write_bytes(archive(train))
-    validation = archive({f"ILSVRC2012_val_{index:08d}.JPEG": picture for index in range(1, 4)})
+    validation = archive({f"ILSVRC2012_val_{index:08d}.JPEG": image for index in range(1, 4)})
     (tmp_path / "manual/ILSVRC2012_img_val.tar").write_bytes(validation)
     datasets.prepare_tfds("imagenet2012", str(tmp_path / "data"), str(tmp_path / "manual"))
 
@@ -77,7 +77,7 @@ def test_the_archives_of_imagenet_become_a_dataset(tmp_path):
     assert {source.describe(r).split("_")[0] for r in range(1000)} == set(synsets)
     assert all(source.describe(r).startswith(source.class_names[source[r]["label"]]) for r in range(1000))
     source = open_source("imagenet2012", "validation", str(tmp_path / "data"))
-    # The published labels of the first three validation pictures: sea snake, alp, Shetland sheepdog.
+    # The published labels of the first three validation images: sea snake, alp, Shetland sheepdog.
     labels = {source.describe(r): source.class_names[source[r]["label"]] for r in range(3)}
     assert labels == {
         "ILSVRC2012_val_00000001.JPEG": "n01751748",

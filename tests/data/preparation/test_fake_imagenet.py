@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.data import images
-from pipeline.data.headers import read_header
+from pipeline.data.decoding import images
+from pipeline.data.decoding.headers import read_header
 from pipeline.data.preparation import fake_imagenet
 
 # The first table of DC codes that encoders without tables of their own write [ITU-T T.81, table K.3].

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from making import picture_folder
+from making import make_image_folder
 
 from pipeline.data.preparation import datasets
 from pipeline.data.sources import open_source
@@ -27,7 +27,7 @@ command.run(prepare.main)
     [("preparation.json", 64), ("pets-test.array_record-00000-of-00001", 70_000), ("contents.json", 128)],
 )
 def test_a_preparation_goes_on_after_the_disk_was_full(tmp_path, unwritten, room):
-    picture_folder(tmp_path / "pets")
+    make_image_folder(tmp_path / "pets")
     arguments = [str(tmp_path / "pets"), "pets", str(tmp_path / "data")]
     if unwritten == "contents.json":
         (datasets.prepare_image_folder(*arguments) / unwritten).unlink()  # only the check is left

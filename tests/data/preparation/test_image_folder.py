@@ -4,17 +4,17 @@ import os
 import socket
 
 import pytest
-from making import CLASSES, JPEG, PNG, contents, picture_folder
+from making import CLASSES, JPEG, PNG, contents, make_image_folder
 
 from pipeline.data.preparation import datasets, image_folder
 from pipeline.errors import DataError
 
 
-def test_pictures_are_known_by_their_content_and_others_left_out_aloud(tmp_path, capsys):
-    picture_folder(tmp_path / "pets", each=1)
+def test_images_are_known_by_their_content_and_others_left_out_aloud(tmp_path, capsys):
+    make_image_folder(tmp_path / "pets", each=1)
     (tmp_path / "pets/train/cat/no_suffix").write_bytes(PNG)
     (tmp_path / "pets/train/cat/really_webp.jpg").write_bytes(b"RIFF\x00\x00\x00\x00WEBPVP8 ")
-    (tmp_path / "pets/train/dog/notes.jpg").write_text("no picture")
+    (tmp_path / "pets/train/dog/notes.jpg").write_text("no image")
     splits, classes = image_folder.folder_splits(tmp_path / "pets")
     keys = {split.name: list(split.keys) for split in splits}
     assert classes == list(CLASSES)
@@ -30,7 +30,7 @@ def test_folders_that_cannot_be_a_dataset_are_refused(tmp_path):
     refused("is not a folder")
     (tmp_path / "pets").mkdir()
     refused("fewer than two classes")
-    picture_folder(tmp_path / "pets")
+    make_image_folder(tmp_path / "pets")
     (tmp_path / "pets/test/bat").mkdir()
     refused(r"classes that 'train' has not: \['bat'\]")
     (tmp_path / "pets/test/bat").rmdir()
@@ -89,14 +89,14 @@ BROKEN, PIPE = "1 link(s) that lead nowhere", "1 pipe(s), socket(s) or device(s)
 )
 def test_whatever_holds_no_image_of_a_class_is_named(tmp_path, capsys, make, example, what):
     root = tmp_path / "pets"
-    picture_folder(root, each=1)
+    make_image_folder(root, each=1)
     make(root)
     assert left_out(root, capsys) == {example: what.format(root=root)}
 
 
 @pytest.mark.parametrize("name", ["my split", "my-split", "été", "2nd", "test.old", os.fsdecode(b"caf\xe9")])
 def test_a_split_that_a_dataset_cannot_have_is_refused_before_anything_is_written(tmp_path, name):
-    picture_folder(tmp_path / "pets", each=1)
+    make_image_folder(tmp_path / "pets", each=1)
     (tmp_path / "pets/test").rename(tmp_path / "pets" / name)
     with pytest.raises(DataError, match=r"cannot be a split.*Rename the folder"):
         datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))
@@ -105,7 +105,7 @@ def test_a_split_that_a_dataset_cannot_have_is_refused_before_anything_is_writte
 
 @pytest.mark.parametrize("name", [" cat", "cat\n", "a\tb", os.fsdecode(b"caf\xe9")])
 def test_a_class_whose_name_would_not_come_back_is_refused_before_anything_is_written(tmp_path, name):
-    picture_folder(tmp_path / "pets", each=1)
+    make_image_folder(tmp_path / "pets", each=1)
     (tmp_path / "pets/train/cat").rename(tmp_path / "pets/train" / name)
     with pytest.raises(DataError, match=r"cannot be a class.*Rename the folder"):
         datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))
@@ -114,7 +114,7 @@ def test_a_class_whose_name_would_not_come_back_is_refused_before_anything_is_wr
 
 def test_file_names_of_any_bytes_and_classes_of_any_letters_are_prepared(tmp_path):
     root = tmp_path / os.fsdecode(b"d\xe9p\xf4t")
-    files = picture_folder(root, each=1)
+    files = make_image_folder(root, each=1)
     (root / "train/cat/000.jpg").rename(root / "train/cat" / os.fsdecode(b"caf\xe9.jpg"))
     for split in ("train", "test"):
         (root / split / "owl").rename(root / split / "chouette 夜鷹")
@@ -125,7 +125,7 @@ def test_file_names_of_any_bytes_and_classes_of_any_letters_are_prepared(tmp_pat
 
 
 def test_a_file_that_cannot_be_read_refuses_the_folder(tmp_path, monkeypatch):
-    picture_folder(tmp_path / "pets", each=1)
+    make_image_folder(tmp_path / "pets", each=1)
     (tmp_path / "pets/test/cat/000.jpg").unlink()
     (tmp_path / "pets/test/cat/000.jpg").symlink_to("/proc/self/mem")  # a file whose first byte cannot be read
     with pytest.raises(DataError, match=r"test/cat/000.jpg cannot be read: Input/output error"):
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_read_refuses_the_folder(tmp_path, monkeypatch):
 
 
 def test_folders_inside_classes_do_not_make_splits_of_them(tmp_path, capsys):
-    picture_folder(tmp_path / "pets", each=1)
+    make_image_folder(tmp_path / "pets", each=1)
     (tmp_path / "pets/train/cat/old").mkdir()
     splits, classes = image_folder.folder_splits(tmp_path / "pets/train")
     assert ([split.name for split in splits], classes) == (["train"], list(CLASSES))

@@ -1,4 +1,4 @@
-"""The index of JPEGs: pixels stay, windows come from it alone, and what has none or a wrong one is decoded as before."""
+"""The index of JPEGs: pixels stay, crops come from it alone, and what has none or a wrong one is decoded as before."""
 
 import contextlib
 import dataclasses
@@ -6,24 +6,24 @@ import io
 import itertools
 
 import cv2
-import hostile_pictures
 import numpy as np
 import pytest
 import tensorflow as tf
 from making import JPEG, contents
 from PIL import Image
 
-from pipeline.data import images, jpeg_windows
-from pipeline.data.headers import DamagedPicture, read_header
+from pipeline.data.decoding import images, jpeg_crops
+from pipeline.data.decoding.headers import DamagedImageError, read_header
 from pipeline.data.preparation import datasets, jpeg_index
 from pipeline.data.preparation.jpeg_index import add_index
+from tests.data.decoding import hostile_images
 
-SOUND = hostile_pictures.sound_pictures()
+SOUND = hostile_images.sound_images()
 KINDS = ("progressive", "cmyk", "ycck")
 INDEXED = [name for name in SOUND if name.startswith("jpeg") and not any(kind in name for kind in KINDS)]
 
 
-def windows(height: int, width: int, count: int):
+def boxes(height: int, width: int, count: int):
     rng = np.random.default_rng(0)
     yield 0, 0, height, width
     for _ in range(count):
@@ -43,29 +43,29 @@ def test_the_pixels_stay(name):
 
 
 @pytest.mark.parametrize("name", INDEXED)
-def test_a_window_is_cut_out_with_the_pixels_of_the_whole(name):
+def test_a_crop_is_cut_out_with_the_pixels_of_the_whole(name):
     data = add_index(SOUND[name])
     header, whole = read_header(data), images.decode(SOUND[name])
-    for window in windows(*whole.shape[:2], count=100):
-        smaller, _ = jpeg_windows.excerpt(data, header, window)
+    for box in boxes(*whole.shape[:2], count=100):
+        smaller, _ = jpeg_crops.excerpt(data, header, box)
         assert len(smaller) <= len(data)
-        pixels = jpeg_windows.decode_window(data, header, window)
-        top, left, height, width = window
+        pixels = jpeg_crops.decode_crop(data, header, box)
+        top, left, height, width = box
         assert np.array_equal(pixels, whole[top : top + height, left : left + width])
 
 
-def test_of_a_small_window_little_is_read():
-    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    data = add_index(cv2.imencode(".jpg", picture)[1].tobytes())
-    smaller, window = jpeg_windows.excerpt(data, read_header(data), (230, 310, 16, 16))
-    # The window begins within one MCU and ends within the next, away from their edges.
+def test_of_a_small_crop_little_is_read():
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    data = add_index(cv2.imencode(".jpg", image)[1].tobytes())
+    smaller, box = jpeg_crops.excerpt(data, read_header(data), (230, 310, 16, 16))
+    # The crop begins within one MCU and ends within the next, away from their edges.
     assert images.decode(smaller).shape == (2 * 16, 2 * 16, 3)
-    assert window == (6, 6, 16, 16)
+    assert box == (6, 6, 16, 16)
     assert len(smaller) < 0.015 * len(data)
 
 
 @pytest.mark.parametrize("subsampling", ["411", "420", "422", "440", "444"])
-def test_windows_at_the_edges_of_mcus_have_the_pixels_of_the_whole(subsampling):
+def test_crops_at_the_edges_of_mcus_have_the_pixels_of_the_whole(subsampling):
     """Every begin and end around the edges of MCUs, in images whose last MCUs are as narrow and as low as can be."""
     rng = np.random.default_rng(0)
     factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{subsampling}")
@@ -75,14 +75,14 @@ def test_windows_at_the_edges_of_mcus_have_the_pixels_of_the_whole(subsampling):
         whole, indexed = images.decode(data), add_index(data)
         bounds = sorted({*(15, 16, 17, 31, 32, 33), *range(46, 48 + more)})
         for begin, end in itertools.combinations([0, *bounds, 48 + more], 2):
-            for window in (
+            for box in (
                 (begin, 20, end - begin, 9),
                 (20, begin, 9, end - begin),
                 (begin, begin, end - begin, end - begin),
             ):
-                top, left, height, width = window
-                pixels = jpeg_windows.decode_window(indexed, read_header(indexed), window)
-                assert np.array_equal(pixels, whole[top : top + height, left : left + width]), (more, window)
+                top, left, height, width = box
+                pixels = jpeg_crops.decode_crop(indexed, read_header(indexed), box)
+                assert np.array_equal(pixels, whole[top : top + height, left : left + width]), (more, box)
 
 
 def test_orientation_stays():
@@ -91,12 +91,12 @@ def test_orientation_stays():
 
 
 @pytest.mark.parametrize("name", [name for name in SOUND if name not in INDEXED])
-def test_other_pictures_stay_as_they_are(name):
+def test_other_images_stay_as_they_are(name):
     assert add_index(SOUND[name]) is SOUND[name]
 
 
 @pytest.mark.parametrize("name", INDEXED)
-def test_damaged_pictures_stay_as_they_are(name):
+def test_damaged_images_stay_as_they_are(name):
     for tenth in range(10):
         data = SOUND[name][: len(SOUND[name]) * tenth // 10]
         assert add_index(data) is data
@@ -111,13 +111,13 @@ def test_the_index_of_a_large_image_fits_into_a_segment(height):
     data = add_index(original)
     header = read_header(data)
     assert 60_000 < header.jpeg.index[1] < 65_536 < len(original) // jpeg_index._SHARE
-    pixels = jpeg_windows.decode_window(data, header, (300, 700, 333, 777))
+    pixels = jpeg_crops.decode_crop(data, header, (300, 700, 333, 777))
     assert np.array_equal(pixels, images.decode(original)[300:633, 700:1477])
 
 
 @pytest.mark.parametrize("quality", [75, 96])
-def test_own_huffman_tables_stay_and_get_the_dc_codes_that_a_window_may_need(quality):
-    """Brighter from left to right: DC differences are small within rows and large between them, but in a window in between."""
+def test_own_huffman_tables_stay_and_get_the_dc_codes_that_a_crop_may_need(quality):
+    """Brighter from left to right: DC differences are small within rows and large between them, but in a crop in between."""
     noise = np.random.default_rng(0).integers(-9, 10, (256, 256))
     image = np.repeat((np.linspace(20, 235, 256) + noise)[..., None], 3, axis=2).astype(np.uint8)
     buffer = io.BytesIO()
@@ -131,7 +131,7 @@ def test_own_huffman_tables_stay_and_get_the_dc_codes_that_a_window_may_need(qua
     assert head.count(b"\xff\xc4") == original[:scan].count(b"\xff\xc4") + 2  # both DC tables anew
     whole = images.decode(original)
     for left in range(0, 200, 7):
-        pixels = jpeg_windows.decode_window(data, read_header(data), (31, left, 120, 50))
+        pixels = jpeg_crops.decode_crop(data, read_header(data), (31, left, 120, 50))
         assert np.array_equal(pixels, whole[31:151, left : left + 50])
 
 
@@ -174,8 +174,8 @@ def test_an_index_that_is_not_the_images_is_not_used():
     data = add_index(SOUND["jpeg_420"])
     whole = images.decode(data)
     for words, wrong, header in wrong_indices(data):
-        assert jpeg_windows.decode_window(wrong, header, (20, 30, 41, 52)) is None, words
-        assert np.array_equal(images.decode_window(wrong, lambda *_: (20, 30, 41, 52)), whole[20:61, 30:82]), words
+        assert jpeg_crops.decode_crop(wrong, header, (20, 30, 41, 52)) is None, words
+        assert np.array_equal(images.decode_crop(wrong, lambda *_: (20, 30, 41, 52)), whole[20:61, 30:82]), words
 
 
 @pytest.mark.parametrize("length", [0, 2, 11, 13, 0xFFFF])
@@ -184,8 +184,8 @@ def test_a_scan_header_of_a_wrong_length_is_a_damaged_image_or_decodes(length):
     data = bytearray(add_index(SOUND["jpeg_420"]))
     offset = read_header(bytes(data)).jpeg.scan_offset + 1
     data[offset : offset + 2] = length.to_bytes(2, "big")
-    with contextlib.suppress(DamagedPicture):
-        assert images.decode_window(bytes(data), lambda *_: (20, 30, 41, 52)).shape == (41, 52, 3)
+    with contextlib.suppress(DamagedImageError):
+        assert images.decode_crop(bytes(data), lambda *_: (20, 30, 41, 52)).shape == (41, 52, 3)
     assert add_index(bytes(data)) == bytes(data)
 
 
@@ -193,8 +193,8 @@ def folder_of_photographs(root):
     for index, class_name in enumerate(("cat", "dog") * 4):
         folder = root / "train" / class_name
         folder.mkdir(parents=True, exist_ok=True)
-        picture = np.random.default_rng(index).integers(0, 256, (40, 50, 3), np.uint8)
-        cv2.imwrite(str(folder / f"{index}.jpg"), picture)
+        image = np.random.default_rng(index).integers(0, 256, (40, 50, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{index}.jpg"), image)
     (root / "train" / "cat" / "rest.jpg").write_bytes(JPEG)
 
 
@@ -214,12 +214,12 @@ def test_a_dataset_is_indexed_and_an_interrupted_one_goes_on(tmp_path, monkeypat
     directory = datasets.prepare_image_folder(str(tmp_path / "pets"), "pets", str(tmp_path / "data"))
     assert not list(directory.glob("*.txt.*")) + list(directory.glob("indexed_shards.txt"))
     read = contents(tmp_path / "data", "pets", splits=("train",))
-    for path, (picture, class_name) in read.items():
+    for path, (image, class_name) in read.items():
         original = (tmp_path / "pets" / path).read_bytes()
         assert path.split("/")[1] == class_name
         if path.endswith("rest.jpg"):
-            assert picture == original
+            assert image == original
         else:
-            assert read_header(picture).jpeg.index
-            assert np.array_equal(images.decode(picture), images.decode(original))
+            assert read_header(image).jpeg.index
+            assert np.array_equal(images.decode(image), images.decode(original))
     assert len(read) == 9

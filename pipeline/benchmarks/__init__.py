@@ -1,0 +1,1 @@
+"""Everything that measures, for `python -m pipeline.benchmark`; nothing here is used in training."""

@@ -1,0 +1,81 @@
+"""Times the train step of a configuration on the devices that are here, in turns with Keras's.
+
+Owns the measurement alone: the step is the one that trains, on a batch of noise. Both are compiled first; then rounds
+alternate, so that whatever else the machine does meets both alike, and the median round counts.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from pipeline.benchmarks.keras_step import keras_step
+from pipeline.training.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCosts:
+    """One step: seconds on the clock, and CPU seconds of this process (which on accelerators say little)."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def measure_steps(experiment: Experiment, rounds: int, *, with_keras: bool) -> dict[str, StepCosts]:
+    """Returns the costs of one step, "ours" and "keras"."""
+    batch = _noise(experiment)
+    others = {"keras": _keras(experiment, batch)} if with_keras else {}  # first: it may not have the network
+    steps = {"ours": _ours(experiment, batch), **others}
+    for take in steps.values():
+        take()  # compiles, and fills caches
+    costs: dict[str, list[StepCosts]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, take in steps.items():
+            start, cpu_start = time.perf_counter(), time.process_time()
+            take()
+            costs[name].append(StepCosts(time.perf_counter() - start, time.process_time() - cpu_start))
+    return {
+        name: StepCosts(
+            *(statistics.median(getattr(cost, field) for cost in found) for field in ("seconds", "cpu_seconds"))
+        )
+        for name, found in costs.items()
+    }
+
+
+def _noise(experiment: Experiment) -> dict[str, jax.Array]:
+    rng = np.random.default_rng(0)
+    hparams = experiment.hparams
+
+    def fill(name: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        limit = {"image": 256, "label": hparams.num_classes}.get(name, 2)
+        values = np.ones(leaf.shape) if name == "weight" else rng.integers(0, limit, leaf.shape)
+        return jax.device_put(values.astype(leaf.dtype), leaf.sharding)
+
+    return {name: fill(name, leaf) for name, leaf in experiment.abstract_batch(hparams.batch_size).items()}
+
+
+def _ours(experiment: Experiment, batch: dict[str, jax.Array]) -> Callable[[], None]:
+    step, state = experiment.compile_train_step(), experiment.create_state()
+
+    def take() -> None:
+        nonlocal state
+        state, loss = step(state, batch)
+        jax.block_until_ready((state, loss))
+
+    return take
+
+
+def _keras(experiment: Experiment, batch: dict[str, jax.Array]) -> Callable[[], None]:
+    function, arrays = keras_step(experiment)
+    step = jax.jit(function, donate_argnums=0, out_shardings=(experiment.replicated, experiment.replicated))
+    state = jax.device_put(arrays, experiment.replicated)
+
+    def take() -> None:
+        nonlocal state
+        state, loss = step(state, batch["image"], batch["label"])
+        jax.block_until_ready((state, loss))
+
+    return take

@@ -1,0 +1,265 @@
+"""Which values each key of a configuration may have: one table, looked at before anything starts.
+
+A domain says what is in it and describes itself for the error. What depends on two keys, on the dataset or on the devices is
+not here but in `pipeline/configuration/hyperparameters.py`. A placeholder that nobody set has no value and is in every domain.
+Types are those of the recipe: `command.checked` compares them first.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ml_collections import ConfigDict
+
+from pipeline.configuration.durations import parse
+from pipeline.errors import ConfigError
+
+LARGEST_SEED = 2**32 - 1  # grain's and NumPy's
+LARGEST_BATCH = 2**20
+
+
+class Domain(Protocol):
+    """A set of values; `str` describes it after the word "expected"."""
+
+    def __contains__(self, value: Any) -> bool: ...
+
+    def __str__(self) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """Finite numbers from `low` to `high`; what is `without` an end leaves that end out."""
+
+    low: float
+    high: float = math.inf
+    without_low: bool = False
+    without_high: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return (self.low < value if self.without_low else self.low <= value) and (
+            value < self.high if self.without_high else value <= self.high
+        )
+
+    def __str__(self) -> str:
+        low = f"more than {self.low:g}" if self.without_low else f"{self.low:g} or more"
+        if self.high == math.inf:
+            return f"a finite number, {low}"
+        if not self.without_low and not self.without_high:
+            return f"a number from {self.low:g} to {self.high:g}"
+        return f"a number, {low} and {'less than' if self.without_high else 'at most'} {self.high:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """Whole numbers from `low` to `high`."""
+
+    low: int
+    high: int | None = None
+
+    def __contains__(self, value: Any) -> bool:
+        return type(value) is int and self.low <= value and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        limit = f", {self.low:,} or more" if self.high is None else f" from {self.low:,} to {self.high:,}"
+        return f"a whole number{limit}"
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """Some words."""
+
+    choices: tuple[str, ...]
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.choices
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.choices)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Text that says something; whether what it names exists is found where it is opened."""
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, str) and bool(value.strip())
+
+    def __str__(self) -> str:
+        return "a text that is not empty"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """True and False."""
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, bool)
+
+    def __str__(self) -> str:
+        return "True or False"
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """As many numbers as `count`, each in `each`, with `rising` each at least the one before."""
+
+    count: int
+    each: Number
+    rising: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        if not isinstance(value, tuple | list) or len(value) != self.count:
+            return False
+        return all(number in self.each for number in value) and (not self.rising or list(value) == sorted(value))
+
+    def __str__(self) -> str:
+        order = ", none less than the one before" if self.rising else ""
+        return f"{self.count} numbers, each {str(self.each).removeprefix('a ')}{order}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """Durations in some units; `something` leaves out those of length 0."""
+
+    units: tuple[str, ...]
+    something: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        try:
+            duration = parse(value, "")
+        except (ConfigError, TypeError):
+            return False
+        return (
+            duration.unit in self.units and math.isfinite(duration.amount) and duration.amount >= self.something * 1e-9
+        )
+
+    def __str__(self) -> str:
+        units = " or ".join(f"{unit}s" for unit in self.units)
+        return f"a number and a unit, {units}" + (", more than 0" if self.something else "")
+
+
+_SHARE = Number(0, 1)
+_PART = Number(0, 1, without_high=True)  # of something that must not be all
+_POSITIVE = Number(0, without_low=True)
+_NOT_NEGATIVE = Number(0)
+_TRAINING = ("epoch", "step")
+
+DOMAINS: Mapping[str, Domain] = {
+    "seed": Whole(0, LARGEST_SEED),
+    "batch_size": Whole(1, LARGEST_BATCH),
+    "duration": Duration(_TRAINING),
+    "image_size": Whole(8, 4096),
+    "platform": OneOf(("tpu", "gpu", "cpu")),
+    "virtual_devices": Whole(1, 4096),
+    "data.name": Text(),
+    "data.data_dir": Text(),
+    "data.train_split": Text(),
+    "data.eval_split": Text(),
+    "data.crop": OneOf(("random_resized", "shift")),
+    "data.crop_area": Numbers(2, Number(1e-6, 1), rising=True),
+    "data.shift_fraction": _SHARE,
+    "data.flip": Flag(),
+    "data.augment": OneOf(("none", "autoaugment_v0", "randaugment")),
+    "data.augment_semantics": OneOf(("published", "clean")),
+    "data.randaugment_layers": Whole(0, 100),
+    "data.randaugment_magnitude": Whole(0, 100),
+    "data.random_erasing": _SHARE,
+    "data.resize": OneOf(("bicubic_tf1", "bicubic", "bicubic_antialias", "bilinear")),
+    "data.train_resize": OneOf(("fast", "exact")),
+    "data.eval_crop": OneOf(("padding", "fraction", "none")),
+    "data.eval_crop_padding": Whole(0, 10_000),
+    "data.eval_crop_fraction": Number(1e-6, 1),
+    "data.mean_rgb": Numbers(3, Number(0, 255)),
+    "data.stddev_rgb": Numbers(3, Number(0, 255, without_low=True)),
+    "data.apply_exif_orientation": Flag(),
+    "data.stage": OneOf(("none", "disk", "memory")),
+    "data.max_bad_images": Whole(0),
+    "data.workers": Whole(-1, 4096),
+    "model.variant": Text(),
+    "model.dropout_rate": _PART,
+    "model.survival_probability": Number(0, 1, without_low=True),
+    "model.bn_momentum": _PART,
+    "model.bn_epsilon": Number(0, 1, without_low=True),
+    "model.bn_batch": Whole(1),
+    "model.dtype": OneOf(("bfloat16", "float32", "float16")),
+    "model.remat": Flag(),
+    "init_from": Text(),
+    "finetune.head": OneOf(("auto", "keep", "new")),
+    "finetune.frozen_stages": Whole(0),
+    "finetune.frozen_batch_norm": Flag(),
+    "finetune.stage_lr_factor": Number(0, 10, without_low=True),
+    "loss.label_smoothing": _PART,
+    "loss.weight_decay": _SHARE,
+    "loss.mixup_alpha": Number(0, 100),
+    "loss.cutmix_alpha": Number(0, 100),
+    "optimizer.name": OneOf(("rmsprop", "lars")),
+    "optimizer.decay": _PART,
+    "optimizer.momentum": _PART,
+    "optimizer.epsilon": _POSITIVE,
+    "optimizer.trust_coefficient": _POSITIVE,
+    "optimizer.lars_weight_decay": _SHARE,
+    "optimizer.lars_epsilon": _NOT_NEGATIVE,
+    "schedule.name": OneOf(("exponential", "cosine", "polynomial", "constant")),
+    "schedule.lr_per_256": _POSITIVE,
+    "schedule.warmup": Duration(_TRAINING),
+    "schedule.decay_rate": Number(0, 1, without_low=True),
+    "schedule.decay_every": Duration(_TRAINING, something=True),
+    "schedule.final_lr": _NOT_NEGATIVE,
+    "ema.decay": _PART,
+    "evaluation.every": Duration(_TRAINING),
+    "evaluation.batch_size": Whole(1, LARGEST_BATCH),
+    "evaluation.confusion": Flag(),
+    "checkpoint.every": Duration(_TRAINING),
+    "checkpoint.also_every": Duration(("minute",)),
+    "checkpoint.keep": Whole(1),
+    "checkpoint.keep_every": Duration(_TRAINING),
+    "resume_changed": Flag(),
+    "resume_changed_data": Flag(),
+    "log.every": Duration(_TRAINING),
+    "log.tensorboard": Flag(),
+    "watchdog.warn_seconds": Whole(0),
+    "watchdog.abort_seconds": Whole(0),
+    "watchdog.peer_seconds": Whole(1),
+    "launch.accelerator_type": Text(),
+    "launch.spot": Flag(),
+}
+
+
+def problems(config: ConfigDict) -> list[str]:
+    """Returns a sentence for each key whose value is outside its domain."""
+    found = ((key, value_of(config, key)) for key in DOMAINS)
+    return [_problem(key, value) for key, value in found if value is not None and value not in DOMAINS[key]]
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values outside their domains.
+
+    Raises:
+      ConfigError: it names each such key with its value and what was expected.
+    """
+    if found := problems(config):
+        raise ConfigError("; ".join(found))
+
+
+def check_value(key: str, value: Any) -> None:
+    """Refuses a value that the key cannot have, for what reads some keys and not a whole configuration.
+
+    Raises:
+      ConfigError: with key, value and domain.
+    """
+    if value not in DOMAINS[key]:
+        raise ConfigError(_problem(key, value))
+
+
+def value_of(config: ConfigDict, key: str) -> Any:
+    """Returns the value at a key such as "model.variant"."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _problem(key: str, value: Any) -> str:
+    return f"config.{key} is {value!r}; expected {DOMAINS[key]}"

@@ -1,0 +1,156 @@
+"""What an image file says about itself before it is decoded: format and size, and where a JPEG keeps them.
+
+Reads a few bytes and never pixels, so that a header that asks for gigabytes is refused before a decoder believes it.
+The format is found in the content, never in a file name.
+"""
+
+import dataclasses
+import struct
+
+from pipeline.errors import DataError
+
+MCU_INDEX = b"mcu index\0"  # what the segment APP9 begins with that holds it
+_SAMPLINGS = {across << 4 | down for across in range(1, 5) for down in range(1, 5)}  # ITU-T T.81, B.2.2
+
+
+class DamagedImageError(DataError):
+    """An image that cannot be decoded; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """An image's header.
+
+    Attributes:
+        format: "jpeg", "png", "gif", "bmp" or "webp".
+        height: In pixels, as stored: EXIF orientation is not applied.
+        width: In pixels, as stored.
+        jpeg: Further fields of a JPEG.
+    """
+
+    format: str
+    height: int
+    width: int
+    jpeg: "JpegFrame | None" = None
+
+    def __str__(self) -> str:
+        return f"a {self.format} image of {self.width} x {self.height} pixels"
+
+
+@dataclasses.dataclass(frozen=True)
+class JpegFrame:
+    """What the frame and scan headers of a JPEG say (ITU-T T.81, B.2.2 and B.2.3).
+
+    Attributes:
+        components: 1 for grey, 3 for colour, 4 for CMYK.
+        height_offset: Where in the file the two bytes of the height are.
+        scan_offset: Where in the file the first scan begins.
+        one_scan: Whether the whole image is in a single scan, row after row.
+        mcu_height: Rows of pixels of an MCU, what is coded together.
+        mcu_width: Columns of pixels of an MCU.
+        least_bits: How many bits a block of 64 pixels takes in the file at least: one for each code; 0: unknown.
+        adobe: Whether Adobe's marker is there: its CMYK is stored inverted.
+        restart_interval: How many MCUs lie between two restart markers; 0: there are none.
+        index: Where in the file the index of its MCUs begins, behind its name, and how many bytes it takes; see
+            `mcu_index.py`. None: it has none.
+    """
+
+    components: int
+    height_offset: int
+    scan_offset: int
+    one_scan: bool
+    mcu_height: int
+    mcu_width: int
+    least_bits: int
+    adobe: bool
+    restart_interval: int = 0
+    index: tuple[int, int] | None = None
+
+    def mcus(self, height: int, width: int) -> tuple[int, int]:
+        """Returns how many MCUs an image of so many pixels has down and across."""
+        return -(-height // self.mcu_height), -(-width // self.mcu_width)
+
+
+def read_header(data: bytes) -> Header:
+    """Reads the header of an image.
+
+    Raises:
+        DamagedImageError: If the format is unknown or the header is cut off or makes no sense.
+    """
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _jpeg_header(data)
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            width, height = struct.unpack_from(">II", data, 16)
+            return Header("png", height, width)
+        if data[:6] in (b"GIF87a", b"GIF89a"):
+            width, height = struct.unpack_from("<HH", data, 6)
+            return Header("gif", height, width)
+        if data[:2] == b"BM":
+            core = struct.unpack_from("<I", data, 14) == (12,)
+            width, height = struct.unpack_from("<HH" if core else "<ii", data, 18)
+            return Header("bmp", abs(height), width)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return Header("webp", *_webp_size(data))
+    except (struct.error, IndexError):
+        raise DamagedImageError(f"the header is cut off: {len(data)} bytes in all") from None
+    raise DamagedImageError(f"unknown image format: the data begins with {bytes(data[:8])!r}")
+
+
+def _jpeg_header(data: bytes) -> Header:
+    height = width = components = height_offset = mcu_height = mcu_width = least_bits = restart_interval = 0
+    sequential = adobe = False
+    index = None
+    position = 2
+    while True:
+        position = data.find(b"\xff", position)
+        if position < 0:
+            raise IndexError
+        while data[position] == 0xFF:
+            position += 1
+        marker = data[position]
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            position += 1
+            continue
+        (length,) = struct.unpack_from(">H", data, position + 1)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width, components = struct.unpack_from(">HHB", data, position + 4)
+            sampling = data[position + 10 : position + 9 + 3 * components : 3]
+            if any(factors not in _SAMPLINGS for factors in sampling):
+                raise DamagedImageError("a JPEG whose sampling factors are not 1 to 4")
+            height_offset, sequential = position + 4, marker in (0xC0, 0xC1)
+            least_bits = 2 if sequential else 1 if marker == 0xC2 else 0  # DC and end of block; DC; arithmetic coding
+            several = components > 1  # alone, a component has MCUs of one block [T.81, A.2.2]
+            mcu_height = 8 * max((factors & 15 for factors in sampling if several), default=1)
+            mcu_width = 8 * max((factors >> 4 for factors in sampling if several), default=1)
+        elif marker == 0xDA:
+            if not components:
+                raise DamagedImageError("a JPEG without a frame header")
+            one_scan = sequential and data[position + 3] == components
+            block = mcu_height, mcu_width, least_bits
+            frame = JpegFrame(components, height_offset, position, one_scan, *block, adobe, restart_interval, index)
+            return Header("jpeg", height, width, frame)
+        elif marker == 0xDD:
+            (restart_interval,) = struct.unpack_from(">H", data, position + 3)
+        elif marker == 0xE9 and position == 3 and data.startswith(MCU_INDEX, position + 3):
+            index = position + 3 + len(MCU_INDEX), length - 2 - len(MCU_INDEX)
+        elif marker == 0xEE:
+            adobe = adobe or data[position + 3 : position + 8] == b"Adobe"
+        elif marker == 0xD9:
+            raise DamagedImageError("a JPEG without a scan")
+        position += 1 + length
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Reads height and width from the first chunk: VP8 (RFC 6386, 9.1), VP8L or VP8X (RFC 9649)."""
+    chunk = data[12:16]
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return height & 0x3FFF, width & 0x3FFF
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if chunk == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        return int.from_bytes(data[27:30], "little") + 1, width
+    raise DamagedImageError(f"unknown kind of WebP: {bytes(chunk)!r}")

@@ -1,0 +1,137 @@
+"""From the bytes of an image file to uint8 RGB pixels.
+
+Reads JPEG (baseline, progressive, grey, CMYK), PNG (palette, alpha, grey, 16 bit), WebP, GIF (first frame) and BMP.
+Colour and grey JPEGs come out as `tf.io.decode_jpeg` makes them, to the bit: fast integer DCT, smooth chroma. Alpha
+is dropped and EXIF orientation is ignored, as the published pipeline does. Nothing is replaced silently: an image
+that cannot be decoded in full, or whose header asks for more than `MAX_PIXELS`, raises `DamagedImageError`, the latter
+before memory is taken for it.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from pipeline.data.crops import CropBox
+from pipeline.data.decoding import jpeg_crops
+from pipeline.data.decoding.headers import DamagedImageError, Header, read_header
+
+MAX_PIXELS = 1 << 26  # a progressive JPEG of this size takes 9 bytes a pixel: under 1 GiB
+MAX_SCANNED_PIXELS = 1 << 28  # scans times pixels of a progressive JPEG: a second; 24 megapixels in 10 scans are fewer
+
+
+def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
+    """Decodes an image of any supported format.
+
+    Args:
+        data: The bytes of the file.
+        apply_exif_orientation: Whether to turn the image as its EXIF tag says.
+
+    Returns:
+        Pixels, uint8 RGB of shape `[height, width, 3]`.
+
+    Raises:
+        DamagedImageError: If the format is unknown, the image is larger than `MAX_PIXELS` or its data is damaged. A JPEG
+            counts as damaged when it is cut off; wrong bits inside it decode to wrong pixels, as in TensorFlow.
+    """
+    header = checked_header(data)
+    if header.jpeg and not apply_exif_orientation:
+        return _decode_jpeg(data, header)
+    return _decode_with_opencv(data, header, apply_exif_orientation)
+
+
+def decode_crop(
+    data: bytes, choose_box: Callable[[int, int], CropBox], apply_exif_orientation: bool = False
+) -> np.ndarray:
+    """Decodes the part of an image that is needed.
+
+    Of a JPEG with an index the MCUs of the crop box are decoded; of one without, what lies above its bottom edge. Both
+    give the same pixels as decoding all of it.
+
+    Args:
+        data: The bytes of the file.
+        choose_box: Takes height and width of the image and returns the crop box.
+        apply_exif_orientation: Whether to turn the image as its EXIF tag says, before the crop box is chosen.
+
+    Returns:
+        The crop box's pixels, uint8 RGB of shape `[crop height, crop width, 3]`; not contiguous.
+
+    Raises:
+        DamagedImageError: As `decode` does.
+    """
+    header = checked_header(data)
+    if header.jpeg and not apply_exif_orientation:
+        box = choose_box(header.height, header.width)
+        if header.jpeg.index and header.jpeg.one_scan and header.jpeg.components in (1, 3):
+            pixels = jpeg_crops.decode_crop(data, header, box)
+            if pixels is not None:
+                return pixels
+        top, left, height, width = box
+        pixels = _decode_jpeg(data, header, bottom=top + height)
+    else:
+        pixels = _decode_with_opencv(data, header, apply_exif_orientation)
+        top, left, height, width = choose_box(*pixels.shape[:2])
+    return pixels[top : top + height, left : left + width]
+
+
+def checked_header(data: bytes) -> Header:
+    """Returns the header of an image that is not too large to decode.
+
+    Raises:
+        DamagedImageError: As `decode` does for what can be seen without decoding.
+    """
+    header = read_header(data)
+    if header.height < 1 or header.width < 1 or header.height * header.width > MAX_PIXELS:
+        raise DamagedImageError(f"{header}; expected 1 to {MAX_PIXELS} pixels")
+    if header.jpeg:
+        _check_scans(data, header)
+    return header
+
+
+def _check_scans(data: bytes, header: Header) -> None:
+    """Refuses JPEGs that end too early, and those that cost much more time than the bytes in them suggest.
+
+    libjpeg's warnings are not errors, as in TensorFlow; its most frequent one, of the early end, is looked for here. Neither
+    marker can occur inside a scan, where a byte of 255 is followed by 0 or belongs to a restart marker.
+    """
+    if data.rfind(b"\xff\xd9", header.jpeg.scan_offset) < 0:
+        raise DamagedImageError(f"{header} is cut off after {len(data)} bytes")
+    if header.height * header.width // 64 * header.jpeg.least_bits > 8 * len(data):
+        raise DamagedImageError(f"{header}: {len(data)} bytes cannot hold as many")
+    scans = 1 if header.jpeg.one_scan else data.count(b"\xff\xda", header.jpeg.scan_offset - 1)
+    if scans * header.height * header.width > MAX_SCANNED_PIXELS:
+        raise DamagedImageError(
+            f"{header} in {scans} scans; expected at most {MAX_SCANNED_PIXELS} pixels in all of them"
+        )
+
+
+def _decode_jpeg(data: bytes, header: Header, bottom: int | None = None) -> np.ndarray:
+    """Decodes a JPEG at least down to row `bottom`."""
+    frame = header.jpeg
+    if bottom is not None and frame.one_scan:
+        # One more row of MCUs, because smooth chroma looks one row further down.
+        rows = (-(-bottom // frame.mcu_height) + 1) * frame.mcu_height
+        if rows < header.height:
+            shortened = bytearray(data)
+            shortened[frame.height_offset : frame.height_offset + 2] = rows.to_bytes(2, "big")
+            data = bytes(shortened)
+    try:
+        if frame.components != 4:
+            return simplejpeg.decode_jpeg(data, fastdct=True, strict=False)
+        inks = simplejpeg.decode_jpeg(data, "CMYK", fastdct=True, strict=False)
+    except ValueError as error:
+        raise DamagedImageError(f"{header} does not decode: {error}") from error
+    light = (inks if frame.adobe else 255 - inks).astype(np.uint16)
+    return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
+
+
+def _decode_with_opencv(data: bytes, header: Header, apply_exif_orientation: bool) -> np.ndarray:
+    flags = cv2.IMREAD_COLOR_RGB | (0 if apply_exif_orientation else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise DamagedImageError(f"{header} does not decode: {error}") from error
+    if pixels is None:
+        raise DamagedImageError(f"{header} does not decode")
+    return pixels

@@ -1,0 +1,78 @@
+"""Decodes a crop of a JPEG of which `pipeline.prepare` wrote down where its MCUs begin.
+
+The MCUs that the crop needs are put together to a smaller JPEG, which any decoder reads, so that of what lies outside not
+even the bits are decoded. Owns no policy: what the decoder refuses or warns of, and every JPEG without an index, is
+`images.py`'s business. The invariant: a crop has the very pixels that it has when the whole image is decoded.
+"""
+
+import numpy as np
+import simplejpeg
+
+from pipeline.data.crops import CropBox
+from pipeline.data.decoding import mcu_index
+from pipeline.data.decoding.headers import Header
+
+
+def decode_crop(data: bytes, header: Header, box: CropBox) -> np.ndarray | None:
+    """Decodes a crop of a JPEG with an index, with the fast DCT and smooth chroma.
+
+    Args:
+        data: The bytes of the file.
+        header: What `read_header` says of it.
+        box: Top, left, height and width, inside the image.
+
+    Returns:
+        uint8 RGB `[crop height, crop width, 3]`, not contiguous; None when the index is not that of this image or the
+        decoder warns.
+    """
+    found = excerpt(data, header, box)
+    if found is None:
+        return None
+    smaller, (top, left, height, width) = found
+    try:
+        pixels = simplejpeg.decode_jpeg(smaller, fastdct=True, strict=True)
+    except ValueError:
+        return None
+    return pixels[top : top + height, left : left + width]
+
+
+def excerpt(data: bytes, header: Header, box: CropBox) -> tuple[bytes, CropBox] | None:
+    """Cuts the MCUs that a crop needs out of a JPEG with an index.
+
+    Args:
+        data: The bytes of the file.
+        header: What `read_header` says of it.
+        box: Top, left, height and width, inside the image.
+
+    Returns:
+        A JPEG and the crop in it; None when the index is not that of this image.
+    """
+    frame = header.jpeg
+    shape = frame.mcus(header.height, header.width)
+    top, left, height, width = box
+    rows = _mcus_needed(top, height, frame.mcu_height, shape[0])
+    columns = _mcus_needed(left, width, frame.mcu_width, shape[1])
+    scan = frame.scan_offset + 1
+    begin = scan + int.from_bytes(data[scan : scan + 2], "big")
+    out = np.empty(mcu_index.most_written(len(data)) + 32 * shape[0], np.uint8)
+    source = np.frombuffer(data, np.uint8)
+    written = mcu_index.cut(source, frame.height_offset, scan, frame.index, shape, rows, columns, out)
+    if not written:
+        return None
+    bounds = min(header.height, rows[1] * frame.mcu_height), min(header.width, columns[1] * frame.mcu_width)
+    offset = rows[0] * frame.mcu_height, columns[0] * frame.mcu_width
+    size = bounds[0] - offset[0], bounds[1] - offset[1]
+    head = bytearray(data[:begin])
+    head[frame.height_offset : frame.height_offset + 4] = b"".join(number.to_bytes(2, "big") for number in size)
+    del head[2 : sum(frame.index)]  # the index comes first
+    return b"".join((head, out[:written])), (top - offset[0], left - offset[1], height, width)
+
+
+def _mcus_needed(begin: int, size: int, mcu: int, count: int) -> tuple[int, int]:
+    """Returns the first of the MCUs along an axis that `size` pixels from `begin` on need, and the one behind the last.
+
+    Smooth chroma looks at the samples of the pixel before and of the one behind. The last MCU is never alone: it may be so
+    narrow that chroma would not be smooth [libjpeg's jdsample.c].
+    """
+    first, last = max(0, begin - 1) // mcu, min(count, (begin + size) // mcu + 1)
+    return max(0, min(first, count - 2)), last

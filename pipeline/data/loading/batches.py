@@ -1,0 +1,353 @@
+"""Turns a source and a transform into batches: a pure function of the step.
+
+Owns which record is in which row. Row r of global batch s is record order[s * B + r] of the endless epoch-shuffled
+order, and its random state comes from (seed, s * B + r), so batches do not depend on how many processes or workers
+there are, and starting at any step costs nothing. Process p of P holds the rows [p * B / P, (p + 1) * B / P).
+"""
+
+import dataclasses
+import functools
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from pipeline.data.loading.damage import DamagedImages, StandIns
+from pipeline.data.loading.recycling import RecycledArrays
+from pipeline.data.loading.shared_arrays import Address, ReceivedArrays, SharedArrays
+from pipeline.data.loading.workers import (
+    RecordTrace,
+    failure_of_workers,
+    keep_memory_in_workers,
+    set_up_worker,
+    worker_count,
+)
+from pipeline.errors import ConfigError, DataError, MachineError
+
+Batch = dict[str, np.ndarray]
+_CHUNK_ROWS = 64  # what a worker makes at a time, at most; with the number of workers it bounds the memory in use
+
+
+def train_batches(
+    source,
+    transform: Callable[[dict, np.random.Generator], dict],
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+    max_bad_images: int | None = None,
+) -> "Batches":
+    """Returns this process's share of the batches `start_step`, `start_step + 1`, … without end.
+
+    Args:
+        source: see `pipeline.data.sources.Source`.
+        transform: `(example, rng) -> example`; given `{"image": bytes, "label", "record"}` it returns arrays.
+        batch_size: rows in a batch over all processes; a multiple of `process_count`.
+        seed: decides the order and all random draws; 0 to 2**32 - 1.
+        start_step: the first batch to yield.
+        process_index: which share is this process's.
+        process_count: how many processes share each batch.
+        workers: processes that read and transform; 0: this process does it; -1: as many as the CPUs suggest.
+        max_bad_images: how many damaged images (weight 0) this process tolerates; None: any number.
+
+    Returns:
+        An iterator of `{"image": uint8 [b, S, S, 3], "label": int32 [b], "weight": float32 [b], "record": int64 [b]}`
+        with b = batch_size / process_count. A row of weight 0 has the label and the record of its damaged image, and the
+        pixels of the next row that is not damaged.
+    """
+    return Batches(
+        source,
+        transform,
+        lambda records, example: StandIns(records.seed(seed).shuffle().repeat().random_map(example)),
+        batch_size=batch_size,
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        workers=workers,
+        max_bad_images=max_bad_images,
+    )
+
+
+def eval_batches(
+    source,
+    transform: Callable[[dict], dict],
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+    max_bad_images: int | None = None,
+    endless: bool = False,
+    damaged: DamagedImages | None = None,
+) -> "Batches":
+    """Returns each record once, in order, as ceil(n / batch_size) batches on every process.
+
+    Arguments as `train_batches`. Global row r of batch s is record s * batch_size + r. Rows past the last record are
+    zeros with weight 0 and record -1. If `endless`, the same batches come again and again. `damaged`: goes on counting there.
+    """
+
+    def rows_of(records: grain.MapDataset, example: "_Example") -> grain.MapDataset:
+        rows = _PaddedRows(records.map(example), batch_size)
+        return rows.repeat() if endless else rows
+
+    return Batches(
+        source,
+        transform,
+        rows_of,
+        batch_size=batch_size,
+        start_step=0,
+        process_index=process_index,
+        process_count=process_count,
+        workers=workers,
+        max_bad_images=max_bad_images,
+        damaged=damaged,
+    )
+
+
+class EvalPasses:
+    """The batches of `eval_batches`, pass after pass, from the same workers.
+
+    A worker takes 3.4 seconds of CPU to start, and a run evaluates hundreds of times. Between two passes the workers hold the
+    first batches of the next one ready; the first pass starts them. Without workers there is nothing to keep, and nothing is.
+    """
+
+    def __init__(
+        self,
+        source,
+        transform: Callable[[dict], dict],
+        *,
+        batch_size: int,
+        workers: int = 0,
+        max_bad_images: int | None = None,
+        **share: int,
+    ):
+        """Arguments as `train_batches`; `share` is "process_index" and "process_count"."""
+        self._batches_per_pass = -(-len(source) // batch_size)
+        self._keeps = worker_count(workers) > 0
+        self._begin = functools.partial(
+            eval_batches,
+            source,
+            transform,
+            batch_size=batch_size,
+            workers=workers,
+            max_bad_images=max_bad_images,
+            endless=self._keeps,
+            damaged=DamagedImages(source, max_bad_images),
+            **share,
+        )
+        self._batches = None
+
+    def next_pass(self) -> Iterator[Batch]:
+        """Yields the batches of one pass; one that is left before its end takes the workers with it."""
+        if self._batches is None:
+            self._batches = self._begin()
+        whole = False
+        try:
+            for _ in range(self._batches_per_pass):
+                yield next(self._batches)
+            whole = True
+        finally:
+            if not (whole and self._keeps):
+                self.close()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+
+class Batches:
+    """An iterator of batches that owns its workers. `close()` ends them; so does the end of the process."""
+
+    def __init__(
+        self,
+        source,
+        transform: Callable[..., dict],
+        rows_of: Callable[[grain.MapDataset, "_Example"], grain.MapDataset],
+        *,
+        batch_size: int,
+        start_step: int,
+        process_index: int,
+        process_count: int,
+        workers: int,
+        max_bad_images: int | None,
+        damaged: DamagedImages | None = None,
+    ):
+        """Begins with batch `start_step` of the global rows that `rows_of` makes of record numbers and of what reads them.
+
+        Raises:
+            ConfigError: the processes cannot share a batch equally.
+        """
+        if batch_size <= 0 or batch_size % process_count:
+            raise ConfigError(f"A batch of {batch_size} cannot be shared by {process_count} processes equally.")
+        workers = worker_count(workers)
+        self._source = source
+        self._damaged = damaged or DamagedImages(source, max_bad_images)
+        self._trace_folder = tempfile.TemporaryDirectory(prefix="records.")
+        self._trace = RecordTrace(self._trace_folder.name) if workers else None
+        rows = rows_of(grain.MapDataset.range(len(source)), _Example(source, transform, self._trace))
+        local_batch = batch_size // process_count
+        rows = _ProcessRows(rows, batch_size, process_index, process_count)
+        chunk = _largest_divisor(local_batch, _CHUNK_ROWS) if workers else local_batch
+        self._chunks_per_batch = local_batch // chunk
+        self._memory, self._received = RecycledArrays(), ReceivedArrays()
+        chunks = _Stacked(rows, chunk, SharedArrays() if workers else None)[start_step * self._chunks_per_batch :]
+        if workers:
+            keep_memory_in_workers()
+            threads = 4 if source.remote else 1  # reading over the network is mostly waiting
+            options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+            dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+            dataset = dataset.mp_prefetch(options, worker_init_fn=set_up_worker)
+        else:
+            dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+        # The one reference to grain's iterator is where the finalizer can drop it: at exit it must go before its modules.
+        self._chunks = [iter(dataset)]
+        self._end = weakref.finalize(self, _end, self._chunks, self._trace_folder)
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Batch:
+        """Returns the next batch.
+
+        Raises:
+            DataError: a record cannot be read, or too many images are damaged.
+            MachineError: a worker died.
+        """
+        if not self._chunks:
+            raise ValueError("These batches are closed.")
+        try:
+            chunks = [self._next_chunk() for _ in range(self._chunks_per_batch)]
+            batch = chunks[0] if len(chunks) == 1 else self._concatenated(chunks)
+            self._damaged.check(batch)
+        except StopIteration:
+            raise
+        except Exception as error:
+            failure = failure_of_workers(error, self._trace, self._source) if self._trace else None
+            self.close()
+            if failure is None:
+                raise
+            raise failure from None
+        return batch
+
+    def _next_chunk(self) -> Batch:
+        sent = next(self._chunks[0])
+        return {
+            key: self._received.array(value) if isinstance(value, Address) else value for key, value in sent.items()
+        }
+
+    def _concatenated(self, chunks: list[Batch]) -> Batch:
+        batch = {}
+        for key, value in chunks[0].items():
+            rows = len(chunks) * len(value)
+            batch[key] = self._memory.empty((rows, *value.shape[1:]), value.dtype)
+            np.concatenate([chunk[key] for chunk in chunks], out=batch[key])
+        return batch
+
+    def close(self) -> None:
+        """Ends the workers and frees what they share with this process."""
+        self._end()
+
+
+def _end(chunks: list[grain.DatasetIterator], trace_folder: tempfile.TemporaryDirectory) -> None:
+    chunks.pop().close()
+    trace_folder.cleanup()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Example:
+    """Reads a record and transforms it. Errors say at which record they came."""
+
+    source: Any
+    transform: Callable[..., dict]
+    trace: RecordTrace | None
+
+    def __call__(self, record: int, *rng: np.random.Generator) -> dict:
+        if self.trace:
+            self.trace.note(record)
+        try:
+            example = {**self.source[record], "record": record}
+        except (ConfigError, DataError, MachineError):
+            raise
+        except Exception as error:  # array_record raises what absl's status codes map to, of many types
+            raise DataError(f"Record {record} of {self.source!r} cannot be read: {error}") from error
+        try:
+            return self.transform(example, *rng)
+        except Exception as error:
+            error.add_note(f"while transforming record {record}")
+            raise
+
+
+class _ProcessRows(grain.MapDataset):
+    """Of a stream of global rows, those of one process: local row i is global row (i // b) * B + p * b + i % b."""
+
+    def __init__(self, parent: grain.MapDataset, batch_size: int, process_index: int, process_count: int):
+        super().__init__(parent)
+        self._batch_size = batch_size
+        self._rows = batch_size // process_count
+        self._first_row = process_index * self._rows
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch_size * self._rows
+
+    def __getitem__(self, index: int):
+        step, row = divmod(index, self._rows)
+        return self._parent[step * self._batch_size + self._first_row + row]
+
+
+class _PaddedRows(grain.MapDataset):
+    """The rows of `parent` followed by rows of zeros with weight 0 and record -1, up to whole batches."""
+
+    def __init__(self, parent: grain.MapDataset, batch_size: int):
+        super().__init__(parent)
+        self._length = -(-len(parent) // batch_size) * batch_size
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int):
+        index %= self._length  # grain counts on when it repeats
+        return self._parent[index] if index < len(self._parent) else self._padding
+
+    @functools.cached_property
+    def _padding(self) -> dict:
+        zeros = {key: np.zeros_like(value) for key, value in self._parent[0].items()}
+        return {**zeros, "record": np.int64(-1)}
+
+
+class _Stacked(grain.MapDataset):
+    """Rows in stacks of `size`. Each row is copied before the next is made, so that all are made in the same memory.
+
+    With `shared` memory the stacks are addresses, for another process.
+    """
+
+    def __init__(self, parent: grain.MapDataset, size: int, shared: SharedArrays | None):
+        super().__init__(parent)
+        self._size = size
+        self._shared = shared
+        self._memory = shared or RecycledArrays()
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._size
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.slice(index)
+        stack = {}
+        for place in range(self._size):
+            for key, value in self._parent[index * self._size + place].items():
+                if place == 0:
+                    stack[key] = self._memory.empty((self._size, *value.shape), value.dtype)
+                stack[key][place] = value
+        return {key: self._shared.address(array) for key, array in stack.items()} if self._shared else stack
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)

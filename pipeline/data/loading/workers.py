@@ -1,0 +1,150 @@
+"""The processes that read and transform examples, and what becomes of them.
+
+Owns how many there are, how they are set up and how their end is noticed. grain starts them and takes their results; here
+a worker that dies becomes one error that names the record, and workers never outlive their parent.
+"""
+
+import dataclasses
+import errno
+import multiprocessing
+import os
+import pathlib
+import re
+import shutil
+import signal
+import threading
+
+from pipeline.data.loading.shared_arrays import WorkerGone
+from pipeline.errors import MachineError
+
+_SIGTERM_GRACE_SECONDS = 120
+_SHARED_MEMORY = "/dev/shm"
+_HEAP = (  # as launch/lib/devices.sh has it for CPUs; https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=2147483648:glibc.malloc.trim_threshold=8589934592"
+    ":glibc.malloc.arena_max=1"
+)
+_CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")
+
+
+def worker_count(workers: int) -> int:
+    """Returns the number of worker processes: as asked for, or for -1 one for each CPU but two.
+
+    Two CPUs are left for the training loop and for the runtime's own threads; up to two CPUs there are no workers.
+    """
+    return max(0, usable_cpus() - 2) if workers == -1 else workers
+
+
+def usable_cpus() -> int:
+    """Returns how many CPUs this process may use: its affinity, or the quota of its container when that is less."""
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return cpus
+    return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+
+
+def keep_memory_in_workers() -> None:
+    """Has the worker processes that start from now on keep the memory of images and batches for the next ones.
+
+    By default glibc gives large pieces back to the kernel at once, which then clears every page anew; without that two workers
+    make 5 % more images of 600 pixels a second. Only a variable that is there when a process starts can change it; what the
+    user set stays.
+    """
+    os.environ.setdefault("GLIBC_TUNABLES", _HEAP)
+
+
+def set_up_worker(worker_index: int, worker_total: int) -> None:
+    """Runs first in each worker process.
+
+    Ctrl-C and a SIGTERM to the whole process group are the parent's business: it still needs batches, or time to save.
+    """
+    del worker_index, worker_total
+    import cv2
+
+    cv2.setNumThreads(0)  # there is one worker for each CPU already
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _leave_later())
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_later() -> None:
+    timer = threading.Timer(_SIGTERM_GRACE_SECONDS, os._exit, (128 + signal.SIGTERM,))
+    timer.daemon = True
+    timer.start()
+
+
+def _leave_with_parent() -> None:
+    """Ends this worker when its parent is gone, however that came about; otherwise it would wait for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordTrace:
+    """Which record each thread of each worker is at, in a folder of small files that outlive the worker.
+
+    Attributes:
+        folder: where the files are.
+    """
+
+    folder: str
+
+    def note(self, record: int) -> None:
+        """Writes down that this thread begins with `record`."""
+        file = getattr(_thread, self.folder, None)
+        if file is None:
+            name = f"{os.getpid()}.{threading.get_ident()}"
+            file = open(os.path.join(self.folder, name), "wb", buffering=0)  # noqa: SIM115 - for the life of the thread
+            setattr(_thread, self.folder, file)
+        os.pwrite(file.fileno(), b"%20d" % record, 0)
+
+    def of_dead_workers(self) -> list[int]:
+        """Returns the records at which the workers were that are no more."""
+        multiprocessing.active_children()  # takes note of those that have ended, which until then are still there
+        records = []
+        for path in pathlib.Path(self.folder).iterdir():
+            if not os.path.exists(f"/proc/{path.name.split('.')[0]}"):
+                records.append(int(path.read_bytes()))
+        return records
+
+
+_thread = threading.local()
+
+
+def failure_of_workers(error: Exception, trace: RecordTrace, source) -> MachineError | None:
+    """Returns what to raise when `error` means that a worker is dead or could not be started; else None."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return MachineError(f"The data workers cannot be started. {_shared_memory_hint()}")
+    match = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
+    if isinstance(error, WorkerGone):
+        code = _exit_code(error.process)
+    elif match:
+        code = int(match.group(1))
+    else:
+        return None
+    cause = "unknown cause" if code is None else signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    hint = ""
+    if code == -signal.SIGKILL:
+        hint = "Usually the machine had no memory left: give fewer workers (--config.data.workers)."
+    elif code == -signal.SIGBUS:
+        hint = _shared_memory_hint()
+    records = ", ".join(f"{record} ({source.describe(record)})" for record in trace.of_dead_workers())
+    return MachineError(f"A data worker died of {cause} at record {records or 'unknown'} of {source!r}. {hint}")
+
+
+def _exit_code(process: int) -> int | None:
+    """Returns what a child that ends ended with, minus the signal if by one; None if that was asked for already."""
+    try:
+        end = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+
+
+def _shared_memory_hint() -> str:
+    free = shutil.disk_usage(_SHARED_MEMORY).free // 1024**2
+    return (
+        f"Usually {_SHARED_MEMORY} is full ({free} MiB are free now): make it larger (docker run --shm-size), give fewer "
+        "workers, or none (--config.data.workers=0)."
+    )

@@ -1,0 +1,1 @@
+"""What networks are made of: convolutions, BatchNorm, gates, activations and initialisers."""

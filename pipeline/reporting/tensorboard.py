@@ -1,0 +1,76 @@
+"""The numbers of a run as TensorBoard shows them: one line for each, however often the run was restarted.
+
+TensorBoard's own protocol buffers in the format of its files, but not its writers, which import TensorFlow. Each start of a
+run writes a file of its own, and in it first a session-start event: TensorBoard's mark of a restart, for which readers drop
+what earlier starts wrote of the same and later steps.
+"""
+
+import os
+import socket
+import struct
+import time
+
+import google_crc32c
+from etils import epath
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT
+
+from pipeline.reporting.growing_files import GrowingFile
+
+
+class TensorBoard:
+    """The TensorBoard file of one start of a run, below `<workdir>/tensorboard`.
+
+    Args:
+      workdir: the run's directory, a local path or `gs://…`.
+      start_step: the step at which the run (again) begins; points of later steps are retracted.
+    """
+
+    def __init__(self, workdir: str, start_step: int):
+        directory = epath.Path(workdir) / "tensorboard"
+        directory.mkdir(parents=True, exist_ok=True)
+        # Readers go by the names, in their order.
+        name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = GrowingFile(directory / name)
+        now = time.time()
+        start = SessionLog(status=SessionLog.START)
+        self._file.append(
+            _record(Event(wall_time=now, file_version="brain.Event:2"))
+            + _record(Event(wall_time=now, step=start_step + 1, session_log=start))
+        )
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Hands points over to be written."""
+        values = [_scalar(tag, value) for tag, value in scalars.items()]
+        self._file.append(_record(Event(wall_time=time.time(), step=step, summary=Summary(value=values))))
+
+    def wait(self) -> None:
+        """Waits until all points are written; raises what went wrong."""
+        self._file.wait()
+
+    def close(self) -> None:
+        """Waits as `wait`, and ends the thread that writes."""
+        self._file.close()
+
+
+def _scalar(tag: str, value: float) -> Summary.Value:
+    return Summary.Value(
+        tag=tag,
+        metadata=SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="scalars")),
+        tensor=TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto(), float_val=[value]),
+    )
+
+
+def _record(event) -> bytes:
+    """Returns an event in the framing of TFRecord files: length and content, each with its masked CRC-32C."""
+    content = event.SerializeToString()
+    length = struct.pack("<Q", len(content))
+    return length + _masked_crc(length) + content + _masked_crc(content)
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -1,0 +1,61 @@
+"""The published learning-rate schedules and optimizers, as optax transformations.
+
+Owns what happens between gradients and updates. L2 regularisation is not here: the recipe has it in the loss
+(`training/step.py`), so that it passes through RMSProp's denominator. Steps count from 0: the first update is made with the
+learning rate of step 0, as in TensorFlow 1.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from pipeline.configuration.hyperparameters import Hyperparameters
+from pipeline.training.update.lars import lars
+
+
+def make_schedule(config: ConfigDict, hparams: Hyperparameters) -> optax.Schedule:
+    """Returns the learning rate as a function of the step (int, [] or any shape), float32.
+
+    A linear warm-up from 0, then `config.schedule.name` (tensorflow/tpu, efficientnet/utils.py, build_learning_rate):
+    "exponential" is a staircase whose clock started at step 0, not at the end of the warm-up.
+    """
+    peak, warmup, total = hparams.peak_lr, hparams.warmup_steps, hparams.total_steps
+    after_warmup = {
+        "exponential": lambda step: peak * config.schedule.decay_rate ** jnp.floor(step / hparams.decay_every_steps),
+        "cosine": lambda step: 0.5 * peak * (1 + jnp.cos(jnp.pi * jnp.minimum(step / total, 1))),
+        "polynomial": lambda step: (
+            config.schedule.final_lr
+            + (peak - config.schedule.final_lr) * (1 - jnp.clip((step - warmup) / (total - warmup + 1), 0, 1)) ** 2
+        ),
+        "constant": lambda step: jnp.full_like(step, peak),
+    }
+    decayed = after_warmup[config.schedule.name]
+
+    def schedule(step: jax.Array) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        return jnp.where(step < warmup, peak * step / max(warmup, 1), decayed(step)).astype(jnp.float32)
+
+    return schedule
+
+
+def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns the optimizer named by `config.optimizer.name`.
+
+    "rmsprop" is TensorFlow 1's: the mean square starts at 1, epsilon is inside the root and the learning rate inside the
+    momentum buffer. "lars" is that of `lars.py`.
+    """
+    settings = config.optimizer
+    makers = {
+        "rmsprop": lambda: optax.rmsprop(
+            schedule, decay=settings.decay, eps=settings.epsilon, initial_scale=1.0, momentum=settings.momentum
+        ),
+        "lars": lambda: lars(
+            schedule,
+            weight_decay=settings.lars_weight_decay,
+            trust_coefficient=settings.trust_coefficient,
+            epsilon=settings.lars_epsilon,
+            momentum=settings.momentum,
+        ),
+    }
+    return makers[settings.name]()

@@ -1,0 +1,120 @@
+"""The train step: a pure function `(state, batch) -> (state, loss)`, built once from the model, the optimizer and the recipe.
+
+It knows nothing of devices: given a batch that is sharded over them and a replicated state, the compiler derives the
+collectives. The loss and everything after the logits is float32. Randomness comes from (seed, step).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from pipeline.model.layers.inputs import normalize_images
+from pipeline.model.network import Network
+from pipeline.training.update.metrics import TrainMetrics
+from pipeline.training.update.mixing import mix
+from pipeline.training.update.state import TrainState
+
+# "image" uint8 [batch, height, width, 3], "label" int32 [batch], "weight" float32 [batch], "record" int32 [batch]
+Batch = dict[str, jax.Array]
+
+
+def make_train_step(
+    config: ConfigDict, model: Network, tx: optax.GradientTransformation
+) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
+    """Returns the function that takes one step; beside the new state it returns the batch's loss, float32 [].
+
+    An image of weight 0 (one that could not be decoded) takes no part in the loss.
+    """
+    dtype = jnp.dtype(config.model.dtype)
+    mean_rgb, stddev_rgb = config.data.mean_rgb, config.data.stddev_rgb
+    label_smoothing, weight_decay = config.loss.label_smoothing, config.loss.weight_decay
+    mixup_alpha, cutmix_alpha = config.loss.mixup_alpha, config.loss.cutmix_alpha
+    ema_decay, seed = config.ema.decay, config.seed
+    decayed = model.architecture.family.weight_decay
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+        dropout_rng, mix_rng = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        images = normalize_images(batch["image"], mean_rgb, stddev_rgb, dtype)
+        mask = batch["weight"] > 0
+        targets = smoothed_targets(batch["label"], model.num_classes, label_smoothing)
+        images, targets = mix(mix_rng, images, targets, mask, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
+
+        def loss_of(params: dict) -> tuple[jax.Array, tuple[jax.Array, dict]]:
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                rngs={"dropout": dropout_rng},
+                mutable=["batch_stats"],
+            )
+            cross_entropy = optax.losses.softmax_cross_entropy(logits, targets)
+            mean_cross_entropy = jnp.sum(cross_entropy * mask) / jnp.maximum(jnp.sum(mask), 1)
+            return mean_cross_entropy + weight_decay * l2(params, decayed), (logits, updates["batch_stats"])
+
+        (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        step = state.step + 1
+        gradient_norm = optax.tree.norm(gradients)
+        metrics = TrainMetrics.single_from_model_output(
+            loss=loss,
+            correct=jnp.argmax(logits, -1) == batch["label"],
+            gradient_norm=gradient_norm,
+            records=batch["record"],
+            nonfinite=~(jnp.isfinite(loss) & jnp.isfinite(gradient_norm)),
+            step=step,
+            mask=mask,
+        )
+        new_state = TrainState(
+            step=step,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=update_ema(state.ema, {"params": params, "batch_stats": batch_stats}, step, ema_decay),
+            metrics=state.metrics.merge(metrics),
+        )
+        return new_state, loss
+
+    return train_step
+
+
+def smoothed_targets(labels: jax.Array, num_classes: int, label_smoothing: float) -> jax.Array:
+    """Returns class probabilities, float32 `[batch, num_classes]`: one-hot, mixed with the uniform distribution."""
+    return optax.losses.smooth_labels(jax.nn.one_hot(labels, num_classes, dtype=jnp.float32), label_smoothing)
+
+
+def l2(params: dict, decayed: str = "all_but_norm") -> jax.Array:
+    """Returns half the squared norm of the parameters that L2 regularisation covers, float32 [].
+
+    Args:
+      params: Of the network.
+      decayed: "all_but_norm", where biases count too, because EfficientNet's code leaves out what has 'batch_normalization' in
+        its name and nothing else; "kernels" (EfficientNetV2); or "kernels_but_depthwise" (MobileNet).
+    """
+    covers = {
+        "all_but_norm": lambda path: not is_batch_norm(path),
+        "kernels": lambda path: path[-1].key == "kernel",
+        "kernels_but_depthwise": lambda path: path[-1].key == "kernel" and path[-2].key != "depthwise_conv",
+    }[decayed]
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return sum(0.5 * jnp.sum(jnp.square(leaf)) for path, leaf in leaves if covers(path))
+
+
+def is_batch_norm(path: tuple) -> bool:
+    """Says whether a parameter, by its path of keys, belongs to a BatchNorm (modules named `bn` or `…_bn`)."""
+    return path[-2].key.endswith("bn")
+
+
+def update_ema(ema: dict | None, values: dict, step: jax.Array, decay: float) -> dict | None:
+    """Moves the averages towards `values` with the decay min(decay, (1 + step) / (10 + step)); `step` counts from 1.
+
+    TF1's `ExponentialMovingAverage` with `num_updates`: short runs get a short window. 0.9999 is reached at step 89,990.
+    """
+    if ema is None:
+        return None
+    step = step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda average, value: average - (1 - decay) * (average - value), ema, values)
