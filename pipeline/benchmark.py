@@ -5,13 +5,13 @@ python -m pipeline.benchmark step --config configs/b0.py [--aot v5e-8] [--nokera
 python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder FOLDER] [--config.key=value …]
 python -m pipeline.benchmark restart --config configs/quickstart.py [--config.key=value …]
 
-`input`: what a host pays for an image, by stage, beside tf.data; with --step_seconds, the seconds of a training step, also
-how many cores each host needs to keep up with it; with --data, of the images in a folder instead of a prepared dataset; of
-data on gs:// also what reading costs from there and from a copy.
-`step`: the train step on the devices here, in turns with the same training in Keras on JAX, with --timm also with timm; with
---aot what the TPU compiler says of ours and Keras's for a slice. Needs no data.
-`checkpoint`: how long training stands still for one, and how long it takes until it is complete, in --folder.
-`restart`: seconds from the start of a process to its first step, with an empty and with a filled compilation cache.
+- `input`: the CPU time of an image by stage, beside tf.data. --data takes the images of a folder instead of a prepared dataset.
+  --step_seconds, the seconds of a training step, adds the number of cores that each host needs. Data on gs:// add the costs of
+  reading from there and from a copy.
+- `step`: the train step on the devices of this machine, in turns with Keras on JAX and, with --timm, timm. --aot gives the TPU
+  compiler's estimate of ours and Keras's for a slice instead. It needs no data.
+- `checkpoint`: how long training stops for a checkpoint, and when it is complete, in --folder.
+- `restart`: seconds from the start of a process to its first step, with an empty and with a filled compilation cache.
 """
 
 import dataclasses
@@ -105,7 +105,7 @@ def main_step() -> None:
 
 
 def _without_data(config, mesh):
-    """Returns the experiment of a configuration whose dataset is known by its size alone."""
+    """Returns the experiment of a configuration whose dataset is known by its sizes only."""
     from pipeline.configuration.hyperparameters import resolve
     from pipeline.planning.dataset import dataset_size
     from pipeline.training.experiment import Experiment
@@ -139,7 +139,7 @@ def _print_timed(experiment) -> None:
     from pipeline.benchmarks.timm_step import measure_timm
 
     images = experiment.hparams.batch_size
-    timm = {"timm": measure_timm(experiment, _ROUNDS.value)} if _TIMM.value else {}  # first: it may not be there
+    timm = {"timm": measure_timm(experiment, _ROUNDS.value)} if _TIMM.value else {}  # first: timm may be missing
     measured = measure_steps(experiment, _ROUNDS.value, with_keras=_KERAS.value)
     for name, costs in (measured | timm).items():
         print(
@@ -177,7 +177,7 @@ def main_checkpoint() -> None:
 
 
 def main_restart() -> None:
-    """Prints what restarts of a run of `--config` cost."""
+    """Prints the costs of restarts of a run of `--config`."""
     command.checked(_CONFIG.value)
 
     from pipeline.benchmarks import restart as restart_benchmark

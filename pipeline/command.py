@@ -1,7 +1,7 @@
-"""What the commands share: flags, a checked configuration, and errors that are one line.
+"""What the commands share: flags, a checked configuration, and one-line errors.
 
-A command defines its flags, and calls `run` with the function to run. Configurations are checked against the recipe here,
-so that the rest of the project reads attributes and never asks whether they exist.
+A command defines its flags and calls `run` with a function. Configurations are checked against the recipe here, so the rest of
+the project reads attributes without asking whether they exist.
 """
 
 import contextlib
@@ -23,11 +23,12 @@ from pipeline.errors import ConfigError
 from pipeline.host import caches, ending, open_files
 from pipeline.host.paths import expanded
 
+_RENAMED_FLAGS = {"picture": "image", "pictures": "images"}
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
 def define_config() -> flags.FlagHolder[ConfigDict]:
-    """Defines `--config FILE` with its `--config.key=value` overrides."""
+    """Defines `--config FILE` and its `--config.key=value` overrides."""
     return config_flags.DEFINE_config_file(
         "config", None, "Configuration file, such as configs/b0.py.", lock_config=True
     )
@@ -47,15 +48,15 @@ def run(
     takes_paths: bool = False,
     leave: Callable[[int], NoReturn] = ending.leave,
 ) -> NoReturn:
-    """Parses the command line, runs the command and ends the process with 0 or the error's code (`pipeline/errors.py`).
+    """Parses the command line, runs the command, and ends the process with 0 or the error's code (`pipeline/errors.py`).
 
     Args:
-      command: what to run.
-      arguments: the command line; that of the process when not given.
-      takes_paths: whether the command is given the list of what the command line has besides flags.
+      command: the function to run.
+      arguments: the command line; by default that of the process.
+      takes_paths: whether `command` takes the list of positional arguments.
       leave: ends the process with a code.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its notes on CPU features are no news of the run
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silence TensorFlow's CPU notices
     logging.use_absl_handler()
     python_logging.getLogger().setLevel(python_logging.WARNING)
     _define_help()
@@ -64,7 +65,7 @@ def run(
 
     def parse_and_run() -> None:
         paths = _parse(sys.argv if arguments is None else arguments)
-        logging.set_verbosity(logging.INFO)  # not before: parsing the flags sets it too
+        logging.set_verbosity(logging.INFO)  # parsing the flags sets it too, so this comes after
         logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
         if paths and not takes_paths:
             raise ConfigError(f"unexpected argument {paths[0]!r}. `--help` lists the flags")
@@ -74,17 +75,17 @@ def run(
 
 
 def checked(config: ConfigDict | None) -> ConfigDict:
-    """Returns a configuration that has the recipe's structure, all of it, with values that can work.
+    """Returns a configuration after checking that it has exactly the recipe's structure and values inside their domains.
 
     Raises:
-      ConfigError: no configuration, a file that cannot be read, keys that are missing, unknown or of another type, or values
-        outside their domains; it lists them.
+      ConfigError: there is no configuration, its file cannot be read, or keys are missing, unknown, of another type or outside
+        their domains. The message lists them.
     """
     if config is None:
         raise ConfigError("--config is missing: name a configuration file, such as --config configs/b0.py")
     try:
         getattr(config, "model", None)
-    except OSError as error:  # a file that cannot be read becomes an object that says so when it is looked at
+    except OSError as error:  # config_flags raises the read error on first attribute access
         reason = str(error.__cause__ or error).splitlines()[-1].strip()
         raise ConfigError(f"--config: the file cannot be read: {reason}") from error
     if not isinstance(config, ConfigDict):
@@ -104,10 +105,10 @@ def checked(config: ConfigDict | None) -> ConfigDict:
 
 
 def absolute_workdir(workdir: str | None) -> str:
-    """Returns the run's directory as an absolute path (or URL) that can be written to; it need not exist, and is not made.
+    """Returns the run's directory as an absolute, writable path or URL. It need not exist, and is not created.
 
     Raises:
-      ConfigError: none was given, or it cannot be created or written.
+      ConfigError: no directory is given, or it cannot be created or written.
     """
     if not workdir:
         raise ConfigError("--workdir is missing: name the directory of the run, such as --workdir runs/b0")
@@ -129,7 +130,7 @@ def absolute_workdir(workdir: str | None) -> str:
 
 
 def _try_to_create(directory: str) -> None:
-    """Creates a directory where there is none, with all above it, and removes what it created."""
+    """Creates a directory and its parents to see whether that works, and removes what it created."""
     missing = []
     while not os.path.isdir(directory) and directory != os.path.dirname(directory):
         missing.append(directory)
@@ -141,14 +142,14 @@ def _try_to_create(directory: str) -> None:
             created.append(directory)
     finally:
         for directory in reversed(created):
-            with contextlib.suppress(OSError):  # another process of the run may be in it by now
+            with contextlib.suppress(OSError):  # another process of the run may use it by now
                 os.rmdir(directory)
 
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
-    """Keeps what libraries note in passing from the console; orbax alone writes dozens of lines for each checkpoint.
+    """Keeps the libraries' log messages off the console; orbax alone writes dozens of lines for each checkpoint.
 
-    Of an error that this project can say in a line it keeps the library's traceback too.
+    It also drops the library's traceback of an error that this project reports in one line.
     """
     if record.exc_info and record.exc_info[1] and errors.expected(record.exc_info[1]):
         record.exc_info = None
@@ -156,23 +157,27 @@ def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
 
 
 def _define_help() -> None:
-    """Defines `--help`; only here, because absl lets it be defined once."""
+    """Defines `--help` here, because absl allows only one definition."""
     if "help" not in flags.FLAGS:
         app.define_help_flags()
 
 
 def _parse(arguments: list[str]) -> list[str]:
-    """Reads the flags and returns what is left."""
+    """Parses the flags and returns the positional arguments."""
     flags.FLAGS.set_gnu_getopt()  # flags may come after paths
     try:
         return flags.FLAGS(arguments)[1:]
-    except SystemExit as end:  # absl has shown the help, and calls that 1
+    except SystemExit as end:  # absl exits with 1 after --help
         raise SystemExit(0) from end
+    except flags.UnrecognizedFlagError as error:
+        now = _RENAMED_FLAGS.get(error.flagname)
+        reason = f"--{error.flagname} is called --{now} now" if now in flags.FLAGS else str(error)
+        raise ConfigError(f"{reason}. `--help` lists the flags") from error
     except flags.Error as error:
         raise ConfigError(f"{error}. `--help` lists the flags") from error
     except (AttributeError, LookupError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
         _check_keys(arguments)
-        # ml_collections runs the user's file while it parses: whatever that raises is about the configuration.
+        # ml_collections runs the user's file while it parses, so any error is about the configuration.
         raise ConfigError(f"--config: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 

@@ -1,9 +1,9 @@
-"""Converts weights of other programs into ours, with their preprocessing.
+"""Converts the weights of other programs into ours, with their preprocessing.
 
 python -m pipeline.convert PATH --out DIRECTORY [--preprocessing advprop] [--class_names imagenet]
 
 PATH is one of the authors' TensorFlow checkpoints (averages, raw variables or both; 1000 or 1001 classes), a folder or file of
-timm, a .pth file of timm's or lukemelas's names, or a Keras file. Nothing in a file is ever run.
+timm, a .pth file with the names of timm or lukemelas's package, or a Keras file. Nothing in a file is ever run.
 """
 
 import pathlib

@@ -1,8 +1,8 @@
-"""What can go wrong through the user's input or the machines, each kind with its exit code.
+"""The kinds of errors that users and machines cause, with their exit codes.
 
-Commands print these errors as one line and exit with `exit_code`; the launcher decides by the code whether a restart can
-help. `expected` finds them in what the system and the libraries raise. Any other exception is a fault in this project and keeps
-its traceback (`host/ending.py`). The codes are those of BSD's sysexits.h.
+Commands print these errors as one line and exit with `exit_code`. The launcher decides by the code whether a restart can
+help. `expected` converts errors of the system and the libraries into them. Any other exception is a fault in this project and
+keeps its traceback (`host/ending.py`). The codes are those of BSD's sysexits.h.
 """
 
 import errno
@@ -10,43 +10,43 @@ import os
 
 
 class ConfigError(ValueError):
-    """A configuration or command line that cannot work; starting again changes nothing."""
+    """The configuration or the command line cannot work; a restart does not help."""
 
     exit_code = 78  # EX_CONFIG
 
 
 class DataError(ValueError):
-    """A dataset, image, checkpoint or weight file that is missing or damaged."""
+    """A dataset, image, checkpoint or weight file is missing or damaged."""
 
     exit_code = 65  # EX_DATAERR
 
 
 class TrainingError(RuntimeError):
-    """A run that must not go on, such as one whose loss is no longer finite."""
+    """The run must not continue, for example because its loss is no longer finite."""
 
     exit_code = 70  # EX_SOFTWARE
 
 
 class MachineError(RuntimeError):
-    """The machine failed the run, such as by too little memory; a restart can help."""
+    """The machine failed, for example for lack of memory; a restart can help."""
 
     exit_code = 71  # EX_OSERR
 
 
 class Preempted(Exception):
-    """The run was asked to stop and has saved what was new; the same command continues it."""
+    """The run was asked to stop and has saved its progress; the same command continues it."""
 
     exit_code = 75  # EX_TEMPFAIL
 
 
 EXPECTED = (ConfigError, DataError, MachineError, Preempted, TrainingError)
-_ADVICE = {  # what a refusal of the system means for a person
+_ADVICE = {  # what to do about an error of the system
     errno.ENOSPC: ("no room to write", "Make room, then give the same command again"),
     errno.EMFILE: ("too many open files", "Allow more (ulimit -n, or LimitNOFILE= of a service), then start again"),
     errno.ENOMEM: ("no memory left", "Free some, or take smaller batches or fewer workers"),
 }
 _SAME_ADVICE = {errno.EDQUOT: errno.ENOSPC, errno.EFBIG: errno.ENOSPC, errno.ENFILE: errno.EMFILE}
-# Libraries raise errors of their own, with the system's words in them; these words mean nothing else.
+# Libraries raise their own errors with the system's words in them. These words are unambiguous.
 _IN_WORDS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     *(errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOTDIR, errno.ENOTCONN),
@@ -54,7 +54,7 @@ _IN_WORDS = (
 
 
 def expected(error: BaseException) -> Exception | None:
-    """Returns an error as one of `EXPECTED`, in words for people; None when it is a fault in this project."""
+    """Returns an error as one of `EXPECTED`, with a readable message; None if it is a fault in this project."""
     if isinstance(error, EXPECTED):
         return error
     reason = " ".join(str(error).split())

@@ -3,8 +3,9 @@
 python -m pipeline.evaluate --weights DIRECTORY --config configs/b0.py [--config.data.data_dir=… --out FOLDER]
 python -m pipeline.evaluate --workdir RUN --config configs/b0.py       (the moving averages and the raw weights of a run)
 
-The configuration names the dataset; size, crop and normalisation come with the weights. The result is printed as JSON. With
---config.evaluation.confusion=True it has the accuracy of each class, and a picture of the confusion matrix goes to --out.
+The configuration names the dataset. Image size, crop and normalisation come with the weights. The result is printed as JSON.
+With --config.evaluation.confusion=True it has the accuracy of each class, and a plot of the confusion matrix is written to
+--out.
 """
 
 import json
@@ -47,7 +48,7 @@ def main() -> None:
 
 
 def _made(out: str) -> epath.Path:
-    """Makes the folder before the work whose results it takes."""
+    """Creates the folder before the work starts."""
     folder = epath.Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)

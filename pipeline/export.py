@@ -3,8 +3,8 @@
 python -m pipeline.export --workdir RUN --format timm,onnx --out DIRECTORY
 python -m pipeline.export --weights DIRECTORY --format savedmodel --out DIRECTORY
 
-Formats: weights (our own folder), timm, keras, savedmodel, tflite, stablehlo, onnx, official. Each appears in a folder of its
-name below --out, after it was opened by its own runtime and gave the logits of the trained network on real images.
+The formats are weights (our own folder), timm, keras, savedmodel, tflite, stablehlo, onnx and official. Each appears in a
+folder of its name below --out, after its own runtime has opened it and given the trained network's logits on real images.
 """
 
 import os

@@ -1,12 +1,13 @@
-"""Says what a run will need and cost on TPU slices, from the real step and the real TPU compiler, without a TPU.
+"""Plans a run on TPU slices with the real step and the real TPU compiler, without a TPU.
 
 python -m pipeline.plan --config configs/b7.py [--topology v4-128 --topology v5e-256 …] [--best] [--json] [--config.key=value …]
 
-For each slice (default: the one that the configuration names): whether train and evaluation step fit the memory, the
-compiler's cycles for an image by kind of work, images/s, hours, chip-hours and dollars for the whole run by launch/prices.txt,
-and the CPU cores that the input needs; several slices are set side by side at the end. With --best it searches batch, remat
-and BatchNorm grouping for the fastest that fits. Compiling takes up to half an hour for a large network, once, and what comes
-with the repository is known without. Needs libtpu (requirements-plan.txt). Exits with 70 if a slice is too small.
+For each slice, by default the one that the configuration names, it prints whether the train and evaluation steps fit the
+memory, the compiler's cycles for an image by kind of work, images/s, the CPU cores that the input needs, and hours,
+chip-hours and dollars for the whole run by launch/prices.txt. Several slices are compared at the end. --best searches batch,
+remat and BatchNorm grouping for the fastest variant that fits. Compiling a large network takes up to half an hour, once;
+results for the configurations as they come are in the repository. It needs libtpu (requirements-plan.txt) and exits with 70
+if a slice is too small.
 """
 
 import functools
@@ -39,7 +40,7 @@ def main() -> None:
     slices = [parse_slice(name) for name in _TOPOLOGIES.value or _named_by(config)]
     sizes = dataset_size(config, _given_sizes())
     if not _BEST.value:
-        for tpu_slice in slices:  # what cannot work is said before the compiler is needed
+        for tpu_slice in slices:  # refuse impossible slices before compiling
             _resolve(config, tpu_slice, sizes)
     topology.prepare()
 
@@ -97,7 +98,7 @@ def _resolve(config: ConfigDict, tpu_slice: Slice, sizes: DatasetSize) -> Hyperp
 
 
 class _Progress:
-    """Says on stderr what is being compiled, and every half minute that it still is."""
+    """Prints to stderr what is being compiled, and a reminder every half minute."""
 
     def __init__(self, what: str):
         self._what, self._done = what, threading.Event()

@@ -1,11 +1,11 @@
-"""Names what is on images.
+"""Predicts the classes of images.
 
 python -m pipeline.predict --weights DIRECTORY IMAGE … [--top 5] [--json]
 find photographs -newer yesterday | python -m pipeline.predict --weights DIRECTORY -
 
-IMAGE is a file, local or gs://…, a folder (all images below it), a pattern such as 'photographs/**/*.jpg', or - for names from
-standard input, one on each line. Images are prepared as the weights say: size, crop, resize and normalisation come with them.
-One that cannot be read is reported in its place, and the exit code is 65 at the end.
+IMAGE is a file, local or gs://…, a folder (all images below it), a pattern such as 'photographs/**/*.jpg', or - for names
+from standard input, one on each line. Image size, crop, resize and normalisation come with the weights. An image that cannot
+be read is reported in its place, and the exit code is then 65.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Prepares a dataset for training, once; training itself never downloads anything, and prepares none but the digits.
+"""Prepares a dataset for training, once. Training itself downloads nothing, and prepares only the digits.
 
 python -m pipeline.prepare --dataset digits
 python -m pipeline.prepare --dataset imagenet2012 --manual_dir FOLDER     (ILSVRC2012_img_train.tar and _val.tar)
@@ -6,8 +6,8 @@ python -m pipeline.prepare --dataset fake_imagenet --examples 10000       (synth
 python -m pipeline.prepare --image_folder FOLDER --name my_images       (FOLDER/<split>/<class>/<image>)
 python -m pipeline.prepare --convert FOLDER                               (a tfds dataset of TFRecords)
 
-The result is a tfds dataset of ArrayRecord shards, whose JPEGs have an index: the same pixels, of which training can decode a
-part. An interrupted preparation goes on when the command is given again.
+The result is a tfds dataset of ArrayRecord shards. JPEGs gain an MCU index: identical pixels, but training decodes only the
+crop. An interrupted preparation continues when the command is given again.
 """
 
 from absl import flags

@@ -1,10 +1,10 @@
-"""Draws images before and after augmentation into one PNG file, to look at.
+"""Draws images before and after augmentation into one PNG file.
 
 python -m pipeline.preview --config configs/b0.py --out all_operations.png
 python -m pipeline.preview --config configs/b0.py --op Rotate --out rotate.png       (several images, levels 0 to 10)
-python -m pipeline.preview --config configs/b0.py --op train --out training.png      (what the model gets to see)
+python -m pipeline.preview --config configs/b0.py --op train --out training.png      (what the model sees)
 
-Images are the first ones of the config's training split, or the files named with --image.
+The images are the first ones of the configuration's training split, or the files named with --image.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Trains a configuration; the same command continues a run that was stopped and finds that one is finished.
+"""Trains a configuration. The same command continues a run that was stopped, and reports one that is finished.
 
 python -m pipeline.train --config configs/b0.py --workdir gs://bucket/b0 [--config.key=value …]
 """
@@ -35,13 +35,13 @@ def main() -> None:
         peer_seconds=config.watchdog.peer_seconds,
     )
 
-    from pipeline.training.loop import train  # after `initialize`, so that nothing can have touched a device before
+    from pipeline.training.loop import train  # imported after `initialize`, so that nothing touches a device before
 
     train(config, workdir)
 
 
 def leave(exit_code: int) -> NoReturn:
-    """Ends the process in peace with the others, if it has come so far as to join them."""
+    """Ends the process, together with its peers if it has joined them."""
     if "pipeline.runtime.stopping" not in sys.modules:
         ending.leave(exit_code)
     from pipeline.runtime import stopping

@@ -53,6 +53,7 @@ def test_draws_randaugments_own_magnitude_beside_the_levels(images, tmp_path):
         (("--out=a.jpg",), "ending in .png"),
         (("--out=a.png", "--image=nowhere.jpg"), "--image=nowhere.jpg: No such file"),
         (("--out=a.png", "--image=LICENSE"), "unknown image format"),
+        (("--out=a.png", "--picture=old.jpg"), "--picture is called --image now"),
         (("--out=a.png", "--config.data.name=no_such_set"), "no_such_set"),
     ],
 )

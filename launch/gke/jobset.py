@@ -1,11 +1,11 @@
-"""Writes the JobSet of a run on Google Kubernetes Engine, for kubectl and Kueue: the way to TPU7x, and to clusters with queues.
+"""Writes the JobSet of a run on Google Kubernetes Engine, for kubectl and Kueue: for TPU7x and clusters with queues.
 
 python launch/gke/jobset.py --name b7 --image IMAGE --accelerator tpu7x --topology 4x4x4 --config configs/b7.py
     --workdir gs://bucket/runs/b7 [--queue Q] [--spot] [--max-restarts N] [-- --config.key=value …] | kubectl apply -f -
 
-Prints JSON, which is YAML. Owns the manifest's form; the image is built from launch/gke/Dockerfile. The same rules hold as
-in launch/pod/job/job_decisions.py: a preemption restarts all machines and is not counted, an error that a restart cannot help ends
-the run, anything else is restarted at most N times. Only the standard library; calls no service.
+It prints JSON, which is YAML. The image is built from launch/gke/Dockerfile. The rules are those of
+launch/pod/job_decisions.py: a preemption restarts all machines and is not counted, an error that a restart cannot help ends
+the run, and anything else is restarted at most N times. It needs only the standard library.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import re
 import sys
 
 CHIPS_PER_MACHINE = 4
-# GKE's names of the node label cloud.google.com/gke-tpu-accelerator, and how many numbers a topology has.
+# The values of GKE's node label cloud.google.com/gke-tpu-accelerator, and the number of dimensions of a topology.
 ACCELERATORS = {
     "v4": ("tpu-v4-podslice", 3),
     "v5e": ("tpu-v5-lite-podslice", 2),
@@ -27,16 +27,16 @@ PREEMPTED = 75  # pipeline/errors.py: a checkpoint is saved, start again
 HOPELESS = [65, 70, 78]  # pipeline/errors.py: data, training and configuration errors
 JAX_COORDINATOR_PORT, TPU_RUNTIME_PORT = 8482, 8471
 REPLICATED_JOB = "slice"
-_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")  # DNS label of RFC 1035, which JobSet wants for all that it names
+_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")  # a DNS label of RFC 1035, which JobSet requires
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")  # RFC 1123
 _LABEL_LENGTH, _SUBDOMAIN_LENGTH = 63, 253
 
 
 def machines(accelerator: str, topology: str) -> int:
-    """Returns the machines of a slice.
+    """Returns the number of machines of a slice.
 
     Raises:
-      ValueError: the generation is unknown, or the topology is none of its topologies.
+      ValueError: the generation is unknown, or the topology is invalid for it.
     """
     if accelerator not in ACCELERATORS:
         raise ValueError(f"--accelerator={accelerator}: known are {', '.join(ACCELERATORS)}")
@@ -54,16 +54,16 @@ def machines(accelerator: str, topology: str) -> int:
 
 
 def check_names(options: argparse.Namespace, count: int) -> None:
-    """Applies the rules that the API server and JobSet's own admission have for names.
+    """Applies the rules of the API server and of JobSet's admission for names.
 
     Args:
-      options: of the command line.
-      count: pods in the job; the number of the last one is part of its name.
+      options: the options of the command line.
+      count: number of pods in the job; the index of the last one is part of its name.
 
     Raises:
-      ValueError: a name that would be refused.
+      ValueError: a name would be refused.
     """
-    # The longest name that JobSet derives: of the last pod, with the five random characters that Kubernetes adds.
+    # The longest derived name is that of the last pod, with five random characters from Kubernetes.
     room = _LABEL_LENGTH - len(f"-{REPLICATED_JOB}-0-{count - 1}-abcde")
     if not _LABEL.fullmatch(options.name) or len(options.name) > room:
         raise ValueError(
@@ -119,7 +119,7 @@ def jobset(options: argparse.Namespace) -> dict:
 
 
 def _failure_policy(max_restarts: int) -> dict:
-    """What a failed job means for the set; the message is Kubernetes' own of a pod failure policy that matched."""
+    """Returns the set's reactions to a failed job; the message is that of a matching pod failure policy."""
     return {
         "maxRestarts": max_restarts,
         "rules": [
@@ -135,7 +135,7 @@ def _failure_policy(max_restarts: int) -> dict:
 
 
 def _pod_failure_policy() -> dict:
-    """Which ends of a pod end the job at once, with their own message."""
+    """Returns the exit codes of a pod that end the job at once, with a message of their own."""
     codes = {"containerName": "train", "operator": "In", "values": sorted([*HOPELESS, PREEMPTED])}
     return {
         "rules": [
@@ -146,7 +146,7 @@ def _pod_failure_policy() -> dict:
 
 
 def _pod(options: argparse.Namespace) -> dict:
-    """One machine of the slice."""
+    """Returns the pod of one machine."""
     selector = {
         "cloud.google.com/gke-tpu-accelerator": ACCELERATORS[options.accelerator][0],
         "cloud.google.com/gke-tpu-topology": options.topology,
@@ -163,7 +163,7 @@ def _pod(options: argparse.Namespace) -> dict:
             {
                 "name": "train",
                 "image": options.image,
-                # The platform, because JAX takes the CPU where a machine shows no TPU.
+                # State the platform, because JAX uses the CPU if a machine shows no TPU.
                 "args": [
                     *(f"--config={options.config}", f"--workdir={options.workdir}", "--config.platform=tpu"),
                     *options.overrides,
@@ -176,7 +176,7 @@ def _pod(options: argparse.Namespace) -> dict:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Parses the command line; what stands after `--` goes to the trainer."""
+    """Parses the command line; arguments after `--` go to the trainer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--name", required=True)
     parser.add_argument("--image", required=True)

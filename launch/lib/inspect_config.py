@@ -2,7 +2,7 @@
 
 python launch/lib/inspect_config.py --config FILE [--config.key=value …]
 
-Never starts JAX and never looks at the data. Errors are one line, with the exit code of `pipeline/errors.py`.
+It starts no JAX backend and reads no data. Errors are one line, with the exit codes of `pipeline/errors.py`.
 """
 
 import sys

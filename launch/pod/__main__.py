@@ -1,4 +1,4 @@
-"""`python3 -m pod`: what launch/tpu_pod.sh starts."""
+"""`python3 -m pod`, which launch/tpu_pod.sh starts."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import os
 import sys
 from pathlib import Path
 
-from pod import commands
+from pod import commands, options
+from pod.control_plane import ControlError
+from pod.credentials import CredentialsError
 from pod.errors import FAILED, INTERRUPTED, Refused
-from pod.plane.control_plane import ControlError
-from pod.services.credentials import CredentialsError
-from pod.services.http import ApiError
-from pod.starting import options
-from pod.starting.start import Interrupted
+from pod.http import ApiError
+from pod.start import Interrupted
 
 
 def main() -> int:
-    """Runs the command line; every error that a user can do something about is one line."""
+    """Runs the command line; an error that a user can fix is one line."""
     try:
         return commands.main(sys.argv[1:], os.environ, Path(os.environ.get("PWD") or os.getcwd()))
     except options.HelpAsked:
@@ -30,7 +29,7 @@ def main() -> int:
         return FAILED
     except (KeyboardInterrupt, Interrupted):
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 

@@ -1,9 +1,9 @@
-"""The agent on one machine of a slice: does what the bucket says, and says what is here.
+"""The agent on one machine of a slice: it does what the bucket asks for, and reports what happens here.
 
-`python3 -m pod.agent ROOT`, started by startup.sh, again after a crash or a reboot. Owns the loop: look into the bucket,
-prepare, start or end the trainer, report, send the log; on worker 0 the job's keeper too. All that matters is on the disk or in
-the bucket, so it may end at any time. The invariant: it runs nothing unless `control.json` names its own incarnation, and ends
-at once what runs when it names another. A bucket that cannot be reached stops nothing that runs.
+startup.sh starts `python3 -m pod.agent ROOT`, also after a crash or a reboot. The agent loops: it reads the bucket, prepares
+the machine, starts or ends the trainer, reports, and sends the log. On worker 0 it also runs the job's keeper. All its state
+is on the disk or in the bucket, so it may end at any time. It runs a trainer only while `control.json` names its own
+incarnation, and ends it at once if another is named. An unreachable bucket stops nothing that runs.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pod import controller, failures
+from pod.bucket import Conflict
 from pod.clock import Clock
-from pod.job import failures
-from pod.job.keeper import Keeper
-from pod.plane.control import Bounds, Control, JobState, WorkerReport
-from pod.plane.control_plane import ControlError, ControlPlane
-from pod.services.bucket import Conflict
-from pod.services.credentials import Credentials, CredentialsError, MetadataCredentials
-from pod.services.endpoints import Endpoints, find_endpoints
-from pod.services.http import ApiError
-from pod.slices import controller
-from pod.worker.log_pieces import TrainerLog, tail
-from pod.worker.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
-from pod.worker.preparation import Preparation
-from pod.worker.surrender import OwnSlice, Surrender
-from pod.worker.trainer import Attempt, Attempts
+from pod.control import Bounds, Control, JobState, WorkerReport
+from pod.control_plane import ControlError, ControlPlane
+from pod.credentials import Credentials, CredentialsError, MetadataCredentials
+from pod.endpoints import Endpoints, find_endpoints
+from pod.http import ApiError
+from pod.keeper import Keeper
+from pod.log_pieces import TrainerLog, tail
+from pod.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
+from pod.preparation import Preparation
+from pod.surrender import OwnSlice, Surrender
+from pod.trainer import Attempt, Attempts
 
 _TICK_SECONDS = 0.5
 _SHUTDOWN_SECONDS = 100.0  # less than startup.sh has systemd wait
@@ -42,13 +41,13 @@ class Agent:
     """The agent of one machine.
 
     Args:
-      machine: what the metadata server says.
-      root: where everything is kept on this machine.
-      plane: the control plane, of which a request is tried again for a few seconds only.
-      credentials: of the machine's service account.
-      endpoints: where the services are.
-      clock: the time.
-      become: called with a folder of code to go on as the agent of that code.
+      machine: this machine, from the metadata server.
+      root: the folder of all state on this machine.
+      plane: the control plane; its requests are retried for a few seconds only.
+      credentials: credentials of the machine's service account.
+      endpoints: the services' URLs.
+      clock: the clock.
+      become: called with a folder of code, to continue as the agent of that code.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Agent:
         self._keeper = Keeper(plane, machine.incarnation, surrender, clock) if machine.worker == 0 else None
 
     def run(self) -> None:
-        """Works for as long as the machine lives."""
+        """Loops for as long as the machine lives."""
         self._notices.start()
         due, before = 0.0, None
         while not self._leaving:
@@ -89,15 +88,15 @@ class Agent:
             self._save()
 
     def leave(self, *_: object) -> None:
-        """Ends `run`, to be called when the system asks this process to end. The trainer goes on, unless the machine ends."""
+        """Ends `run` when the system asks this process to end. The trainer continues unless the machine ends."""
         self._leaving = True
 
     def look(self) -> None:
-        """Looks into the bucket once and does what follows; a bucket that cannot be reached is looked at again later."""
+        """Reads the bucket once and acts on it; an unreachable bucket is read again later."""
         try:
             self._remember()
             stored = self._plane.read_job()
-            found = self._plane.read_control()  # after the job: whoever finds its own word here may act on both
+            found = self._plane.read_control()  # read after the job: if it names this incarnation, both may be acted on
             wanted = None if found is None else found.value
             if wanted is None or wanted.incarnation != self._machine.incarnation:
                 self._stand_aside(wanted)
@@ -106,7 +105,7 @@ class Agent:
             self._own_slice.confirm(wanted)
             job = None if stored is None else stored.value
             self._prepare(wanted)
-            # First what is here, then the log: so of an end that is told the log is whole. Both are in the bucket before the
+            # Observe first, then send the log, so the log of a reported end is complete. Both are in the bucket before the
             # keeper acts, as this machine may go with its slice.
             said = self._send_log(self._report(), wanted)
             self._plane.report(self._machine.incarnation, self._machine.worker, said)
@@ -125,7 +124,7 @@ class Agent:
     # What is here.
 
     def _what_is_here(self) -> tuple[object, ...]:
-        """Returns what is worth a look into the bucket at once when it changes."""
+        """Returns values whose change is worth reading the bucket at once."""
         newest = self._attempts.newest()
         preparation = self._preparation
         return (
@@ -173,7 +172,7 @@ class Agent:
     # What is done.
 
     def _remember(self) -> None:
-        """Takes from the bucket what ran here before this machine lost its disk."""
+        """Restores from the bucket what ran here before this machine lost its disk."""
         if self._remembered:
             return
         before = self._plane.workers(self._machine.incarnation).get(self._machine.worker)
@@ -183,7 +182,7 @@ class Agent:
         self._remembered = True
 
     def _prepare(self, wanted: Control) -> None:
-        """Has this machine prepared for the job that is wanted, unless a trainer runs."""
+        """Prepares this machine for the wanted job, unless a trainer runs."""
         if self._running() is not None or (self._preparation is not None and self._preparation.job == wanted.job):
             return
         if self._preparation is not None:
@@ -199,15 +198,15 @@ class Agent:
         )
 
     def _follow(self, wanted: Control, job: JobState | None) -> None:
-        """Starts or ends the trainer as the job's state says."""
+        """Starts or ends the trainer according to the job's state."""
         running, preparation = self._running(), self._preparation
         ready = preparation is not None and preparation.state == "ready" and preparation.job == wanted.job
         if running is None and ready and preparation.code != self._own_code():
-            self._become(preparation.code)  # the launcher of the job's own code; it comes back here prepared
+            self._become(preparation.code)  # continue with the agent of the job's own code
         if job is None or job.incarnation != self._machine.incarnation:
             return
         if running is not None:
-            asked = job.ask if job.attempt == running.number else "kill"  # of an attempt that was given up
+            asked = job.ask if job.attempt == running.number else "kill"  # an attempt that was given up is killed
             if wanted.want == "stop" or self._notices.notice or asked == "stop":
                 running.ask_to_stop()
             if asked == "kill":
@@ -225,7 +224,7 @@ class Agent:
         return Path(__file__).resolve().parents[2]
 
     def _send_log(self, said: WorkerReport, wanted: Control) -> WorkerReport:
-        """Sends what there is of the log; returns the report with how much of it is in the bucket."""
+        """Sends the new part of the log; returns the report with how much of it is in the bucket."""
         newest = self._attempts.newest()
         if newest is None:
             return said
@@ -233,20 +232,20 @@ class Agent:
         return dataclasses.replace(said, log_pieces=self._log.pieces(newest).pieces)
 
     def _stand_aside(self, wanted: Control | None) -> None:
-        """Runs nothing, as another slice may."""
+        """Ends the trainer, because another slice may run the job."""
         running = self._running()
         if running is not None:
             running.kill()
         self._note(self._own_slice.deny(wanted))
 
     def _on_notice(self, notice: str) -> None:
-        """Has the trainer save, at once: there are seconds left. Runs in the thread that waited for the notice."""
+        """Asks the trainer to save at once, with seconds left; runs in the thread that waits for notices."""
         running = self._running()
         if running is not None and running.ask_to_stop():
             print(f"{notice}: asked the trainer to save", flush=True)
 
     def _save(self) -> None:
-        """Has the trainer save before the machine ends: the system waits for this process, and keeps the network until then."""
+        """Asks the trainer to save before the machine ends; the system keeps the network until this process ends."""
         self._on_notice("shutdown")
         end = self._clock.monotonic() + _SHUTDOWN_SECONDS
         while self._running() is not None and self._clock.monotonic() < end:
@@ -260,7 +259,7 @@ class Agent:
 
 
 def main(root: Path) -> None:
-    """Runs the agent of this machine, unless one runs already."""
+    """Runs the agent of this machine, unless one is already running."""
     root = root.resolve()
     lock = (root / "agent.lock").open("w")
     try:
@@ -284,7 +283,7 @@ def main(root: Path) -> None:
     agent = Agent(machine, root, plane, credentials, endpoints, clock, become)
     signal.signal(signal.SIGTERM, agent.leave)
     agent.run()
-    sys.exit(128 + signal.SIGTERM)  # as after any other end, whoever started it may start it again
+    sys.exit(128 + signal.SIGTERM)  # systemd may start it again
 
 
 if __name__ == "__main__":

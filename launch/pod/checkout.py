@@ -1,7 +1,7 @@
-"""The files that the workers get: what git tracks in this checkout, as it is now, changes included.
+"""The archive of the files that the workers get: those that git tracks in this checkout, with their current contents.
 
-Owns the archive: the same bytes for the same files, on every system. Never sends anything.
-`PYTHONPATH=launch python3 -m pod.checkout` writes it to standard output.
+The same files give the same bytes on every system. `PYTHONPATH=launch python3 -m pod.checkout` writes the archive to standard
+output.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def tracked_files(root: Path = ROOT) -> list[str]:
     """Returns the paths of the tracked files, sorted, relative to the checkout.
 
     Raises:
-      Refused: this is no checkout of git, or git is not installed.
+      Refused: this is not a git checkout, or git is not installed.
     """
     try:
         answer = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True)
@@ -36,11 +36,11 @@ def tracked_files(root: Path = ROOT) -> list[str]:
 
 
 def relative_config(config: str, root: Path = ROOT) -> str:
-    """Returns a configuration's path as the workers have it.
+    """Returns a configuration's path on the workers.
 
     Args:
-      config: an absolute path, with the configuration's argument after a colon where it has one.
-      root: of the checkout.
+      config: an absolute path, perhaps with an argument of the configuration after a colon.
+      root: the root of the checkout.
 
     Raises:
       Refused: the workers do not get this file.
@@ -58,7 +58,7 @@ def relative_config(config: str, root: Path = ROOT) -> str:
 
 
 def pack(root: Path = ROOT) -> bytes:
-    """Returns the tracked files as a gzipped tar archive. Files that were deleted since are left out."""
+    """Returns the tracked files as a gzipped tar archive, without deleted ones."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in tracked_files(root):

@@ -1,7 +1,7 @@
-"""Time as an argument: what decides or waits is given a clock, so that a test can give it another.
+"""Time as an argument: code that decides or waits takes a clock, so a test can replace it.
 
-Owns nothing. `now` is for what is written down (seconds since 1970, as machines agree on them); `monotonic` is for how long
-something took here, and does not jump when a machine's clock is set.
+`now` is for times that are written down (seconds since 1970). `monotonic` is for durations on this machine, and does not jump
+when the system's clock is set.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Clock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Returns seconds from an arbitrary start, never less than before."""
+        """Returns seconds since an arbitrary start, which never decrease."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:

@@ -1,6 +1,6 @@
-"""The subcommands of tpu_pod.sh, each a short story of calls to the other parts.
+"""The subcommands of tpu_pod.sh, each a short sequence of calls to the other modules.
 
-Owns their order. Errors are `Refused`, with the exit status; what a service says in the end becomes one.
+Errors are `Refused`, with the exit status. The final error of a service becomes one.
 """
 
 from __future__ import annotations
@@ -11,25 +11,21 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pod import status
+from pod import checks, controller, gcloud, history, options, status
+from pod.accelerators import find_accelerator
 from pod.checkout import ROOT
 from pod.clock import Clock
+from pod.connection import connect, connect_compute, find_credentials, make_clock, owner_name
+from pod.control_plane import ControlPlane
 from pod.errors import FINISHED, Refused
-from pod.plane import history
-from pod.plane.control_plane import ControlPlane
-from pod.plane.lock import RunLock
+from pod.http import ApiError
+from pod.lock import RunLock
+from pod.options import Options
 from pod.record import Place, Record
+from pod.removal import remove
 from pod.run import control_of, workdir_of
-from pod.services import gcloud
-from pod.services.connection import connect, connect_compute, find_credentials, make_clock, owner_name
-from pod.services.http import ApiError
-from pod.services.service import Service
-from pod.slices import controller
-from pod.slices.accelerators import find_accelerator
-from pod.slices.removal import remove
-from pod.starting import checks, options
-from pod.starting.options import Options
-from pod.starting.start import PLACE_OBJECT, up
+from pod.service import Service
+from pod.start import PLACE_OBJECT, up
 
 
 def main(
@@ -38,13 +34,13 @@ def main(
     """Runs one command and returns the exit status.
 
     Args:
-      arguments: what stands after `tpu_pod.sh`.
-      environment: of the process.
-      folder: where the user is, for relative paths.
-      kept: the `up` that `resume` is to find the next time; without it this one.
+      arguments: the arguments after `tpu_pod.sh`.
+      environment: the environment of the process.
+      folder: the user's folder, for relative paths.
+      kept: the `up` command that `resume` will repeat; by default this one.
 
     Raises:
-      Refused: what cannot be done.
+      Refused: the command cannot be carried out.
       HelpAsked: the user wants to see the usage.
     """
     settings = Path(environment.get("POD_SETTINGS") or ROOT / "launch" / "pod.env")
@@ -61,7 +57,7 @@ def main(
 
 
 def resume(given: Options, record: Record, environment: Mapping[str, str], arguments: Sequence[str]) -> int:
-    """Runs the last `up` of this name again, with the few options that may have changed since."""
+    """Runs the last `up` of this name again, with the few options that may change."""
     changes = []
     words = iter(arguments)
     for word in words:
@@ -81,9 +77,9 @@ def resume(given: Options, record: Record, environment: Mapping[str, str], argum
 
 
 def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
-    """Ends the supervisor, deletes the slice, and says what is left.
+    """Ends the supervisor, deletes the slice, and reports what is left.
 
-    A supervisor on another machine would ask for the slice anew: it is named, and with --force it lets go.
+    A supervisor on another machine would request another slice. It is named, and --force makes it let go.
     """
     if not given.dry_run:
         _end_supervisor(given, record)
@@ -103,7 +99,7 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
         controlled = False
         try:
             controlled = controller.remove(given, plane, connect_compute(given, environment), clock)
-        except Refused as error:  # the slice costs more, and is deleted before this is said again
+        except Refused as error:  # the slice costs more, so delete it before raising this
             unknown = error
         try:
             lock.take(given.force or controlled)

@@ -1,6 +1,6 @@
-"""What ends the launcher: one line for the user and the exit status.
+"""The errors that end the launcher: one line for the user, and the exit status.
 
-Owns the statuses. The trainer's own are those of `pipeline/errors.py`, and the launcher passes them on.
+The launcher passes on the trainer's statuses, which are those of `pipeline/errors.py`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ INTERRUPTED = 130
 
 
 class Refused(Exception):
-    """What cannot be done, said in one line: what, where, and what to do about it.
+    """Something cannot be done. The message is one line: what, where, and what to do about it.
 
     Attributes:
-      exit_code: the status that the launcher ends with.
+      exit_code: the launcher's exit status.
     """
 
     def __init__(self, message: str, exit_code: int = FAILED):

@@ -1,8 +1,8 @@
-"""What this machine remembers of a run, in one folder for each name, and what the user is told.
+"""The record of a run on this machine, one folder for each name, and the messages to the user.
 
-Owns ~/.local/state/tpu_pod/NAME (or POD_RECORDS/NAME): the last `up` for `resume`, where the control plane is, the events,
-and the lock that keeps a second supervisor of the run away from this machine. Only its owner can read it, because the
-trainer's environment is in it. Never holds what the service or the bucket can be asked; in a dry run nothing is written.
+~/.local/state/tpu_pod/NAME (or POD_RECORDS/NAME) has the last `up` for `resume`, the location of the control plane, the
+events, and a lock against a second supervisor on this machine. Only its owner can read it, because it contains the trainer's
+environment. It has nothing that the service or the bucket can tell. A dry run writes nothing.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ except ImportError:  # not on Windows
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run is: what the commands that follow an `up` need to know.
+    """The place of a run, which the commands after `up` need.
 
     Attributes:
       project: the project's id.
       zone: such as "us-central1-a".
       control: gs://… the control plane's folder.
-      workdir: of the run.
+      workdir: the run's directory.
       type: the TPU type.
       batch_size: images in a step, for `status`.
-      version: of the API that has the slice.
+      version: the version of the API that has the slice.
       internal_ips: whether the machines have no external addresses.
     """
 
@@ -50,10 +50,10 @@ class Place:
 
 
 class Record:
-    """The folder of one run on this machine."""
+    """The record of one run on this machine."""
 
     def __init__(self, name: str, environment: Mapping[str, str], *, dry_run: bool = False):
-        """Opens the record, and makes its folder if it is not there.
+        """Opens the record, and creates its folder if it is missing.
 
         Raises:
           Refused: the folder cannot be written.
@@ -75,7 +75,7 @@ class Record:
             ) from None
 
     def log(self, words: str) -> None:
-        """Prints a line with the time and keeps it among the events; the same again in a row is left out."""
+        """Prints a line with the time and adds it to the events; skips a repetition of the last line."""
         if words == self._said:
             return
         self._said = words
@@ -85,12 +85,12 @@ class Record:
                 events.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {words}\n")
 
     def save_command(self, arguments: Sequence[str], folder: Path) -> None:
-        """Keeps the command line, and where it was given, for `resume`."""
+        """Stores the command line and its folder for `resume`."""
         self._write("command", "\0".join(arguments).encode("utf-8", "surrogateescape"))
         self._write("folder", os.fsencode(folder))
 
     def command(self) -> tuple[list[str], Path]:
-        """Returns the command line of the last `up`, and where it was given.
+        """Returns the command line of the last `up` and its folder.
 
         Raises:
           Refused: there was none on this machine.
@@ -105,11 +105,11 @@ class Record:
         return (words.split("\0") if words else []), folder
 
     def save_place(self, place: Place) -> None:
-        """Keeps where the run is."""
+        """Stores the place of the run."""
         self._write("place.json", json.dumps(dataclasses.asdict(place), indent=1).encode())
 
     def place(self) -> Place | None:
-        """Returns where the run is; None when no `up` of it was given on this machine."""
+        """Returns the place of the run; None if `up` was not given on this machine."""
         try:
             said = json.loads((self.folder / "place.json").read_text(encoding="utf-8"))
             known = {item.name for item in dataclasses.fields(Place)}
@@ -121,7 +121,7 @@ class Record:
         """Takes the lock of this machine, which ends with this process.
 
         Raises:
-          Refused: another process has it.
+          Refused: another process has the lock.
         """
         if self._dry_run or self._try_lock():
             return
@@ -130,7 +130,7 @@ class Record:
         raise Refused(f"{words}; watch it with: launch/tpu_pod.sh logs --name {name}")
 
     def wait_for_lock(self, seconds: float) -> bool:
-        """Takes the lock as soon as its holder has ended; returns whether that was in time."""
+        """Takes the lock once its holder has ended; returns whether that was in time."""
         end = time.monotonic() + seconds
         while not self._try_lock():
             if time.monotonic() > end:
@@ -139,7 +139,7 @@ class Record:
         return True
 
     def supervisor(self) -> int:
-        """Returns the process that has, or last had, this machine's lock; 0 where none had."""
+        """Returns the process that has, or last had, this machine's lock; 0 for none."""
         try:
             return int((self.folder / "supervisor").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -1,7 +1,4 @@
-"""One run, as the trainer and the control plane know it.
-
-Owns the trainer's arguments, the folder of the control plane, and what tells one job from another. Never calls a service.
-"""
+"""Describes one run: the trainer's arguments, the folder of the control plane, and the identity of the job."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from pathlib import Path
 
 from pod.checkout import relative_config
 from pod.errors import Refused
-from pod.starting.options import Options
+from pod.options import Options
 
 CONTROL_FOLDER = "pod"
 
@@ -22,11 +19,11 @@ class Run:
     """A run.
 
     Attributes:
-      name: of the run, its slice and its folder.
-      workdir: of the trainer: gs://…, or an absolute path that all workers share.
+      name: the name of the run, its slice and its folder.
+      workdir: the trainer's directory: gs://…, or an absolute path that all workers share.
       control: gs://… of the control plane.
-      arguments: of `python -m pipeline.train`, byte for byte.
-      key: tells this job from another: a hash of its arguments, and of the names (never the values) of its environment.
+      arguments: the arguments of `python -m pipeline.train`, byte for byte.
+      key: the identity of the job: a hash of its arguments, and of the names (never the values) of its environment.
       mount: a bucket that the workers mount; "" for none.
     """
 
@@ -39,12 +36,12 @@ class Run:
 
 
 def workdir_of(options: Options) -> str:
-    """Returns the run's folder; "" where neither --workdir nor BUCKET says it."""
+    """Returns the run's folder; "" if neither --workdir nor BUCKET is given."""
     return options.workdir or (f"gs://{options.bucket}/runs/{options.name}" if options.bucket else "")
 
 
 def control_of(options: Options) -> str:
-    """Returns the control plane's folder; "" where nothing says which bucket."""
+    """Returns the control plane's folder; "" if no bucket is given."""
     workdir = workdir_of(options)
     if workdir.startswith("gs://"):
         return f"{workdir}/{CONTROL_FOLDER}"
@@ -55,7 +52,7 @@ def make_run(options: Options, root: Path) -> Run:
     """Returns the run that the options describe.
 
     Raises:
-      Refused: something is missing, or the workers would not get the configuration.
+      Refused: an option is missing, or the workers would not get the configuration.
     """
     if not options.config:
         raise Refused("name the configuration with --config")
@@ -66,7 +63,7 @@ def make_run(options: Options, root: Path) -> Run:
         raise Refused(
             f"--workdir={workdir}: what the machines tell needs a bucket too: write BUCKET into launch/pod.env"
         )
-    # The platform, because JAX on a worker that shows no TPU takes its CPU, and trains alone in the folder of the others.
+    # State the platform: on a worker without a visible TPU, JAX would train on the CPU, alone in the others' folder.
     arguments = [f"--config={relative_config(options.config, root)}", f"--workdir={workdir}", "--config.platform=tpu"]
     mount = ""
     if options.mount:

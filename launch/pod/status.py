@@ -1,6 +1,6 @@
-"""`status` and `logs`: what the service, the bucket and the machines say of a run, for people.
+"""`status` and `logs`: the state of a run by the service, the bucket and the machines, as text.
 
-Only reads, but for the wish to see more workers' logs. Never needs this machine's record: the bucket has it all.
+They read everything from the bucket and need no record on this machine. They write only the request for more workers' logs.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import dataclasses
 import time
 from pathlib import Path
 
+from pod import history, logs, progress
+from pod.bucket import Bucket, split_url
 from pod.clock import Clock
+from pod.control import Control, JobState, WorkerReport
+from pod.control_plane import ControlPlane
+from pod.credentials import Credentials
 from pod.errors import Refused
-from pod.plane import history, logs, progress
-from pod.plane.control import Control, JobState, WorkerReport
-from pod.plane.control_plane import ControlPlane
 from pod.record import Place
-from pod.services.bucket import Bucket, split_url
-from pod.services.credentials import Credentials
-from pod.services.service import Node, QueuedResource, Service
+from pod.service import Node, QueuedResource, Service
 
 CONTROLLER_EVENTS = "controller-events"
 _LOG_LINES = 100
@@ -67,13 +67,13 @@ def show_logs(plane: ControlPlane, worker: int | None, clock: Clock, poll_second
     """Returns the end of the workers' logs.
 
     Args:
-      plane: of the run.
-      worker: the only one that is wanted; None for all.
-      clock: for the wait until an agent has sent what it does not send by itself.
-      poll_seconds: between two looks of an agent at what is wanted.
+      plane: the control plane of the run.
+      worker: the worker; None for all.
+      clock: the clock for the wait until an agent has sent a requested log.
+      poll_seconds: the interval at which agents read requests.
 
     Raises:
-      Refused: there is none.
+      Refused: there are no logs.
     """
     stored = plane.read_control()
     if stored is None:
@@ -106,7 +106,7 @@ def show_logs(plane: ControlPlane, worker: int | None, clock: Clock, poll_second
 
 
 def _controller_lines(plane: ControlPlane) -> list[str]:
-    """Returns what a run's controller has said, where it has one."""
+    """Returns the messages of a run's controller, if it has one."""
     found = plane.bucket.read(plane.name(CONTROLLER_EVENTS))
     if found is None:
         return []

@@ -1,8 +1,8 @@
 """Measures what the input costs a host, stage by stage, beside `tf.data` with TensorFlow's own operations.
 
-Owns the measurement alone: it runs the very transform and batches that training runs. Costs are CPU-seconds, which do not
-depend on what else the machine does; rates are wall-clock. Ours and the baseline take turns within one run, on the same
-images, and medians are reported. TensorFlow is imported for the baseline only.
+The transform and the batches are those of training. Costs are CPU-seconds, which do not depend on other load; rates are
+wall-clock. Ours and the baseline take turns within one run, on the same images, and medians are reported. TensorFlow is
+imported for the baseline only.
 """
 
 import collections
@@ -28,7 +28,7 @@ from pipeline.errors import DataError
 
 _BATCH = 64
 _ROUNDS = 3  # of ours and of the baseline, in turns
-_BUFFERED_BATCHES = 4  # of each worker, at most: in its thread, its queue and the parent's thread
+_BUFFERED_BATCHES = 4  # at most, of each worker: in its thread, its queue and the parent's thread
 _RATE_SECONDS = 10
 _STAGES = {
     "images.py": "decode and crop",
@@ -40,11 +40,11 @@ _STAGES = {
 
 @dataclasses.dataclass(frozen=True)
 class InputCosts:
-    """What an image costs.
+    """The costs of an image.
 
     Attributes:
-        stages: CPU-seconds of an image by stage, in the order of the work.
-        one_process: CPU-seconds of an image from the disk to a batch, everything included, without worker processes.
+        stages: CPU-seconds of an image by stage, in order.
+        one_process: CPU-seconds of an image from the disk to a batch, without worker processes.
         baseline: the same for `tf.data` with decode_and_crop_jpeg and resize_bicubic and no augmentation; None where the
             images are not all JPEGs.
         workers: processes in the measurement of `images_per_second`.
@@ -61,7 +61,7 @@ class InputCosts:
 
 
 class FolderSource:
-    """The images of a folder, at any depth, instead of those of a prepared dataset; JPEGs get their index, as there.
+    """The images of a folder, at any depth, as a source; JPEGs get an index, as in a prepared dataset.
 
     Attributes:
         name: the folder.
@@ -122,7 +122,7 @@ def measure_input(
     """
     import cv2
 
-    cv2.setNumThreads(0)  # as in the worker processes: one thread's CPU time is all of it
+    cv2.setNumThreads(0)  # as in the workers, so one thread's CPU time is all of it
     steps = -(-images // _BATCH)
     encoded = [source[record % len(source)]["image"] for record in range(steps * _BATCH)]
     workers = usable_cpus()
@@ -150,7 +150,7 @@ def measure_input(
 
 
 def report(costs: InputCosts) -> str:
-    """Returns the table for people: milliseconds of CPU and images in a CPU-second, rates, and what they mean in cores."""
+    """Returns the costs as a table: CPU milliseconds, images in a CPU-second, rates, and the cores they need."""
     lines = [f"{'':34}{'CPU ms / image':>16}{'images / CPU-second':>22}"]
     lines += [_row(name, seconds) for name, seconds in costs.stages.items()]
     lines += [_row("disk to batch, in one process", costs.one_process)]
@@ -168,7 +168,7 @@ def report(costs: InputCosts) -> str:
 
 
 def cores_needed(costs: InputCosts, images_per_second: float) -> int:
-    """Returns how many cores of a host like this one make `images_per_second`."""
+    """Returns how many cores like this machine's produce `images_per_second`."""
     return int(np.ceil(images_per_second * costs.one_process))
 
 
@@ -179,7 +179,7 @@ def _row(name: str, seconds: float) -> str:
 def _cpu_seconds(batches: Iterator, steps: int) -> float:
     """Takes `steps` batches and returns the CPU-seconds of this process for an image.
 
-    Work is done ahead of time. Before and after, all buffers are full, so that what is counted between is `steps` batches.
+    Batches are prepared ahead. All buffers are full before and after, so exactly `steps` batches are counted.
     """
     next(batches)
     _wait_until_idle()
@@ -191,7 +191,7 @@ def _cpu_seconds(batches: Iterator, steps: int) -> float:
 
 
 def _rate(batches: Iterator, workers: int) -> float:
-    """Returns the images per second that a consumer without work of its own gets, once nothing is left in the buffers."""
+    """Returns the images per second that an idle consumer gets once the buffers are empty."""
     for _ in range(_BUFFERED_BATCHES * (1 + workers)):
         next(batches)
     start, steps = time.perf_counter(), 0
@@ -202,7 +202,7 @@ def _rate(batches: Iterator, workers: int) -> float:
 
 
 def _wait_until_idle() -> None:
-    """Returns when this process has used nearly no CPU for a moment."""
+    """Waits until this process has used almost no CPU for a moment."""
     before = -1.0
     while (now := time.process_time()) - before > 0.002:
         before = now
@@ -259,8 +259,8 @@ class _Clock:
 def _baseline_batches(encoded: list[bytes], image_size: int, path: str) -> Iterator:
     """Returns batches made by TensorFlow's own operations: published crop, decode_and_crop_jpeg, resize_bicubic.
 
-    The images are read as they are in practice, from a file of `tf.train.Example`s, which is written to `path`. The index that
-    `pipeline.prepare` puts into a JPEG is a segment that TensorFlow passes over.
+    The images are read from a file of `tf.train.Example`s, as in practice; it is written to `path`. TensorFlow skips the
+    segment with the index of `pipeline.prepare`.
     """
     import tensorflow as tf
 

@@ -1,8 +1,8 @@
-"""The same training with Keras on JAX, the way its users write it: the yardstick of our own train step.
+"""The same training with Keras on JAX, as its users write it: the baseline for our train step.
 
-`keras.applications` has the network; the step is Keras's documented stateless one, with its RMSProp and label smoothing, in the
-configuration's precision. It does less than ours: no moving averages, no weight decay, no sums of metrics; its BatchNorm takes
-statistics over the whole batch. Keras must not have been imported with another backend before.
+The network is from `keras.applications`. The step is Keras's documented stateless one, with its RMSProp and label smoothing,
+in the configuration's precision. It does less than ours: no moving averages, no weight decay, no sums of metrics, and
+BatchNorm statistics over the whole batch. Keras must not have been imported with another backend before.
 """
 
 import os
@@ -62,7 +62,7 @@ def keras_step(experiment: Experiment) -> tuple[Callable, tuple]:
 
 
 def lower_keras_step(experiment: Experiment) -> jax.stages.Lowered:
-    """Returns Keras's step as it is given to the compiler of the experiment's devices, its state donated as ours is."""
+    """Lowers Keras's step for the experiment's devices; its state is donated, as ours is."""
     step, state = keras_step(experiment)
     batch = experiment.abstract_batch(experiment.hparams.batch_size)
     state = jax.tree.map(

@@ -1,7 +1,7 @@
-"""Measures what reading records costs a host: from where the data are, and from a copy on this machine.
+"""Measures what reading records costs a host: from the dataset's own place, and from a copy on this machine.
 
-Records are read in random order, as training reads them, and not decoded. Only the first shards are taken, because a copy of
-the whole dataset would take long; the rest is read alike.
+Records are read in random order, as in training, and are not decoded. Only the first shards are used, because copying the whole
+dataset would take long.
 """
 
 import concurrent.futures
@@ -21,12 +21,12 @@ _SAMPLE_BYTES = 1024**3
 
 @dataclasses.dataclass(frozen=True)
 class ReadingCosts:
-    """What reading costs.
+    """The costs of reading.
 
     Attributes:
       place: where the records are.
       images_per_second: with `THREADS` threads, by the wall clock.
-      cpu_seconds: of an image, in this process.
+      cpu_seconds: per image, in this process.
     """
 
     place: str
@@ -35,11 +35,11 @@ class ReadingCosts:
 
 
 def measure_reading(source: Source, images: int) -> tuple[list[ReadingCosts], float]:
-    """Returns the costs of both places, and the bytes per second with which the copy was made.
+    """Returns the costs of both places, and the bytes per second of the copy.
 
     Args:
-      source: what to read.
-      images: how many of them, for each place.
+      source: the records.
+      images: how many records to read from each place.
 
     Raises:
       MachineError: the copy could not be made.
@@ -66,7 +66,7 @@ def measure_reading(source: Source, images: int) -> tuple[list[ReadingCosts], fl
 
 
 def report(costs: list[ReadingCosts], bytes_per_second: float) -> str:
-    """Returns a table for people."""
+    """Returns the costs as a table."""
     lines = [f"{'reading, in random order':34}{'CPU ms / image':>16}{'images/s':>22}"]
     lines += [f"{cost.place:34}{cost.cpu_seconds * 1e3:16.3f}{cost.images_per_second:22,.0f}" for cost in costs]
     return "\n".join([*lines, f"copying (config.data.stage): {bytes_per_second / 1e6:,.0f} MB/s"])
@@ -75,7 +75,7 @@ def report(costs: list[ReadingCosts], bytes_per_second: float) -> str:
 def _measure(place: str, records: Records, images: int) -> ReadingCosts:
     rng = random.Random(0)
     order = [rng.randrange(len(records)) for _ in range(images)]
-    records[order[0]]  # opens
+    records[order[0]]  # opens the shard
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
         start, cpu = time.perf_counter(), time.process_time()
         for _ in pool.map(records.__getitem__, order):

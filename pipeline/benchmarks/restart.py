@@ -1,7 +1,7 @@
-"""Measures what a restart costs: how long the loop stands still for a checkpoint, and the time from a start to the first step.
+"""Measures checkpoints and restarts: how long the loop stops for a save, and the time from a start to the first step.
 
-Owns the measurement alone: checkpoints are saved by the code that training saves with, and restarts are real processes of
-`pipeline.train`, killed as a preemption kills them.
+Checkpoints are saved by the code that training uses. Restarts are real processes of `pipeline.train`, stopped as by a
+preemption.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ _WITHOUT_END = "--config.duration=1000000 steps"  # a short run could reach its 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointCosts:
-    """What a checkpoint costs; medians over some of them, in seconds.
+    """The costs of a checkpoint: medians, in seconds.
 
     Attributes:
         arrays: number of arrays in the state.
         state_bytes: bytes of the state.
-        standstill: until the loop goes on.
-        saved: until the checkpoint is complete on disk, the standstill included.
+        standstill: until the loop continues.
+        saved: until the checkpoint is complete on disk, including the standstill.
         restored: to read it back.
     """
 
@@ -49,7 +49,7 @@ class CheckpointCosts:
 
 
 def measure_checkpoint(experiment: Experiment, folder: str) -> CheckpointCosts:
-    """Saves and restores states of an experiment's shapes, filled with noise, in a new folder inside `folder`."""
+    """Saves and restores noise of an experiment's state shapes in a new folder inside `folder`."""
     standstill, saved, restored = [], [], []
     abstract_state = experiment.abstract_state()
     state = _noise(abstract_state)
@@ -79,7 +79,7 @@ def measure_checkpoint(experiment: Experiment, folder: str) -> CheckpointCosts:
 
 @dataclasses.dataclass(frozen=True)
 class RestartCosts:
-    """Seconds from the start of a process until its first step is reported, and those of them in which it compiled."""
+    """Seconds from the start of a process to the report of its first step, and how many of them it compiled."""
 
     first_step: float
     compiling: float
@@ -89,11 +89,11 @@ def measure_restart(arguments: Sequence[str], folder: str) -> dict[str, RestartC
     """Starts a run, stops it after a step, and restarts it with an empty ("cold") and a filled ("warm") compilation cache.
 
     Args:
-      arguments: those of `pipeline.train`, without `--workdir`.
-      folder: where to make a folder for the run.
+      arguments: arguments of `pipeline.train`, without `--workdir`.
+      folder: where to create a folder for the run.
 
     Raises:
-      MachineError: a process ended by itself; its output is in the message.
+      MachineError: a process ended early; its output is in the message.
     """
     costs = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix="restart-benchmark.") as directory:
@@ -106,7 +106,7 @@ def measure_restart(arguments: Sequence[str], folder: str) -> dict[str, RestartC
 
 
 def _noise(abstract_state: TrainState) -> TrainState:
-    """Returns a state that does not compress better than a trained one."""
+    """Returns a state that compresses no better than a trained one."""
     rng = np.random.default_rng(0)
 
     def fill(leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -116,7 +116,7 @@ def _noise(abstract_state: TrainState) -> TrainState:
 
 
 def _start_and_stop(arguments: Sequence[str], cache: pathlib.Path) -> RestartCosts:
-    """Runs a process until it has reported a step, then asks it to stop and waits for its end."""
+    """Runs a process until it reports a step, then asks it to stop and waits for its end."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.train", *arguments, "--config.log.every=1 steps", _WITHOUT_END],

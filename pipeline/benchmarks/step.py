@@ -1,7 +1,7 @@
-"""Times the train step of a configuration on the devices that are here, in turns with Keras's.
+"""Times the train step of a configuration on the devices of this machine, in turns with Keras's.
 
-Owns the measurement alone: the step is the one that trains, on a batch of noise. Both are compiled first; then rounds
-alternate, so that whatever else the machine does meets both alike, and the median round counts.
+The step is the one that trains, on a batch of noise. Both steps are compiled first. Then rounds alternate, so other load
+affects both alike, and the median round counts.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from pipeline.training.experiment import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class StepCosts:
-    """One step: seconds on the clock, and CPU seconds of this process (which on accelerators say little)."""
+    """One step: wall-clock seconds, and CPU seconds of this process, which say little on accelerators."""
 
     seconds: float
     cpu_seconds: float
@@ -27,10 +27,10 @@ class StepCosts:
 def measure_steps(experiment: Experiment, rounds: int, *, with_keras: bool) -> dict[str, StepCosts]:
     """Returns the costs of one step, "ours" and "keras"."""
     batch = _noise(experiment)
-    others = {"keras": _keras(experiment, batch)} if with_keras else {}  # first: it may not have the network
+    others = {"keras": _keras(experiment, batch)} if with_keras else {}  # first, because it may not have the network
     steps = {"ours": _ours(experiment, batch), **others}
     for take in steps.values():
-        take()  # compiles, and fills caches
+        take()  # compiles and fills caches
     costs: dict[str, list[StepCosts]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, take in steps.items():

@@ -1,7 +1,7 @@
-"""The same network in timm on the CPU, the way its users train it: the yardstick of our own train step there.
+"""The same network in timm on the CPU, as its users train it: the baseline for our train step there.
 
-The network, its arrays in channels-last order, PyTorch's RMSProp and label smoothing, in float32, on as many threads as there
-are CPUs. It does less than ours: no moving averages, no weight decay, no sums of metrics.
+It runs in float32 and channels-last order with PyTorch's RMSProp and label smoothing, on one thread per CPU. It does less than
+ours: no moving averages, no weight decay, no sums of metrics.
 """
 
 import json
@@ -36,11 +36,10 @@ print(json.dumps([statistics.median(seconds[1:]), statistics.median(cpu_seconds[
 
 
 def measure_timm(experiment: Experiment, rounds: int) -> StepCosts:
-    """Returns the median costs of one of timm's steps, after one that is not counted.
+    """Returns the median costs of timm's step, after one that is not counted.
 
     Raises:
-      ConfigError: our step is not one in float32 on the CPU, timm has no such network, or $TIMM_PYTHON names no Python that has
-      timm.
+      ConfigError: our step is not in float32 on the CPU, timm has no such network, or $TIMM_PYTHON has no timm.
     """
     config, hparams = experiment.config, experiment.hparams
     platform = experiment.mesh.devices.flat[0].platform

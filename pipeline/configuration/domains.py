@@ -1,8 +1,7 @@
-"""Which values each key of a configuration may have: one table, looked at before anything starts.
+"""The domain of each key of a configuration: one table, checked before anything starts.
 
-A domain says what is in it and describes itself for the error. What depends on two keys, on the dataset or on the devices is
-not here but in `pipeline/configuration/hyperparameters.py`. A placeholder that nobody set has no value and is in every domain.
-Types are those of the recipe: `command.checked` compares them first.
+A domain tells whether it contains a value, and describes itself for the error message. Rules about two keys, the dataset or the
+devices are in `hyperparameters.py`. An unset placeholder is in every domain. Types are checked earlier, by `command.checked`.
 """
 
 import dataclasses
@@ -20,7 +19,7 @@ LARGEST_BATCH = 2**20
 
 
 class Domain(Protocol):
-    """A set of values; `str` describes it after the word "expected"."""
+    """A set of values; `str` completes the sentence "expected …"."""
 
     def __contains__(self, value: Any) -> bool: ...
 
@@ -29,7 +28,7 @@ class Domain(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """Finite numbers from `low` to `high`; what is `without` an end leaves that end out."""
+    """Finite numbers from `low` to `high`; `without_low` and `without_high` exclude that end."""
 
     low: float
     high: float = math.inf
@@ -82,7 +81,7 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """Text that says something; whether what it names exists is found where it is opened."""
+    """Text that is not empty. Whether the thing it names exists is checked where that is opened."""
 
     def __contains__(self, value: Any) -> bool:
         return isinstance(value, str) and bool(value.strip())
@@ -104,7 +103,7 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """As many numbers as `count`, each in `each`, with `rising` each at least the one before."""
+    """`count` numbers, each in `each`; with `rising`, none is less than the one before."""
 
     count: int
     each: Number
@@ -122,7 +121,7 @@ class Numbers:
 
 @dataclasses.dataclass(frozen=True)
 class Duration:
-    """Durations in some units; `something` leaves out those of length 0."""
+    """Durations in some units; `something` excludes those of length 0."""
 
     units: tuple[str, ...]
     something: bool = False
@@ -142,7 +141,7 @@ class Duration:
 
 
 _SHARE = Number(0, 1)
-_PART = Number(0, 1, without_high=True)  # of something that must not be all
+_PART = Number(0, 1, without_high=True)  # a share that is less than the whole
 _POSITIVE = Number(0, without_low=True)
 _NOT_NEGATIVE = Number(0)
 _TRAINING = ("epoch", "step")
@@ -238,17 +237,17 @@ def check(config: ConfigDict) -> None:
     """Refuses values outside their domains.
 
     Raises:
-      ConfigError: it names each such key with its value and what was expected.
+      ConfigError: the message names each such key with its value and the expected domain.
     """
     if found := problems(config):
         raise ConfigError("; ".join(found))
 
 
 def check_value(key: str, value: Any) -> None:
-    """Refuses a value that the key cannot have, for what reads some keys and not a whole configuration.
+    """Refuses a value outside a key's domain, for callers without a whole configuration.
 
     Raises:
-      ConfigError: with key, value and domain.
+      ConfigError: the message has key, value and domain.
     """
     if value not in DOMAINS[key]:
         raise ConfigError(_problem(key, value))

@@ -1,8 +1,8 @@
-"""Durations as people write them ("350 epochs", "1000 steps", "15 minutes"), turned into steps in one place.
+"""Turns durations as people write them ("350 epochs", "1000 steps", "15 minutes") into steps.
 
-Epochs become a fractional number of steps: nothing is rounded until a step has to be named, so "every 1 epochs" never
-drifts from the examples seen. `is_due` is the one rule for periodic events and depends on the step alone, so that a
-resumed run does the same things at the same steps.
+Epochs become a fractional number of steps. Nothing is rounded until a step is needed, so "every 1 epochs" never drifts from
+the examples seen. `is_due` is the only rule for periodic events. It depends on the step alone, so a resumed run does the same
+things at the same steps.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Duration:
 
 
 def parse(text: str, key: str) -> Duration:
-    """Reads a duration; `key` names the configuration entry in the error.
+    """Parses a duration; `key` is named in the error.
 
     Raises:
       ConfigError: the text is not a number followed by epochs, steps or minutes.
@@ -41,7 +41,7 @@ def in_steps(text: str, steps_per_epoch: float, key: str) -> float:
     750.0
 
     Raises:
-      ConfigError: as `parse`, or the duration is in minutes, which are no number of steps.
+      ConfigError: as `parse`, or the duration is in minutes.
     """
     duration = parse(text, key)
     if duration.unit == "minute":
@@ -62,12 +62,12 @@ def in_minutes(text: str, key: str) -> float:
 
 
 def is_due(step: int, every_steps: float, since: int | None = None) -> bool:
-    """Says whether a multiple of `every_steps` lies in (since, step]; never when `every_steps` is 0.
+    """Returns whether a multiple of `every_steps` lies in (since, step]; always False if `every_steps` is 0.
 
     Args:
       step: the step just taken.
       every_steps: the interval, possibly fractional.
-      since: the step up to which was looked before; the previous one when not given.
+      since: the step that was checked last; by default the one before `step`.
 
     >>> [step for step in range(1, 9) if is_due(step, 2.5)]
     [3, 5, 8]

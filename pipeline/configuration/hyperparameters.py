@@ -1,8 +1,8 @@
 """Every number that follows from a configuration, the dataset and the devices, computed once and printed at start.
 
-This is where a configuration is found to be impossible: whatever passes here can be trained. The domains of single keys are
-in `domains.py`; here is what several keys, the dataset and the devices together rule out. What can be trained but is known to
-cost accuracy is a warning. Nothing else in the project turns epochs into steps or scales a learning rate.
+`domains.py` checks single keys. This module checks combinations of keys, the dataset and the devices. A configuration that
+passes can be trained; one that is known to cost accuracy gets a warning. No other module turns epochs into steps or scales a
+learning rate.
 """
 
 import dataclasses
@@ -16,22 +16,22 @@ from pipeline.configuration.durations import in_minutes, in_steps
 from pipeline.errors import ConfigError
 from pipeline.model.scaling import architecture
 
-# RMSProp holds its accuracy up to this batch, and loses half of it at 32,768: arXiv 2011.00071, tpu#571.
+# RMSProp keeps its accuracy up to this batch and loses half of it at 32,768: arXiv 2011.00071, tensorflow/tpu#571.
 RMSPROP_LARGEST_BATCH = 16_384
 LARS_RECIPE = (
     "the published runs with LARS have optimizer.name='lars', schedule.name='polynomial' and, at batch 16,384, 32,768 and "
     "65,536, schedule.lr_per_256=0.236, 0.118 and 0.081 with schedule.warmup='50 epochs', '50 epochs' and '43 epochs'"
 )
-RMSPROP_LR_PER_256 = 0.016  # a hundredth of what LARS needs, whose rates are relative to the weights
+RMSPROP_LR_PER_256 = 0.016  # LARS needs a hundred times as much, because its rates are relative to the weights
 LARGEST_FLOAT32 = 3.4e38
 LARGEST_STEP = 2**31 - 1  # steps are int32 on the devices
 SMALLEST_SHARE_AFTER_WARMUP = 0.9  # of the peak; the recipe's is 0.94
-SMALLEST_DEVIATION = 2.0  # of pixels from 0 to 255; those of pixels from 0 to 1 are about 0.2, and 1 means none
+SMALLEST_DEVIATION = 2.0  # for pixels from 0 to 255; for pixels from 0 to 1 it is about 0.2, and 1 means no scaling
 
 
 @dataclasses.dataclass(frozen=True)
 class Hyperparameters:
-    """The resolved numbers of one run; counts in images or steps, sizes in pixels."""
+    """The resolved hyperparameters of one run: counts in images or steps, sizes in pixels."""
 
     num_classes: int
     num_train_examples: int
@@ -52,7 +52,7 @@ class Hyperparameters:
     log_every_steps: float
 
     def describe(self) -> str:
-        """Returns the numbers as a few aligned lines."""
+        """Returns the hyperparameters as aligned lines."""
         width = max(len(field.name) for field in dataclasses.fields(self))
         rows = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
         return "\n".join(f"  {name:{width}}  {value:,.6g}" if isinstance(value, float) else f"  {name:{width}}  {value:,}"
@@ -62,10 +62,10 @@ class Hyperparameters:
 def resolve(
     config: ConfigDict, *, num_classes: int, num_train_examples: int, num_eval_examples: int, num_devices: int
 ) -> Hyperparameters:
-    """Turns a configuration into numbers for a dataset and a number of devices.
+    """Resolves a configuration for a dataset and a number of devices.
 
     Raises:
-      ConfigError: a value that cannot work; the text names the key, the value and what would.
+      ConfigError: a value cannot work; the message names the key, the value and one that works.
     """
     domains.check(config)
     _require(num_classes >= 2, f"the dataset {config.data.name!r} has {num_classes} class(es): two or more are needed")
@@ -122,7 +122,7 @@ def resolve(
 
 
 def _check_schedule(config: ConfigDict, *, peak_lr: float, warmup_steps: int, total_steps: int) -> None:
-    """Refuses numbers that contradict each other: a peak that is not reached, a rate that rises or ends below nothing."""
+    """Refuses schedules whose peak is not reached, or whose learning rate would rise or become negative."""
     schedule = config.schedule
     _require(
         peak_lr <= LARGEST_FLOAT32,
@@ -143,7 +143,7 @@ def _check_schedule(config: ConfigDict, *, peak_lr: float, warmup_steps: int, to
 
 
 def _warn(config: ConfigDict, after_warmup: float) -> None:
-    """Says what can be trained and is known to cost accuracy; `after_warmup` is the rate there, as a share of the peak."""
+    """Warns of what is known to cost accuracy; `after_warmup` is the rate after the warm-up, as a share of the peak."""
     if after_warmup < SMALLEST_SHARE_AFTER_WARMUP:
         logging.warning(
             "config.schedule.warmup=%r: the clock of %r starts at step 0, so at the end of the warm-up the learning rate falls "

@@ -1,1 +1,1 @@
-"""Everything between a dataset's bytes and a batch of pixels; knows nothing of models, training or JAX."""
+"""From a dataset's bytes to a batch of pixels, without models, training or JAX."""

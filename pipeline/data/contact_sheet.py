@@ -1,8 +1,4 @@
-"""Images side by side, to look at what an augmentation does: one image with a row for each case and a column for
-each step.
-
-Owns the layout and nothing of the augmentation. The results are for eyes only; nothing reads them back.
-"""
+"""Contact sheets of an augmentation, for people: a row for each case and a column for each level or draw."""
 
 import cv2
 import numpy as np
@@ -24,12 +20,13 @@ CASES = ("all", "train", *levels.OPERATIONS)
 
 
 def sheet(data_config: ConfigDict, image_size: int, case: str, files: list[bytes]) -> np.ndarray:
-    """Draws the augmentation of a configuration at levels 0 to 10, and at its own magnitude if that is beyond.
+    """Draws the augmentation of a configuration at levels 0 to 10, and at its own magnitude if that is larger.
 
     Args:
         data_config: `config.data` of `configs/recipe.py`.
         image_size: Pixels of each side in training.
-        case: An operation, for all images; "all" operations, for the first image; or "train", the whole preprocessing.
+        case: The name of an operation, applied to all images; "all": all operations, applied to the first image; or "train":
+            the whole preprocessing.
         files: Image files.
 
     Returns:
@@ -49,8 +46,8 @@ def operation_rows(images: list[np.ndarray], names: list[str], columns: list[flo
     """Applies operations at levels: a row for each image and operation, the image itself first.
 
     Args:
-        images: uint8 RGB `[size, size, 3]`, as an operation gets them in training.
-        names: Of `levels.OPERATIONS`.
+        images: uint8 RGB `[size, size, 3]`, as operations take them in training.
+        names: Names of `levels.OPERATIONS`.
         columns: The levels.
         scale: What a level means.
     """
@@ -76,7 +73,7 @@ def training_rows(files: list[bytes], transform: TrainTransform, columns: int) -
 
 
 def draw(rows: list[Row]) -> np.ndarray:
-    """Lays rows of captioned images out; returns uint8 RGB `[height, width, 3]`."""
+    """Lays out rows of captioned images; returns uint8 RGB `[height, width, 3]`."""
     columns = max(len(row) for row in rows)
     step_down, step_right = _TILE + _CAPTION + _GAP, _TILE + _GAP
     sheet = np.full((len(rows) * step_down + _GAP, columns * step_right + _GAP, 3), 255, np.uint8)

@@ -1,7 +1,7 @@
-"""Which part of an image is used: crop boxes for training and for evaluation.
+"""Crop boxes for training and evaluation.
 
-A crop box is `(top, left, height, width)` in pixels of the decoded image. This module draws and computes crop boxes; it
-never touches pixels. Every draw comes from the generator that is passed in.
+A crop box is `(top, left, height, width)` in pixels of the decoded image. This module computes boxes and touches no pixels. All
+random draws come from the generator that is passed in.
 """
 
 import math
@@ -11,27 +11,27 @@ import numpy as np
 CropBox = tuple[int, int, int, int]
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # width / height [preprocessing.py]
-MIN_COVERED = 0.1  # the share of the image a crop box must hold [preprocessing.py]
+MIN_COVERED = 0.1  # the least share of the image that a box covers [preprocessing.py]
 ATTEMPTS = 10  # [preprocessing.py]
 
 
 def random_crop_box(height: int, width: int, area: tuple[float, float], rng: np.random.Generator) -> CropBox | None:
     """Draws the crop box of a random resized crop as TensorFlow's `sample_distorted_bounding_box` does.
 
-    The aspect ratio is uniform (not log-uniform), then the height is uniform between the heights that give the
-    smallest and the largest area (so areas are not uniform), and a crop box below `MIN_COVERED` of the image is drawn
-    again. As in the original the last possible offset is never drawn. The distribution is TensorFlow's; the draws are
-    not, because the random generator is another one.
+    The aspect ratio r is uniform in `ASPECT_RATIOS`, not log-uniform. Then the height is uniform between sqrt(A_min / r) and
+    sqrt(A_max / r), where A is the area in pixels, so areas are not uniform. A box that covers less than `MIN_COVERED` of the
+    image is drawn again. As in the original, the last possible offset is never drawn. The distribution is TensorFlow's; the
+    draws differ, because the generator does.
 
     Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
         area: Smallest and largest share of the image's area.
-        rng: Where the draws come from.
+        rng: The random generator.
 
     Returns:
-        The crop box, or None when `ATTEMPTS` draws gave none or the crop box is the whole image: the published pipeline
-        then takes the evaluation crop.
+        The crop box. None if `ATTEMPTS` draws found none or the box is the whole image; the published pipeline then takes the
+        evaluation crop.
     """
     min_area, max_area = area[0] * height * width, area[1] * height * width
     for _ in range(ATTEMPTS):
@@ -62,12 +62,12 @@ def random_crop_box(height: int, width: int, area: tuple[float, float], rng: np.
 def centre_crop_box(height: int, width: int, share: float) -> CropBox:
     """Returns the square centre crop box whose side is a share of the image's shorter side.
 
-    The side is truncated and the offsets are rounded up, as in preprocessing.py; thin images give at least one pixel.
+    The side is truncated and the offsets are rounded up, as in preprocessing.py. The side is at least one pixel.
 
     Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        share: Of the shorter side; multiplied in float32, as the original does.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        share: Side of the box over the shorter side; multiplied in float32, as in the original.
     """
     side = max(1, int(np.float32(share) * np.float32(min(height, width))))
     return (height - side + 1) // 2, (width - side + 1) // 2, side, side

@@ -1,8 +1,7 @@
-"""The records of a split by their numbers: which shard holds each, and reading it from there, from a copy, or again.
+"""Random access to the records of a split, in ArrayRecord shards on disk or gs://.
 
-Reads ArrayRecord shards on disks and on gs://, by array_record alone. A shard that has been staged (`pipeline/storage/staging`)
-is read from its copy as soon as that is whole. A record that cannot be read is tried again; it counts as damaged only when its
-shard was read whole and is wrong.
+A staged shard (`pipeline/storage/staging`) is read from its copy once that is complete. A record that cannot be read is tried
+again. It counts as damaged only if the whole shard can be read and the record is wrong.
 """
 
 import bisect
@@ -22,12 +21,12 @@ from pipeline.storage.staging import StagedFiles
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A part of a file, as array_record wants it told.
+    """A part of a file, in the form that array_record expects.
 
     Attributes:
       filename: A local path or `gs://…`.
       skip: Records before the part.
-      take: Records in it.
+      take: Records in the part.
       examples_in_shard: Records in the file.
     """
 
@@ -38,11 +37,11 @@ class Shard:
 
 
 class Records:
-    """A sequence of serialized examples. Pickles without open files.
+    """A sequence of serialized examples. It pickles without open files.
 
     Attributes:
-      shards: In order.
-      staged: Where copies may be found; None until somebody stages them.
+      shards: The shards, in order.
+      staged: The copies of the shards, if they are staged.
     """
 
     def __init__(self, shards: Sequence[Shard]):
@@ -59,7 +58,7 @@ class Records:
 
         Raises:
           DataError: the shard is damaged, or was replaced while it was read.
-          MachineError, ConfigError: storage failed, or does not let it be read.
+          MachineError, ConfigError: storage failed or denied access.
         """
         number = bisect.bisect_right(self._ends, record)
         shard = self.shards[number]
@@ -72,9 +71,9 @@ class Records:
             return self._read_again(number, place, error)
 
     def in_order(self) -> Iterator[bytes]:
-        """Yields all records with one file open at a time; of a shard in a bucket by reading it once as a whole.
+        """Yields all records with one file open at a time. A shard in a bucket is read once as a whole.
 
-        Errors as of a single record.
+        Raises the errors of a single record.
         """
         for number, shard in enumerate(self.shards):
             with (
@@ -100,7 +99,7 @@ class Records:
         self._lock = threading.Lock()
 
     def _reader(self, number: int) -> ArrayRecordDataSource:
-        """Returns what reads a shard from the best place that it is at."""
+        """Returns the reader of a shard: of its copy if there is one."""
         known = self._readers.get(number)
         if known is not None and (self.staged is None or known[0] != self.shards[number].filename):
             return known[1]

@@ -1,10 +1,12 @@
-"""Resizing of uint8 images: the four kernels of the EfficientNet world, as sparse matrices along each axis.
+"""Resizes uint8 images with the four kernels that EfficientNets use, as sparse matrices along each axis.
 
-`bicubic_tf1` is TensorFlow 1's `resize_bicubic`: no half-pixel centres, no antialiasing, a = -0.75, weights from a
-table of 1,024 steps; all published numbers used it. `bicubic` and `bicubic_antialias` are TensorFlow 2's
-`tf.image.resize` (half-pixel centres, a = -0.5; the second is also Pillow's), `bilinear` is its bilinear without
-antialiasing. Sums are float32 and clipped to 0..255 at the end; the published pipeline does not clip where it does
-not augment.
+- `bicubic_tf1` is TensorFlow 1's `resize_bicubic`: no half-pixel centres, no antialiasing, a = -0.75, weights from a table of
+  1,024 steps. All published numbers used it.
+- `bicubic` and `bicubic_antialias` are TensorFlow 2's `tf.image.resize` (half-pixel centres, a = -0.5). The second is also
+  Pillow's.
+- `bilinear` is TensorFlow 2's, without antialiasing.
+
+Sums are float32 and are clipped to 0..255 at the end. The published pipeline does not clip if it does not augment.
 """
 
 import functools
@@ -43,9 +45,9 @@ def resize(image: np.ndarray, size: int, method: str, truncate: bool = False) ->
 def resize_centred(image: np.ndarray, size: int) -> np.ndarray:
     """Resizes with the cubic kernel of `bicubic_tf1` (a = -0.75, no antialiasing) on half-pixel centres, in integers.
 
-    Against `bicubic_tf1` the samples lie `(scale - 1) / 2` pixels of the source further right and down, where `scale`
-    is source pixels per pixel of the result: behind a random crop this is the crop moved by a fraction of a pixel. It
-    rounds to the nearest grey level, where the published code truncates before it augments. Several times as fast.
+    Compared with `bicubic_tf1`, the samples lie `(scale - 1) / 2` source pixels further right and down, where `scale` is the
+    source pixels per pixel of the result. After a random crop, this moves the crop by a fraction of a pixel. The result is
+    rounded to the nearest grey level; the published code truncates before it augments. It is several times as fast.
 
     Args:
         image: uint8 `[height, width, 3]`.

@@ -1,8 +1,7 @@
-"""Opens a prepared tfds dataset for random access: record number -> undecoded image and label.
+"""Opens a prepared tfds dataset for random access: from the number of a record to its undecoded image and label.
 
-Owns where datasets are looked for and what is read of them. Never downloads, prepares or changes anything, and needs
-neither TensorFlow nor JAX: it runs in the worker processes too. A source is a pure function of (folder, split): equal
-records and an equal fingerprint on every host.
+A source is a pure function of folder and split, with equal records and an equal fingerprint on every host. It only reads. It
+needs neither TensorFlow nor JAX, because it also runs in the worker processes.
 """
 
 import functools
@@ -23,9 +22,9 @@ from pipeline.host.paths import command_line, expanded
 from pipeline.storage.staging import StagedFiles, Staging
 
 DEFAULT_DATA_DIR = "data"
-INFO_FILE = "dataset_info.json"  # what makes a folder a tfds dataset
+INFO_FILE = "dataset_info.json"  # its presence makes a folder a tfds dataset
 CONTENTS_FILE = "contents.json"  # what `python -m pipeline.prepare` found in each split
-_FILE_NAME = "file_name"  # the feature by which ImageNet and the datasets that we prepare name an image
+_FILE_NAME = "file_name"  # the feature with an image's file name, in ImageNet and in the datasets that we prepare
 _LABELS_SAMPLED = 100
 
 
@@ -33,12 +32,12 @@ def open_source(name: str, split: str, data_dir: str | None = None) -> "Source":
     """Opens a split of a prepared dataset and checks its shards and labels, without reading all of it.
 
     Args:
-        name: "dataset", "dataset:version" or "dataset/config:version"; without a version the highest one there is.
+        name: "dataset", "dataset:version" or "dataset/config:version"; the default version is the highest prepared one.
         split: in the tfds split language, such as "train", "train[:-10000]" or "train[20shard:]".
-        data_dir: the folder or gs:// path that holds it; without it $TFDS_DATA_DIR, then ./data.
+        data_dir: the folder or gs:// path of the datasets; by default $TFDS_DATA_DIR, then ./data.
 
     Raises:
-        DataError: it is not there (the message has the command that prepares it), or it is damaged or has no labels.
+        DataError: the dataset is missing (the message has the command that prepares it), damaged or without labels.
     """
     source = Source(os.fspath(find_dataset(name, data_dir)), split)
     source.check_shards()
@@ -47,15 +46,15 @@ def open_source(name: str, split: str, data_dir: str | None = None) -> "Source":
 
 
 def stage(place: str, sources: Sequence["Source"], root: str | None = None) -> Staging:
-    """Begins to copy the shards of sources to this machine, whose readers take the copies as they appear.
+    """Begins to copy the shards of sources to this machine; the sources read the copies as they become complete.
 
     Args:
         place: "disk" or "memory".
-        sources: of one dataset; workers that are started from now on know of the copies.
-        root: the folder for the copies, instead of that of the place.
+        sources: sources of one dataset. Workers must be started afterwards to know of the copies.
+        root: the folder for the copies; by default that of `place`.
 
     Raises:
-        ConfigError: there is no room.
+        ConfigError: there is not enough room.
     """
     staging = Staging(place, [shard.filename for source in sources for shard in source.shards], root=root)
     for source in sources:
@@ -64,16 +63,16 @@ def stage(place: str, sources: Sequence["Source"], root: str | None = None) -> S
 
 
 class Source:
-    """The records of one split. Pickles without open files and without what only the parent needs of the metadata.
+    """The records of one split. It pickles without open files and without the metadata that only the parent needs.
 
     Attributes:
         name: "dataset:version" or "dataset/config:version".
         directory: `<data_dir>/<dataset>[/<config>]/<version>`.
-        split: what was asked for, in the tfds split language.
+        split: the requested split, in the tfds split language.
         num_classes: int.
         class_names: tuple of text, one for each class.
-        fingerprint: 16 hexadecimal digits; differs when the data differ.
-        remote: whether reading goes over the network.
+        fingerprint: 16 hexadecimal digits that identify the data.
+        remote: whether the data are read over the network.
     """
 
     def __init__(self, directory: str, split: str):
@@ -134,11 +133,11 @@ class Source:
         return self._records.shards
 
     def read_copies(self, copies: StagedFiles) -> None:
-        """Reads each shard from its copy as soon as there is one."""
+        """Makes the source read each shard from its copy once there is one."""
         self._records.staged = copies
 
     def read(self, record: int) -> tuple[bytes, int]:
-        """Returns the image and the label as they are stored.
+        """Returns the image and the label as stored.
 
         Raises:
             DataError, MachineError, ConfigError: see `Records`.
@@ -149,7 +148,7 @@ class Source:
             raise type(error)(f"Record {record} of {self!r} cannot be read: {error}") from error
 
     def in_order(self) -> Iterator[tuple[bytes, int]]:
-        """Yields what `read` returns of every record, in order, by large reads: for whoever reads all of them once."""
+        """Yields the result of `read` for every record, in order, by large reads."""
         for record in self._records.in_order():
             yield self._image_and_label(_features(record))
 
@@ -157,7 +156,7 @@ class Source:
         return features[self._image_key].bytes_list.value[0], features[self._label_key].int64_list.value[0]
 
     def checked_label(self, record: int, label: int) -> int:
-        """Returns `label`; raises DataError when it is not a class."""
+        """Returns `label`; raises DataError if it is not a class."""
         if not 0 <= label < self.num_classes:
             raise DataError(
                 f"Record {record} ({self.describe(record)}) of {self.name} split {self.split!r} has label {label}; "
@@ -166,16 +165,16 @@ class Source:
         return label
 
     def describe(self, record: int) -> str:
-        """Returns the name of the image's file, if the dataset knows it, for messages."""
+        """Returns the file name of the image, if the dataset has it, for messages."""
         if not self._names_files:
             return "without file name"
         try:
             return _features(self._records[record])[_FILE_NAME].bytes_list.value[0].decode()
-        except Exception as error:  # a description must not hide the error that it is for
+        except Exception as error:  # must not hide the error that is being described
             return f"unreadable: {error}"
 
     def check_shards(self) -> None:
-        """Raises DataError when a shard of a split that is read is not there, ConfigError when all cannot be open at once."""
+        """Raises DataError if a shard of the split is missing, and ConfigError if not all shards can be open at once."""
         present = {path.name for path in epath.Path(self.directory).iterdir()}
         expected = [os.path.basename(path) for name in self._whole_splits for path in self._info.splits[name].filepaths]
         missing = [name for name in expected if name not in present]
@@ -188,7 +187,7 @@ class Source:
             open_files.make_room(self, len(expected), f"reading {self.name} split {self.split!r} at random")
 
     def check_labels(self) -> None:
-        """Raises DataError when a label is not a class, by what the preparation counted, else by a sample."""
+        """Raises DataError if a label is not a class: by the counts of the preparation, else by a sample."""
         counted = [name for name in self._whole_splits if name in self._contents]
         for name in counted:
             if unlabelled := self._contents[name]["unlabelled"]:
@@ -224,12 +223,12 @@ class Source:
 
     @property
     def _whole_splits(self) -> list[str]:
-        """The splits that `split` takes from: ["train", "test"] of "train[:90%]+test"."""
+        """The splits that `split` combines, such as ["train", "test"] for "train[:90%]+test"."""
         return re.findall(r"(?:^|\+)\s*(\w+)", self.split)
 
 
 def _features(record: bytes) -> Mapping[str, tf_feature_pb2.Feature]:
-    """Returns the features of the `tf.train.Example` that a record is; tfds's own parser takes three times as long."""
+    """Parses a record as `tf.train.Example` and returns its features; tfds's parser takes three times as long."""
     return tf_example_pb2.Example.FromString(record).features.feature
 
 
@@ -243,7 +242,7 @@ def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:
         return tfds.builder_from_directory(directory)
     except OSError:
         raise
-    except Exception as error:  # tfds raises whatever its parsers do
+    except Exception as error:  # tfds's parsers raise errors of many types
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"the metadata of the dataset in {directory} ({INFO_FILE}, features.json) cannot be read: {reason}. Copy them "
@@ -258,7 +257,7 @@ def resolve_data_dir(data_dir: str | None) -> epath.Path:
 
 
 def find_dataset(name: str, data_dir: str | None = None) -> epath.Path:
-    """Returns the folder `<data_dir>/<dataset>[/<config>]/<version>`; arguments and errors as `open_source`."""
+    """Returns the folder `<data_dir>/<dataset>[/<config>]/<version>`. Arguments and errors are those of `open_source`."""
     match = re.fullmatch(r"(\w+)(?:/([\w.+-]+))?(?::(\d+\.\d+\.\d+))?", name)
     if match is None:
         raise DataError(f"{name!r} names no dataset. Expected dataset, dataset:version or dataset/config:version.")
@@ -294,7 +293,7 @@ def _prepare_arguments(name: str) -> list[str]:
 
 
 def labelled_image_keys(info: tfds.core.DatasetInfo, directory: str) -> tuple[str, str]:
-    """Returns the names of the image and of its class among the features."""
+    """Returns the names of the image feature and of the class feature."""
     features = dict(info.features)
     image, label = info.supervised_keys or ("image", "label")
     if not isinstance(features.get(image), tfds.features.Image):

@@ -1,1 +1,1 @@
-"""What a process has of its machine: its words and its end, open files, caches, paths, and places that are its own."""
+"""A process and its machine: messages, exit, open files, caches, paths and locks."""

@@ -1,7 +1,6 @@
-"""Says what begins now and how long it usually takes, before anything that can take more than a few seconds.
+"""Announces work that can take more than a few seconds, with its usual duration.
 
-On stderr, because stdout may be somebody's input. The times are those of an idle machine; a busy one takes many times as long,
-and then it matters to know what is waited for.
+It prints to stderr, because stdout may be another program's input. The durations are those of an idle machine.
 """
 
 import contextlib
@@ -10,5 +9,5 @@ import sys
 
 def announce(what: str, usually: str) -> None:
     """Prints such as "Opening the weights (usually 10 seconds) …"."""
-    with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it
         print(f"{what} (usually {usually}) …", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""Where this machine keeps what can be made again, such as compiled programs: in the user's cache folder, if there is one.
+"""The cache folders of this machine, for what can be made again, such as compiled programs.
 
-In a container a user often has a number and no name, no HOME, or one that is not theirs. Then it is a folder of the machine's
-temporary ones that nobody else can write to, because what lies in a cache is run.
+They are in the user's cache folder. In a container, a user often has no name and no usable HOME. Then they are in the machine's
+temporary folder, closed to other users, because cached programs are run.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import tempfile
 
 
 def cache_folder(name: str) -> pathlib.Path:
-    """Returns the folder `name` of this project's caches; it exists and can be written to."""
+    """Returns the folder `name` of this project's caches; it exists and is writable."""
     with contextlib.suppress(OSError, RuntimeError):  # no home is a RuntimeError
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         return _made(pathlib.Path(home) / "efficientnet" / name)
@@ -19,7 +19,7 @@ def cache_folder(name: str) -> pathlib.Path:
 
 
 def give_libraries_a_place() -> None:
-    """Names folders to libraries that would otherwise make one called `~` in the current directory, where there is no home."""
+    """Sets folders for libraries that, without a home directory, would create a folder named `~`."""
     if os.path.expanduser("~") == "~":
         for variable, name in (("KERAS_HOME", "keras"), ("MPLCONFIGDIR", "matplotlib")):
             if variable not in os.environ:

@@ -1,8 +1,8 @@
-"""How a process of this project ends: what went wrong said in one line, an exit code, and an end that comes.
+"""Ends the processes of this project: with one line about an error, an exit code, and without hanging.
 
-Owns the way from any exception to the code, for every command: an error that a user, a disk or a machine can cause is one line;
-only a fault of this project keeps its traceback, and ends the process in the same way. Never leaves the end to the interpreter
-alone, which waits for threads that libraries started, for minutes or for ever: a job that has failed must not stay alive.
+Every command turns exceptions into exit codes here. An error that a user, a disk or a machine can cause is one line; a fault
+of this project keeps its traceback. The interpreter's own exit waits for the threads of libraries, for minutes or forever. A
+failed job must not stay alive, so the process does not rely on it.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _PATIENCE_SECONDS = 10.0
 
 
 def outcome(work: Callable[[], None]) -> int:
-    """Does the work, says on stderr what went wrong, and returns the code to end with: 0 if nothing did."""
+    """Runs the work, prints its error to stderr, and returns the exit code; 0 on success."""
     _tolerate_names()
     threading.excepthook = _say_of_thread
     try:
@@ -37,7 +37,7 @@ def outcome(work: Callable[[], None]) -> int:
     except SystemExit as end:
         return _code_of(end)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one does not have to wait for anything
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the process at once
         _log("Stopped: by Ctrl-C")
         return _INTERRUPTED
     except BaseException as error:  # a cancelled task is not an `Exception`
@@ -55,7 +55,7 @@ def outcome(work: Callable[[], None]) -> int:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """Ends this process as the interpreter does; if its threads do not let it, without them."""
+    """Exits like the interpreter, but without threads that do not end in time."""
     last_resort = threading.Timer(_PATIENCE_SECONDS, leave_at_once, (exit_code,))
     last_resort.daemon = True
     last_resort.start()
@@ -64,7 +64,7 @@ def leave(exit_code: int) -> NoReturn:
 
 
 def leave_at_once(exit_code: int) -> NoReturn:
-    """Ends this process with nothing but its output: no thread is waited for, nothing is cleaned up."""
+    """Flushes the output and exits without waiting for threads or cleaning up."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             _flush(stream)
@@ -72,7 +72,7 @@ def leave_at_once(exit_code: int) -> NoReturn:
 
 
 def _say_of_thread(args: threading.ExceptHookArgs) -> None:
-    """Keeps to one line what a library's thread met; whoever waits for the thread will meet it too."""
+    """Prints the error of a library's thread as one line; whoever waits for the thread raises it too."""
     known = args.exc_value and expected(args.exc_value)
     if known is None:
         threading.__excepthook__(args)
@@ -81,7 +81,7 @@ def _say_of_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def abandon(error: Exception) -> NoReturn:
-    """Ends this process from any thread, with an error of `pipeline/errors.py`, while its main thread does something else."""
+    """Ends this process from any thread with an error of `pipeline/errors.py`."""
     _log(f"Error: {error}")
     leave_at_once(error.exit_code)
 
@@ -99,24 +99,24 @@ def _log(line: str) -> None:
 
 
 def _silence_libraries() -> None:
-    """Leaves the last word to the error: the libraries' threads, which nobody waits for now, fail one after another."""
+    """Silences the libraries' threads, whose failures would follow the error."""
     logging.get_absl_handler().addFilter(lambda record: record.pathname.startswith(_PACKAGE))
 
 
 def _tolerate_names() -> None:
-    """Has file names that are no text printed all the same, with the odd bytes escaped."""
+    """Makes undecodable file names printable, with their bytes escaped."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # there is none, or it is not a file
+        with contextlib.suppress(AttributeError):  # the stream is missing or not a file
             stream.reconfigure(errors="backslashreplace")
 
 
 def _flush(stream) -> None:
-    if stream is not None:  # it was closed before this process began
+    if stream is not None:  # None if it was closed before this process began
         stream.flush()
 
 
 def _nobody_reads_output() -> bool:
-    """Says whether stdout or stderr is a pipe whose reader is gone."""
+    """Returns whether stdout or stderr is a pipe without a reader."""
     poll = select.poll()
     for descriptor in (1, 2):
         poll.register(descriptor, 0)
@@ -124,7 +124,7 @@ def _nobody_reads_output() -> bool:
 
 
 def _forget_what_nobody_reads() -> None:
-    """Keeps the interpreter from writing once more, at its exit, what could not be written."""
+    """Keeps the interpreter from trying at exit to flush what could not be written."""
     try:
         _flush(sys.stdout)
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""How many files this process may have open: as many as the machine allows, and enough for the data.
+"""Raises the limit of open files, and checks that it is enough for the data.
 
-Reading at random keeps each shard of a dataset open, and tfds makes about a thousand of ImageNet, which is the usual limit of a
-shell. Libraries that cannot open a file do not fail well. Processes that are started from this one inherit the limit.
+Random access keeps every shard of a dataset open. tfds makes about a thousand of ImageNet, which is the usual limit of a
+shell, and libraries that cannot open a file fail badly. Child processes inherit the limit.
 """
 
 import resource
@@ -9,9 +9,9 @@ import weakref
 
 from pipeline.errors import ConfigError
 
-_MOST = 1 << 20  # the kernel's own limit (fs.nr_open) where nobody changed it; "unlimited" would be refused
+_MOST = 1 << 20  # the kernel's default limit (fs.nr_open), which refuses "unlimited"
 _OTHERS = 256  # checkpoints, connections, libraries; a small run has about 100
-_needed = weakref.WeakKeyDictionary()  # files by who keeps them open
+_needed = weakref.WeakKeyDictionary()  # number of files by reader
 
 
 def raise_limit() -> None:
@@ -23,15 +23,15 @@ def raise_limit() -> None:
 
 
 def make_room(reader: object, files: int, what: str) -> None:
-    """Takes note that `reader` will keep so many files open while it lives.
+    """Reserves a number of open files for `reader` while it exists.
 
     Args:
-      reader: whatever opens the files.
-      files: how many, at most.
-      what: they are, for the message.
+      reader: the object that opens the files.
+      files: the largest number of files.
+      what: a description, for the message.
 
     Raises:
-      ConfigError: this process may not have so many open, with those of the other readers.
+      ConfigError: the limit is too low for all readers together.
     """
     _needed[reader] = files
     raise_limit()

@@ -1,4 +1,4 @@
-"""Paths as people write them, and commands as they can give them."""
+"""Expands paths from users, and formats commands for them."""
 
 import os
 import shlex
@@ -8,10 +8,10 @@ from pipeline.errors import ConfigError
 
 
 def expanded(path: str | os.PathLike) -> str:
-    """Returns the path with a `~` at its beginning replaced by the home directory.
+    """Returns the path with a leading `~` replaced by the home directory.
 
     Raises:
-      ConfigError: there is none; taken literally, it would become a folder named `~`.
+      ConfigError: there is no home directory; a literal `~` would become a folder of that name.
     """
     path = os.fspath(path)
     result = os.path.expanduser(path)
@@ -21,9 +21,9 @@ def expanded(path: str | os.PathLike) -> str:
 
 
 def command_line(*words: str | os.PathLike) -> str:
-    """Returns the words after `python` as a command that a shell in the current directory runs with this very Python.
+    """Returns a shell command, for the current directory, that runs this Python with these arguments.
 
-    `python` may be another, or none.
+    The `python` of the shell may be another one, or missing.
     """
     here = os.path.relpath(sys.executable)
     python = sys.executable if here.startswith(os.pardir) else here

@@ -1,12 +1,12 @@
-"""Text of unknown origin, made fit for a terminal.
+"""Makes text of unknown origin safe for a terminal.
 
-Names of tensors and classes come from files that anybody can have written. A terminal obeys control characters, and a lone
-surrogate cannot be encoded at all: both are shown as their escapes.
+Names of tensors and classes come from files that anybody may have written. Terminals obey control characters, and lone
+surrogates cannot be encoded, so both are shown as escapes.
 """
 
 
 def printable(text: str) -> str:
-    r"""Returns the text with every character that does not print as its escape, such as `\x1b`."""
+    r"""Returns the text with every unprintable character as its escape, such as `\x1b`."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

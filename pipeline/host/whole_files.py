@@ -1,15 +1,15 @@
-"""Small files that mark something as finished, or that a later start reads: there as a whole, or as they were before."""
+"""Writes small files atomically, such as those that mark something as finished."""
 
 from etils import epath
 
 from pipeline.storage import local
 
-PARTIAL = ".partial"  # what the name of a file ends with that is being written
+PARTIAL = ".partial"  # suffix of a file that is being written
 
 
 def write_whole(path: epath.Path, text: str) -> None:
-    """Writes a file so that a kill or a full disk meanwhile leaves what was there before, and never a part."""
-    if local.is_remote(path):  # an object is never there in part
+    """Writes a file atomically: a kill or a full disk leaves the earlier content."""
+    if local.is_remote(path):  # objects are always written atomically
         path.write_text(text)
         return
     partial = path.with_name(path.name + PARTIAL)

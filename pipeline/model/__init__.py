@@ -1,1 +1,1 @@
-"""The EfficientNet family: scaling rules, the network, and what its layers are made of."""
+"""The networks: families as tables, scaling rules, and the Flax modules."""

@@ -1,6 +1,6 @@
-"""`python -m pipeline.model`: prints the family, one network block by block, or a search for scaling coefficients.
+"""`python -m pipeline.model`: prints all networks, one network block by block, or a search for scaling coefficients.
 
-Only arithmetic: starts no JAX backend and answers at once.
+It only does arithmetic and starts no JAX backend.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The layers of a network: convolutions, squeeze-and-excitation, and the block that a `BlockSpec` describes.
 
-Kernels are laid out [height, width, in, out] and depthwise kernels [height, width, 1, channels]; parameters are float32
-and are cast to the compute dtype where they are used. One module builds every kind of block, from its list of convolutions.
+Kernels are [height, width, in, out] and depthwise kernels [height, width, 1, channels]. Parameters are float32 and are cast
+to the compute dtype where they are used. One module builds every kind of block from its list of convolutions.
 """
 
 import dataclasses
@@ -22,16 +22,16 @@ from pipeline.model.specs import BlockSpec, ConvSpec
 
 
 class Conv(nn.Module):
-    """A dense convolution.
+    """A dense convolution: y[h, w, o] = sum over i, j, c of x[s * h + i, s * w + j, c] * kernel[i, j, c, o], with stride s.
 
     Attributes:
-      filters: Output channels.
+      filters: Number of output channels.
       kernel_size: Side of the kernel.
-      strides: Of both spatial axes.
-      use_bias: Whether to add one; it starts at zero.
-      dtype: Of the computation and the output.
+      strides: Stride of both spatial axes.
+      use_bias: Whether to add a bias; it starts at zero.
+      dtype: Dtype of the computation and the output.
       padding: "same" (TensorFlow's) or "symmetric" ((kernel_size - 1) / 2 zeros on each side).
-      kernel_init: How the kernel starts.
+      kernel_init: Initialiser of the kernel.
     """
 
     filters: int
@@ -64,7 +64,7 @@ class Conv(nn.Module):
 
 
 def spatial_padding(padding: str, kernel_size: int) -> str | list[tuple[int, int]]:
-    """Returns "same" or "symmetric" padding as `lax` and `nn.max_pool` take it."""
+    """Returns "same" or "symmetric" padding in the form of `lax` and `nn.max_pool`."""
     return "SAME" if padding == "same" else [((kernel_size - 1) // 2,) * 2] * 2
 
 
@@ -88,13 +88,13 @@ class DepthwiseConv(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """The gate of squeeze-and-excitation: factors for the channels of an image, computed from their means.
+    """The gate of squeeze-and-excitation: sigmoid(W2 f(W1 m + b1) + b2), from the means m of an image's channels.
 
     Attributes:
-      filters: Channels of the bottleneck.
-      activation: Inside the bottleneck; the gate is a sigmoid.
-      dtype: Of the computation and the gate.
-      kernel_init: How both kernels start.
+      filters: Channels of the bottleneck, W1 m + b1.
+      activation: The activation f of the bottleneck.
+      dtype: Dtype of the computation and the gate.
+      kernel_init: Initialiser of both kernels.
     """
 
     filters: int
@@ -104,7 +104,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, means: jax.Array) -> jax.Array:
-        """Maps the means over the pixels of each image, [batch, 1, 1, channels], to factors of that shape in (0, 1)."""
+        """Maps the means of each image's channels, [batch, 1, 1, channels], to factors of that shape in (0, 1)."""
         options = {"use_bias": True, "dtype": self.dtype, "kernel_init": self.kernel_init}
         squeezed = Conv(self.filters, **options, name="reduce")(means)
         gate = Conv(means.shape[-1], **options, name="expand")(self.activation(squeezed))
@@ -112,15 +112,15 @@ class SqueezeExcite(nn.Module):
 
 
 def drop_connect(images: jax.Array, survival_probability: float, rng: jax.Array) -> jax.Array:
-    """Zeroes whole examples and divides the others by the probability of surviving, so that the mean is preserved.
+    """Zeroes whole examples and divides the others by the survival probability, which preserves the mean.
 
     Args:
       images: [batch, height, width, channels].
-      survival_probability: Of an example, in (0, 1].
-      rng: A key; the draws are float32, whatever the dtype of `images`, so that the rate is exact.
+      survival_probability: The probability that an example is kept, in (0, 1].
+      rng: A key. The draws are float32 whatever the dtype of `images`, so the rate is exact.
 
     Returns:
-      The shape and dtype of `images`.
+      An array of the shape and dtype of `images`.
     """
     survives = jax.random.uniform(rng, (images.shape[0], 1, 1, 1), jnp.float32) < survival_probability
     return jnp.where(survives, images / survival_probability, 0).astype(images.dtype)
@@ -128,14 +128,14 @@ def drop_connect(images: jax.Array, survival_probability: float, rng: jax.Array)
 
 @dataclasses.dataclass(frozen=True)
 class LayerOptions:
-    """What all layers of a network share.
+    """The options that all layers of a network share.
 
     Attributes:
-      activation: After a BatchNorm, where a `ConvSpec` says so.
+      activation: Follows a BatchNorm if the `ConvSpec` says so.
       padding: See `Conv`.
-      initializers: Of the family.
+      initializers: Initialisers of the family.
       depthwise_channels_per_group: See `depthwise_conv`.
-      dtype: Of the computation.
+      dtype: Dtype of the computation.
     """
 
     activation: Activation
@@ -146,13 +146,13 @@ class LayerOptions:
 
 
 class Block(nn.Module):
-    """The convolutions of a block, one after the other; the input, or a projection of it, is added where the block says so.
+    """A block: a branch of convolutions and, if the specification has a skip connection, the input or its projection added.
 
     Attributes:
-      spec: The block.
-      survival_probability: Of the branch, in training, where there is a skip connection.
+      spec: The specification of the block.
+      survival_probability: Probability of keeping the branch in training, if there is a skip connection.
       norm: Makes a BatchNorm layer from its name, its activation and its initialiser.
-      options: Of the layers.
+      options: The options of the layers.
     """
 
     spec: BlockSpec

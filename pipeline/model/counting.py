@@ -1,8 +1,8 @@
-"""Parameters and multiply-accumulates of an architecture, counted from its specification.
+"""Counts the parameters and multiply-accumulates of an architecture from its specification.
 
-Pure arithmetic on `Architecture`: no arrays, no JAX, so that a whole family or thousands of candidates cost nothing.
-Counted as the published figures are: convolutions, squeeze-and-excitation and the classifier; not BatchNorm,
-activations or pooling. One multiply-accumulate is what the paper calls one FLOP.
+Counting is arithmetic on `Architecture` without arrays or JAX, so thousands of candidates cost nothing. As in the published
+figures, multiply-accumulates are those of convolutions, squeeze-and-excitation and the classifier, without BatchNorm,
+activations or pooling. The paper calls one multiply-accumulate one FLOP.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from pipeline.model.specs import Architecture, BlockSpec, ConvSpec
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """What a part of a network costs; counts add up with `+`.
+    """The costs of a part of a network; counts are added with `+`.
 
     Attributes:
       params: Trainable parameters.
@@ -31,7 +31,7 @@ class Count:
 
 
 def output_size(size: int, strides: int) -> int:
-    """The side of the output of a convolution, padded "same" or "symmetric"."""
+    """Returns the side of a convolution's output, with "same" or "symmetric" padding."""
     return math.ceil(size / strides)
 
 
@@ -43,7 +43,7 @@ def count_blocks(architecture: Architecture, resolution: int) -> Iterator[tuple[
       resolution: Side of the input images in pixels.
 
     Yields:
-      For each block: its specification, the side of its output in pixels, its count.
+      The specification, the side of the output in pixels, and the count of each block.
     """
     size = _stem_output_size(architecture, resolution)
     for block in architecture.blocks:
@@ -75,7 +75,7 @@ def count_architecture(architecture: Architecture, num_classes: int, resolution:
 
 
 def count_batch_norms(architecture: Architecture) -> int:
-    """The number of BatchNorm layers, one for each convolution but those of squeeze-and-excitation."""
+    """Returns the number of BatchNorm layers: one for each convolution outside squeeze-and-excitation."""
     ends = 1 if architecture.head is None else 2
     return ends + sum(len(block.convs) + (block.shortcut is not None) for block in architecture.blocks)
 
@@ -86,7 +86,7 @@ def _stem_output_size(architecture: Architecture, resolution: int) -> int:
 
 
 def _conv_bn(conv: ConvSpec, size: int) -> Count:
-    """A convolution that puts out `size` x `size` pixels, its BatchNorm, and its squeeze-and-excitation."""
+    """Counts a convolution with an output of `size` x `size` pixels, its BatchNorm, and its squeeze-and-excitation."""
     weights, outputs = math.prod(conv.kernel_shape), conv.output_filters
     count = Count(params=weights + 2 * outputs, batch_stats=2 * outputs, macs=weights * size**2)
     if conv.se_filters:

@@ -1,9 +1,8 @@
 """The network: stem, blocks and head, put together from an `Architecture` of any family.
 
-Owns the order of the layers, the names of the parameters and what the network puts out; the layers are in `blocks.py`
-and the shapes in `scaling.py`. Knows nothing of losses, optimizers or where images come from. Invariants: parameters
-and BN statistics are float32 whatever the compute dtype; logits are float32; the only random stream is "dropout" and
-only training draws from it; only training changes `batch_stats`.
+This module defines the order of the layers, the names of the parameters and the outputs. The layers are in `blocks.py` and
+the shapes in `scaling.py`. Parameters, BatchNorm statistics and logits are float32 whatever the compute dtype. The only
+random stream is "dropout"; only training draws from it, and only training changes `batch_stats`.
 """
 
 import functools
@@ -29,18 +28,17 @@ class Network(nn.Module):
     """An image classifier.
 
     Attributes:
-      architecture: Shape of the network.
-      num_classes: Outputs of the classifier.
-      dropout_rate: Before the classifier, in training.
-      survival_probability: Of the last block's branch; see `scaling.survival_probabilities`.
-      bn_batch: Images that share BatchNorm statistics in training.
+      architecture: The architecture.
+      num_classes: Number of outputs of the classifier.
+      dropout_rate: Dropout before the classifier, in training.
+      survival_probability: Survival probability of the last block's branch; see `scaling.survival_probabilities`.
+      bn_batch: Number of images that share BatchNorm statistics in training.
       bn_momentum: See `GroupedBatchNorm`.
       bn_epsilon: See `GroupedBatchNorm`.
-      dtype: Of activations.
+      dtype: Dtype of activations.
       remat: Whether to recompute a block's activations in the backward pass.
-      depthwise_channels_per_group: See `depthwise_conv`; changes no value beyond rounding.
-      frozen_norm_parts: How many parts (stem, stages, head, in this order) keep their BatchNorm statistics in training, and
-        normalise with them.
+      depthwise_channels_per_group: See `depthwise_conv`; changes values only by rounding.
+      frozen_norm_parts: Number of parts, in the order stem, stages, head, whose BatchNorm statistics are frozen in training.
     """
 
     architecture: Architecture
@@ -72,16 +70,16 @@ class Network(nn.Module):
 
     @nn.compact
     def endpoints(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
-        """Runs the network and returns what it computes on the way.
+        """Runs the network and returns its intermediate outputs.
 
         Args:
           images: As in `__call__`.
           train: As in `__call__`.
 
         Returns:
-          "reduction_1" and so on: the output of the last block before each stride among the blocks, and of the last
-          block, so that reduction_i of B0 is 2**i times smaller than the input; "features": the output of the last
-          block; "pooled_features": float32 [batch, head filters]; "logits": float32 [batch, num_classes].
+          "reduction_1", "reduction_2", …: the output of the last block before each stride, and of the last block; reduction_i
+          of B0 is 2**i times smaller than the input. "features": the output of the last block. "pooled_features": float32
+          [batch, head filters]. "logits": float32 [batch, num_classes].
         """
         arch = self.architecture
         norm = functools.partial(
@@ -119,7 +117,7 @@ class Network(nn.Module):
 
 
 class Stem(nn.Module):
-    """The first convolution, and the pooling after it where there is one; attributes as in `Block`."""
+    """The first convolution and, if the network has it, the pooling after it; attributes as in `Block`."""
 
     conv: ConvSpec
     pool: bool
@@ -146,7 +144,7 @@ class Stem(nn.Module):
 
 
 class Head(nn.Module):
-    """The last convolution, if any, the mean over the image, dropout and the classifier; the last three in float32."""
+    """The last convolution, if any, then in float32 the mean over the image, dropout and the classifier."""
 
     conv: ConvSpec | None
     num_classes: int
@@ -170,7 +168,7 @@ class Head(nn.Module):
 
 
 def with_family_defaults(model_config: ConfigDict) -> ConfigDict:
-    """Returns a copy of `config.model` in which what is unset has the value of the variant's family.
+    """Returns a copy of `config.model` whose unset keys have the values of the variant's family.
 
     Raises:
       ConfigError: If the variant is unknown.
@@ -187,7 +185,7 @@ def build_model(model_config: ConfigDict, num_classes: int, depthwise_channels_p
 
     Args:
       model_config: `config.model` of `configs/recipe.py`.
-      num_classes: Of the dataset.
+      num_classes: Number of classes of the dataset.
       depthwise_channels_per_group: See `depthwise_conv`.
 
     Returns:

@@ -1,8 +1,8 @@
-"""From (width, depth, resolution) to a plain list of blocks: the scaling rules live here and nowhere else.
+"""The scaling rules: from width, depth and resolution to a plain list of blocks.
 
-A `Baseline` is a small network written as a table of stages (`families/`); `scale_baseline` applies the rounding rule of its
-family and returns an `Architecture`, in which each block is spelled out. Nothing else in the project computes a width, a
-repeat count or a survival rate.
+A `Baseline` is a network written as a table of stages (`families/`). `scale_baseline` applies the rounding rule of its family
+and returns an `Architecture` with every block resolved. No other module computes a width, a repeat count or a survival
+probability.
 
 Sources. [paper] Tan and Le, arXiv 1905.11946. [code] tensorflow/tpu, models/official/efficientnet:
 efficientnet_builder.py, efficientnet_model.py, lite/efficientnet_lite_builder.py.
@@ -23,8 +23,8 @@ def round_filters(filters: int, width: float, *, limit_rounding_loss: bool = Tru
     Args:
       filters: Channels of the baseline.
       width: The multiplier.
-      limit_rounding_loss: Round up where rounding down would take away more than a tenth.
-      divisor: What the result is a multiple of; also its minimum.
+      limit_rounding_loss: Whether to round up if rounding down would remove more than a tenth.
+      divisor: The result is a multiple of it, and at least this large.
 
     Returns:
       The number of channels.
@@ -57,8 +57,8 @@ def scale_baseline(
       width: Multiplies channel counts.
       depth: Multiplies the repeats of each stage.
       resolution: Side of the input, in pixels.
-      dropout_rate: Before the classifier; None keeps the baseline's.
-      name: Of the result; None makes one of the multipliers.
+      dropout_rate: Dropout before the classifier; None keeps the baseline's.
+      name: Name of the result; None derives one from the multipliers.
 
     Returns:
       The architecture, with one `BlockSpec` per block.
@@ -109,7 +109,7 @@ def scale_baseline(
 
 
 class Coefficients(NamedTuple):
-    """The base of each dimension in compound scaling; the defaults are what the paper found on B0 [paper, 3.3]."""
+    """The base of each dimension in compound scaling; the defaults are those that the paper found for B0 [paper, 3.3]."""
 
     alpha: float = 1.2  # depth
     beta: float = 1.1  # width
@@ -117,7 +117,7 @@ class Coefficients(NamedTuple):
 
     @property
     def cost_ratio(self) -> float:
-        """By how much one unit of phi multiplies the multiply-accumulates, before rounding: about 2 in the paper."""
+        """The factor alpha * beta**2 * gamma**2 by which phi + 1 multiplies the cost, before rounding; about 2 in the paper."""
         return self.alpha * self.beta**2 * self.gamma**2
 
 
@@ -125,18 +125,17 @@ PUBLISHED_COEFFICIENTS = Coefficients()
 
 
 def compound_scale(baseline: Baseline, phi: float, coefficients: Coefficients = PUBLISHED_COEFFICIENTS) -> Architecture:
-    """Scales depth, width and resolution together: alpha**phi, beta**phi and gamma**phi [paper, equation 3].
+    """Scales depth by alpha**phi, width by beta**phi and resolution by gamma**phi [paper, equation 3].
 
-    The published sizes are these figures rounded by hand, B1 at phi 0.5 to B7 at about 6; `architecture` has them
-    exactly.
+    The published sizes, B1 at phi 0.5 to B7 at about 6, are rounded by hand; `architecture` has them exactly.
 
     Args:
       baseline: The network at phi 0.
-      phi: How much more there is to spend: the cost grows by `coefficients.cost_ratio ** phi`, about 2**phi.
-      coefficients: What each dimension gets of it.
+      phi: The compound coefficient: the cost grows by `coefficients.cost_ratio ** phi`, about 2**phi.
+      coefficients: alpha, beta and gamma.
 
     Returns:
-      The architecture; its resolution is rounded to whole pixels and its dropout is the baseline's.
+      The architecture. Its resolution is rounded to whole pixels, and its dropout is the baseline's.
     """
     return scale_baseline(
         baseline,
@@ -148,14 +147,13 @@ def compound_scale(baseline: Baseline, phi: float, coefficients: Coefficients = 
 
 
 def survival_probabilities(num_blocks: int, survival_probability: float) -> tuple[float, ...]:
-    """The probability that a block's branch is kept, falling linearly over all blocks.
+    """Returns the probability that each block's branch is kept; it falls linearly over the blocks.
 
-    Block i of N, counted from 0, keeps its branch with probability 1 - (1 - p) * i / N [code]. The rate does not depend
-    on the size of the network: an early version of the paper said 0.3 for the larger ones and was wrong
-    (tensorflow/tpu#381).
+    Block i of N, counted from 0, keeps its branch with probability 1 - (1 - p) * i / N [code]. p does not depend on the size of
+    the network; an early version of the paper wrongly gave a drop rate of 0.3 for the larger ones (tensorflow/tpu#381).
 
     Args:
-      num_blocks: N, all blocks, also those without a skip connection.
+      num_blocks: N, the number of all blocks, including those without a skip connection.
       survival_probability: p.
 
     Returns:
@@ -166,7 +164,7 @@ def survival_probabilities(num_blocks: int, survival_probability: float) -> tupl
 
 @functools.cache
 def architecture(variant: str) -> Architecture:
-    """Looks up a named network.
+    """Returns the architecture of a named network.
 
     Args:
       variant: A key of `VARIANTS`, for example "b0".

@@ -1,8 +1,8 @@
-"""The grid search of the paper: which mix of depth, width and resolution to scale a baseline by, for a given budget.
+"""The paper's grid search for scaling coefficients: how to divide a budget among depth, width and resolution.
 
-Lists every mix on a grid whose cost meets the budget and builds each as it would really be, because rounding of widths
-and repeats moves the true cost away from alpha * beta**2 * gamma**2. Which mix is best is a question of accuracy: pass
-a `score` that trains or otherwise judges an architecture, as the authors did. Nothing here trains.
+It lists every combination on a grid whose cost meets the budget. Each is built and counted, because rounding widths and repeats
+moves the true cost away from alpha * beta**2 * gamma**2. The best combination is a question of accuracy: pass a `score` that
+trains or otherwise judges an architecture, as the authors did. Nothing here trains.
 
 Source: [paper] Tan and Le, arXiv 1905.11946, section 3.3.
 """
@@ -18,13 +18,13 @@ from pipeline.model.specs import Architecture, Baseline
 
 
 class Candidate(NamedTuple):
-    """One mix that was compared.
+    """One combination of coefficients.
 
     Attributes:
       coefficients: alpha, beta and gamma.
       architecture: The baseline scaled by them, phi 1.
-      count: What the architecture really costs.
-      score: What `score` said of the architecture; None without it.
+      count: The architecture's true costs.
+      score: The result of `score` for the architecture; None without it.
     """
 
     coefficients: Coefficients
@@ -42,19 +42,18 @@ def search_coefficients(
     tolerance: float = 0.05,
     num_classes: int = 1000,
 ) -> list[Candidate]:
-    """Compares all mixes on a grid that meet the constraint alpha * beta**2 * gamma**2 = budget / cost of the baseline.
+    """Compares all grid points that meet the constraint alpha * beta**2 * gamma**2 = budget / cost of the baseline.
 
     Args:
-      baseline: The network to scale; its multiply-accumulates are the unit.
-      macs_budget: Multiply-accumulates for one image; None means twice the baseline's, as in the paper.
-      score: Judges an architecture, higher is better; the authors trained each.
-      step: Of the grid, which starts at 1 in each dimension.
-      tolerance: How far, relatively, the constraint may be missed; the paper's own choice misses 2 by 0.04.
-      num_classes: Outputs of the classifier, for the counts.
+      baseline: The network to scale.
+      macs_budget: Multiply-accumulates for one image; None: twice the baseline's, as in the paper.
+      score: Judges an architecture; higher is better. The authors trained each.
+      step: Step of the grid, which starts at 1 in each dimension.
+      tolerance: Relative tolerance of the constraint; the paper's own choice misses 2 by 0.04.
+      num_classes: Number of outputs of the classifier, for the counts.
 
     Returns:
-      The candidates, best first; without `score`, nothing is known of their accuracy and those that meet the constraint
-      most closely come first.
+      The candidates, best first. Without `score` those that meet the constraint most closely come first.
 
     Raises:
       ConfigError: If the budget is below the cost of the baseline, or no point of the grid meets it.

@@ -1,8 +1,8 @@
-"""What a network is made of, as plain data: families, baselines, convolutions, blocks and architectures.
+"""Specifications of networks as plain data: families, baselines, convolutions, blocks and architectures.
 
-Nothing here imports JAX or computes a width from a multiplier; `scaling.py` does. A `BlockSpec` lists its convolutions, and
-the network, the counts, the exports and the tensor names all walk that list, so each kind of block is described once.
-An `Architecture` says everything about a network's shape except the number of classes.
+A `BlockSpec` lists its convolutions. The network, the counts, the exports and the tensor names all walk that list, so each
+kind of block is described once. An `Architecture` defines the shape of a network except for the number of classes. Widths are
+computed in `scaling.py`. Nothing here imports JAX.
 """
 
 import dataclasses
@@ -11,20 +11,20 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """What all networks of a family share besides their table of stages.
+    """The properties that all networks of a family share besides their tables of stages.
 
     Attributes:
-      name: Shown to the user.
+      name: The name shown to users.
       activation: "swish", "relu" or "relu6".
       padding: "same" (TensorFlow's SAME) or "symmetric" ((kernel - 1) / 2 zeros on each side, also before the pooling).
       bn_momentum: The share of BatchNorm's running statistics that a step keeps.
       bn_epsilon: Added to BatchNorm's variances.
-      survival_probability: Of the last block's branch under stochastic depth; 1 for none.
+      survival_probability: Survival probability of the last block's branch; 1: no stochastic depth.
       initializers: A key of `initializers.INITIALIZERS`.
-      weight_decay: What L2 regularisation covers: "all_but_norm", "kernels" or "kernels_but_depthwise".
-      preprocessing: How images are prepared for its published weights; a key of `weights.identification.PUBLISHED`.
-      limit_rounding_loss: Whether rounding may not take away more than a tenth of a width.
-      fixed_ends: Whether stem, head and the repeats of the first and the last stage are not scaled.
+      weight_decay: The parameters that L2 covers: "all_but_norm", "kernels" or "kernels_but_depthwise".
+      preprocessing: The preprocessing of its published weights; a key of `weights.identification.PUBLISHED`.
+      limit_rounding_loss: Whether rounding may remove at most a tenth of a width.
+      fixed_ends: Whether stem, head and the repeats of the first and last stage stay unscaled.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""The family, one network and a scaling search as text tables for the terminal.
+"""Text tables of all networks, of one network, and of a scaling search.
 
-Formats what `scaling.py`, `counting.py` and `scaling_search.py` compute; adds no figure of its own.
+The figures come from `scaling.py`, `counting.py` and `scaling_search.py`.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ _SEARCH_COLUMNS = (
 
 
 def family_table(num_classes: int) -> str:
-    """One line for each named variant: what it costs and how wide and deep it is."""
+    """Returns a line for each variant with its costs, widths and depths."""
     rows = [_FAMILY_COLUMNS]
     for name, row in VARIANTS.items():
         arch = architecture(name)
@@ -82,7 +82,7 @@ def family_table(num_classes: int) -> str:
 
 
 def block_table(variant: str, num_classes: int, survival_probability: float) -> str:
-    """One line for each block of a variant, with the probability that drop-connect keeps its branch ("-": no skip).
+    """Returns a line for each block of a variant, with the survival probability of its branch ("-": no skip).
 
     Raises:
       ValueError: If there is no such variant.
@@ -116,7 +116,7 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
 
 
 def search_table(candidates: Sequence[Candidate]) -> str:
-    """One line for each candidate of a scaling search, in the order given ("-": nobody judged its accuracy)."""
+    """Returns a line for each candidate of a scaling search, in the given order ("-": no score)."""
     rows = [_SEARCH_COLUMNS]
     for coefficients, arch, count, score in candidates:
         rows.append(
@@ -134,7 +134,7 @@ def search_table(candidates: Sequence[Candidate]) -> str:
 
 
 def _align(rows: Sequence[Sequence[str]]) -> str:
-    """Right-aligns columns, except the first."""
+    """Aligns columns: the first left, the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -1,6 +1,6 @@
-"""The sizes of the dataset that a configuration names, whether or not it is here.
+"""The sizes of the dataset that a configuration names, whether or not it is prepared here.
 
-A plan is made before the images are: what is prepared is asked first, ImageNet's sizes are known, and others can be given.
+They come from flags, the prepared dataset, or the known sizes of ImageNet.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError, DataError
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSize:
-    """Classes, and examples of the training and evaluation splits."""
+    """The number of classes, and of examples in the training and evaluation splits."""
 
     num_classes: int
     num_train_examples: int
@@ -24,10 +24,10 @@ IMAGENET = DatasetSize(1000, 1_281_167, 50_000)  # ILSVRC 2012
 
 
 def dataset_size(config: ConfigDict, given: DatasetSize | None) -> DatasetSize:
-    """Returns the sizes that were given, else those of the prepared dataset, else ImageNet's if it is that.
+    """Returns the given sizes, else those of the prepared dataset, else ImageNet's for ImageNet.
 
     Raises:
-      ConfigError: the dataset is not here and its sizes are not known; the message names the flags that give them.
+      ConfigError: the dataset is not prepared here and its sizes are unknown; the message names the flag that gives them.
     """
     if given is not None:
         return given

@@ -1,8 +1,8 @@
-"""From the compiler's figures to images a second, hours and money.
+"""Turns the compiler's figures into images a second, hours and dollars.
 
-Owns the calibration: the compiler's cycles are too many by a factor that is about the same for different networks, fitted to
-the two published rates that can be matched best (`docs/plan_accuracy.md` has the figures and what they leave open).
-Collectives have no cycles; their time is what the bytes need on the slice's links. Never compiles.
+The compiler overestimates cycles by about the same factor for different networks. The factor is fitted to two published
+rates; `docs/plan_accuracy.md` has the figures and their limits. Collectives have no cycles. Their time follows from their
+bytes and the slice's links.
 """
 
 import dataclasses
@@ -11,33 +11,33 @@ from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning.program import Program
 from pipeline.planning.slices import Slice
 
-# Time in truth over time by the compiler's cycles, by B2 and B5 on v3 cores at 32 images each: docs/plan_accuracy.md.
+# Measured time over compiler-estimated time, from B2 and B5 on v3 with 32 images a core: docs/plan_accuracy.md.
 CALIBRATION = 0.75
 COLLECTIVE_LATENCY_SECONDS = 10e-6  # of one all-reduce over a slice, however small
 
-# CPU seconds of one image with AutoAugment on a 2-core x86-64 machine: a base, and a part for each output pixel.
+# CPU seconds of an image with AutoAugment on a 2-core x86-64 machine: a constant, and a part for each output pixel.
 INPUT_SECONDS, INPUT_SECONDS_PER_PIXEL = 0.9e-3, 2.5e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What a run on a slice takes. Times are seconds unless the name says otherwise."""
+    """The needs of a run on a slice. Times are in seconds unless the name says otherwise."""
 
     step: float
-    collectives: float  # the part of `step` in which devices wait for each other's sums
+    collectives: float  # the part of `step` that is spent on sums over devices
     images_per_second: float
     images_per_second_per_chip: float
     evaluation: float  # of one whole evaluation, of EMA and raw weights
     hours: float  # of the whole run
     chip_hours: float
     dollars: float
-    cpus_per_host: float  # that decode and augment as fast as the devices train
+    cpus_per_host: float  # busy CPU cores that decode and augment as fast as the devices train
 
 
 def estimate(
     train: Program, evaluation: Program, hparams: Hyperparameters, tpu_slice: Slice, dollars_per_chip_hour: float
 ) -> Estimate:
-    """Returns what a run takes whose steps compiled to `train` and `evaluation`."""
+    """Returns the needs of a run whose steps compiled to `train` and `evaluation`."""
     collectives = _collective_seconds(train, tpu_slice)
     step = device_seconds(train, tpu_slice) + collectives
     eval_step = device_seconds(evaluation, tpu_slice) + _collective_seconds(evaluation, tpu_slice)
@@ -60,12 +60,12 @@ def estimate(
 
 
 def device_seconds(program: Program, tpu_slice: Slice) -> float:
-    """Seconds of one step without collectives."""
+    """Returns the seconds of one step without collectives."""
     return program.cycles / tpu_slice.generation.clock_hz * CALIBRATION
 
 
 def _collective_seconds(program: Program, tpu_slice: Slice) -> float:
-    """Each byte of a sum leaves a device about twice, whatever the number of devices, as in a ring."""
+    """Returns the seconds of the sums: as in a ring, each byte leaves a device about twice on any number of devices."""
     if tpu_slice.devices == 1:
         return 0.0
     moved = 2 * program.collective_bytes / tpu_slice.generation.link_bytes

@@ -1,8 +1,8 @@
-"""Reads what the TPU compiler wrote about a program: cycles, kinds of work, collectives, memory.
+"""Parses the TPU compiler's text of a program: cycles, kinds of work, collectives, memory.
 
-Owns the form of the compiler's text (optimised and scheduled HLO of XLA:TPU). Never runs or compiles anything. The compiler
-puts its own estimate of cycles on each instruction that it schedules; instructions inside a fusion have none of their own
-and belong to the fusion, and the body of a loop counts as often as the loop is known to turn.
+The text is the optimised and scheduled HLO of XLA:TPU. The compiler annotates each scheduled instruction with its estimate of
+cycles. Instructions inside a fusion have none and count with the fusion. The body of a loop counts as often as the known trip
+count.
 """
 
 import collections
@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 
-FORMAT_VERSION = 1  # to be raised with a change of what is counted here: kept results of another number are not used
+FORMAT_VERSION = 1  # raise it when the counting changes: cached results of another version are not used
 KINDS = ("matrix", "depthwise", "batch_norm", "layout", "elementwise")
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -33,9 +33,9 @@ class Instruction:
 
     name: str
     opcode: str
-    size: int  # bytes of what it puts out, without the padding of its layout
-    cycles: int  # 0 where the compiler gives no estimate
-    op_name: str  # where in the source it comes from, such as "jit(train_step)/…/blocks_1_0/expand_bn/mul"
+    size: int  # bytes of the output, without the padding of its layout
+    cycles: int  # 0 if the compiler gives no estimate
+    op_name: str  # its origin in the source, such as "jit(train_step)/…/blocks_1_0/expand_bn/mul"
     depthwise: bool
     called: tuple[str, ...]
     trips: int
@@ -46,17 +46,17 @@ class Summary:
     """The work of one device."""
 
     cycles: int
-    cycles_by_kind: dict[str, int]  # of KINDS; they add up to `cycles`
-    collectives: dict[str, int]  # how many of each of COLLECTIVES that occurs
+    cycles_by_kind: dict[str, int]  # by KINDS; they sum to `cycles`
+    collectives: dict[str, int]  # number of each of COLLECTIVES that occurs
     collective_bytes: int
-    largest: list[tuple[str, int]]  # (where it comes from, bytes) of the arrays that weigh most
+    largest: list[tuple[str, int]]  # (origin, bytes) of the largest arrays
 
 
 def summarize(text: str) -> Summary:
     """Adds up the optimised HLO text of a compiled program.
 
     Raises:
-      ValueError: the text has no entry computation: it is not what XLA:TPU writes.
+      ValueError: the text has no entry computation, so it is not XLA:TPU's.
     """
     computations, entry = _parse(text)
     by_kind = dict.fromkeys(KINDS, 0)
@@ -108,7 +108,7 @@ def _instruction(found: re.Match, line: str) -> Instruction:
 
 
 def _bytes(shape: str) -> int:
-    """The bytes of an array or tuple in HLO's notation, such as "(bf16[32,8]{1,0}, f32[])"."""
+    """Returns the bytes of an array or tuple in HLO's notation, such as "(bf16[32,8]{1,0}, f32[])"."""
     total = 0
     for dtype, extents in _ARRAY.findall(shape):
         bits = int(_BITS.search(dtype)[0]) if dtype != "pred" else 8
@@ -119,7 +119,7 @@ def _bytes(shape: str) -> int:
 def _executed(
     computations: dict[str, list[Instruction]], name: str, times: int = 1
 ) -> Iterator[tuple[Instruction, int]]:
-    """The instructions that are scheduled on their own, with how often each runs."""
+    """Yields the separately scheduled instructions and how often each runs."""
     for instruction in computations.get(name, ()):
         yield instruction, times
         if instruction.opcode in ("while", "conditional", "call", "async-start"):

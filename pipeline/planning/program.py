@@ -1,8 +1,8 @@
-"""Compiles a program for a slice that is not here, and keeps what the compiler said.
+"""Compiles a program for a slice that is not here, and caches the compiler's results.
 
-Owns the cache of results, by the content of what is compiled: the same step for the same slice and compiler is compiled
-once on a machine, and not at all where `precompiled/`, which comes with the repository, has it. A result of the cache becomes
-one of `precompiled/` by being copied there. `XDG_CACHE_HOME` names another place than ~/.cache. Runs nothing and needs no data.
+Results are cached by content: the same step for the same slice and compiler is compiled once on a machine. It is not compiled
+at all if `precompiled/`, which comes with the repository, has it. To add a result there, copy it from the cache, which is in
+`$XDG_CACHE_HOME` or ~/.cache. Nothing is run, and no data are needed.
 """
 
 import dataclasses
@@ -32,27 +32,27 @@ _ALLOCATION = re.compile(r"Size: ([\d.]+)([BKMGT])\s.*?(?:Operator: op_name=\"([
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One compiled step, as one device sees it. Sizes are bytes."""
+    """One compiled step, for one device. Sizes are in bytes."""
 
     fits: bool
-    memory: int  # the peak; where it does not fit, what it would take
+    memory: int  # the peak; if the program does not fit, what it would take
     memory_limit: int
-    largest: list[tuple[str, int]]  # (where it comes from, size) of the arrays that weigh most
-    cycles: int  # all counts are 0 where it does not fit
+    largest: list[tuple[str, int]]  # (origin, size) of the largest arrays
+    cycles: int  # all counts are 0 if the program does not fit
     cycles_by_kind: dict[str, int]
-    collectives: dict[str, int]  # how many of each sort
+    collectives: dict[str, int]  # number of each kind
     collective_bytes: int
     compile_seconds: float
 
 
 def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str], name: str) -> Program:
-    """Compiles a program that was lowered for the devices of a slice, or finds what an earlier call found.
+    """Compiles a program that was lowered for the devices of a slice, or returns the cached result.
 
     Args:
       lowered: The program.
-      tpu_slice: What it was lowered for.
-      options: Of the compiler.
-      name: What it is, such as "b7-train": begins the name of the file that keeps the result, for people.
+      tpu_slice: The slice.
+      options: Options of the compiler.
+      name: A description such as "b7-train"; the cached file's name begins with it.
     """
     circumstances = [hlo.FORMAT_VERSION, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
     key = hashlib.sha256((json.dumps(circumstances) + lowered.as_text()).encode()).hexdigest()[:32]
@@ -67,12 +67,12 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict
     path = own / f"{name}-{tpu_slice.name}-{key}.json"
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(dataclasses.asdict(program), indent=1) + "\n")
-    partial.rename(path)  # whole or not at all
+    partial.rename(path)  # atomic
     return program
 
 
 def _kept(folder: pathlib.Path, key: str) -> Program | None:
-    """Returns the result that a folder has under a key."""
+    """Returns the result of a key in a folder; None if there is none."""
     for path in folder.glob(f"*-{key}.json"):
         content = json.loads(path.read_text())
         return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
@@ -111,7 +111,7 @@ def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, s
 
 
 def _too_large(message: str, tpu_slice: Slice, seconds: float) -> Program:
-    """What the compiler's refusal says: how much is needed, how much there is, and what takes it."""
+    """Parses the compiler's refusal: the memory needed, the memory there is, and the largest arrays."""
     found = next(filter(None, (pattern.search(message) for pattern in _TOO_LARGE)), None)
     if found is None:
         raise ValueError(f"the compiler refused the program in words that are not known here: {message[:2000]}")

@@ -1,4 +1,4 @@
-"""A plan as text for people, and as JSON for programs."""
+"""Formats a plan as text and as JSON."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from pipeline.planning.slices import GIB, Slice
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One configuration on one slice; `estimate` is None where it does not fit."""
+    """The plan of one configuration on one slice; `estimate` is None if it does not fit."""
 
     tpu_slice: Slice
     hparams: Hyperparameters
@@ -59,7 +59,7 @@ def describe(plan: Plan) -> str:
 
 
 def comparison(plans: list[Plan]) -> str:
-    """Returns plans side by side as a Markdown table, a slice on each row; what does not fit has no speed."""
+    """Returns plans as a Markdown table with a row for each slice; what does not fit has no speed."""
     head = (
         "slice", "images on each device", "train step", "evaluation", "million cycles an image", "images/s", "hours",
         "chip-hours", "dollars",
@@ -69,7 +69,7 @@ def comparison(plans: list[Plan]) -> str:
 
 
 def as_json(plan: Plan) -> dict:
-    """Returns a plan as JSON can hold it; sizes in bytes, times in seconds unless the name says otherwise."""
+    """Returns a plan as JSON values; sizes in bytes, times in seconds unless the name says otherwise."""
     return {
         "topology": plan.tpu_slice.name,
         "chips": plan.tpu_slice.chips,
@@ -86,7 +86,7 @@ def as_json(plan: Plan) -> dict:
 
 
 def shortfall(plan: Plan) -> str:
-    """Says by how much a plan that does not fit does not."""
+    """Returns a sentence on how much memory a plan that does not fit lacks."""
     what, program = ("train step", plan.train) if not plan.train.fits else ("evaluation", plan.evaluation)
     missing = program.memory - program.memory_limit
     return (

@@ -1,9 +1,9 @@
-"""Finds the fastest way to run a configuration on a slice, among those that fit.
+"""Finds the fastest variant of a configuration that fits a slice.
 
-Candidates differ in the global batch, in whether activations are recomputed, and in the images that share batch statistics;
-everything else is the configuration's. A smaller batch is another recipe: the learning rate follows it (`lr_per_256`), but
-accuracy was published for the configuration's own batch, so smaller ones are tried only where it does not fit; of two with the
-same batch the first wins unless the other is faster by 2 %.
+Candidates differ in the global batch, in whether activations are recomputed, and in the number of images that share batch
+statistics. A smaller batch is another recipe: the learning rate follows it (`lr_per_256`), but accuracy was published for the
+configuration's own batch. So smaller batches are tried only if that does not fit. Of two candidates with the same batch, the
+first wins unless the other is 2 % faster.
 """
 
 import copy
@@ -14,13 +14,13 @@ from ml_collections import ConfigDict
 
 from pipeline.planning.report import Plan
 
-WORTH_CHANGING = 1.02  # how much faster another recipe must be
+WORTH_CHANGING = 1.02  # another recipe must be faster by this factor
 
 
 def candidates(config: ConfigDict, devices: int) -> Iterator[tuple[str, ConfigDict]]:
-    """Yields (what is changed, configuration): the configuration's own batch first, then half of it, and so on.
+    """Yields (changed flags, configuration): first with the configuration's own batch, then with half of it, and so on.
 
-    Batch statistics are tried over `bn_batch` images and over those of one device, which needs no communication.
+    Batch statistics are tried over `bn_batch` images and over the images of one device, which needs no communication.
     """
     batch = config.batch_size
     while batch >= devices:
@@ -40,7 +40,7 @@ def candidates(config: ConfigDict, devices: int) -> Iterator[tuple[str, ConfigDi
 def best(config: ConfigDict, devices: int, make_plan: Callable[[str, ConfigDict], Plan]) -> tuple[str, Plan] | None:
     """Returns the flags and the plan of the fastest candidate that fits, or None.
 
-    Smaller batches are tried only while none fits: with the same work for each image they are never faster.
+    Smaller batches are tried only until one fits. With the same work for each image, they are never faster.
     """
     found: tuple[str, Plan] | None = None
     for flags, candidate in candidates(config, devices):

@@ -1,8 +1,8 @@
-"""TPU slices by the names that users give them: what is in one, and the topology that the compiler knows it by.
+"""TPU slices by name: their chips, hosts and devices, and the compiler's name of their topology.
 
-Owns the table of generations. Never asks the service and never loads libtpu, so that a name is checked in no time. Names are
-those of Cloud TPU (v3-32, v5litepod-256) and the short ones (v5e-256): types of v2, v3, v4 and v5p count TensorCores, two a
-chip, those of v5e and v6e count chips.
+The table of generations is here. No service is asked and libtpu is not loaded, so checking a name takes no time. Names are
+those of Cloud TPU (v3-32, v5litepod-256) and the short ones (v5e-256). Types of v2, v3, v4 and v5p count TensorCores, two a
+chip; those of v5e and v6e count chips.
 
 Sources: the generations' pages of the Cloud TPU documentation (memory, peak rates, machines); Jouppi et al., "A domain-specific
 supercomputer for training deep neural networks" (2020) and "TPU v4" (arXiv 2304.01433) for the clocks of v2 to v4. The clocks
@@ -24,14 +24,14 @@ class Generation:
 
     name: str
     counts_cores: bool  # whether a type's number counts TensorCores, two a chip, or chips
-    devices_per_chip: int  # as JAX sees them: the two cores of v4 and v5p act as one device ("megacore")
-    dimensions: int  # of the network between the chips
+    devices_per_chip: int  # JAX devices: the two cores of v4 and v5p act as one ("megacore")
+    dimensions: int  # of the interconnect
     hbm_gib: float  # of a device
     clock_hz: float
     peak_flops: float  # of a device, in bfloat16
-    link_bytes: float  # a second, out of a device over all its links
+    link_bytes: float  # bytes a second out of a device, over all its links
     host_cpus: int  # virtual CPUs of a machine of four chips
-    chip_config: str | None = None  # the compiler's name for this use of the cores; None: its own first choice
+    chip_config: str | None = None  # the compiler's name of this use of the cores; None: its default
 
 
 GENERATIONS = {
@@ -111,7 +111,7 @@ ALIASES = {"v5litepod": "v5e"}
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """Some chips of one generation that work together."""
+    """A number of connected chips of one generation."""
 
     name: str
     generation: Generation
@@ -124,18 +124,18 @@ class Slice:
 
     @property
     def hosts(self) -> int:
-        """Machines: of four chips, but up to eight chips of v5e and v6e are on one."""
+        """Machines: four chips each, except that one machine holds up to eight chips of v5e and v6e."""
         if self.generation.name in ("v5e", "v6e") and self.chips <= 8:
             return 1
         return max(1, self.chips // 4)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Chips along each axis of the network: as near to a square or a cube as powers of two allow."""
+        """Chips along each axis of the interconnect: the powers of two nearest to a square or a cube."""
         exponent = self.chips.bit_length() - 1
         if self.generation.dimensions == 2:
             return 2 ** (exponent // 2), 2 ** (exponent - exponent // 2)
-        # The smallest slices are a machine's 2x2x1, put side by side.
+        # The smallest slices are machines of 2x2x1 side by side.
         if exponent <= 4:
             return {0: (1, 1, 1), 1: (1, 2, 1), 2: (2, 2, 1), 3: (2, 2, 2), 4: (2, 2, 4)}[exponent]
         return 2 ** (exponent // 3), 2 ** ((exponent + 1) // 3), 2 ** ((exponent + 2) // 3)
@@ -155,7 +155,7 @@ def parse_slice(name: str) -> Slice:
     """Returns the slice that a type such as "v3-32", "v5litepod-256" or "v5e-256" names.
 
     Raises:
-      ConfigError: there is no such type; the message says what there is.
+      ConfigError: there is no such type; the message says which there are.
     """
     prefix, _, number = name.partition("-")
     generation = GENERATIONS.get(ALIASES.get(prefix, prefix))
@@ -173,7 +173,7 @@ def parse_slice(name: str) -> Slice:
 
 
 def chip_hour_dollars(generation: Generation, path: pathlib.Path = PRICES_FILE) -> float:
-    """Returns the price of an hour of one chip from the table that the user edits.
+    """Returns the price of a chip for an hour from the table that the user edits.
 
     Raises:
       ConfigError: the table is missing, malformed, or has no price for this generation.

@@ -1,14 +1,14 @@
-"""What reading the data from a bucket costs a run: requests, dollars and minutes, with and without a copy on each host.
+"""The costs of reading a run's data from a bucket: requests, dollars and minutes, with and without a copy on each host.
 
-By `docs/storage.md`: array_record makes one request for each record, and staging one for each 16 MiB. Prices are list prices
-and rates assumptions, both named here; neither is measured on Google's machines.
+array_record makes one request for each record, and staging one for each 16 MiB (`docs/storage.md`). Prices are list prices and
+rates are assumptions; neither was measured on Google's machines.
 """
 
 import dataclasses
 
 from pipeline.configuration.hyperparameters import Hyperparameters
 
-IMAGE_BYTES = 120_000  # of ImageNet, with the restart index; other datasets differ
+IMAGE_BYTES = 120_000  # of ImageNet, with the MCU index; other datasets differ
 STAGING_BYTES_PER_SECOND = 1e9  # of a host
 PIECE_BYTES = 16 * 1024**2
 DOLLARS_PER_READ = 0.0004 / 1000  # class B operations, Standard storage in one region, November 2026
@@ -16,15 +16,15 @@ DOLLARS_PER_READ = 0.0004 / 1000  # class B operations, Standard storage in one 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What reading costs over a whole run that is started once.
+    """The costs of reading over a whole run that is started once.
 
     Attributes:
-      requests: with config.data.stage="none".
-      dollars: for these.
-      staged_requests: with "disk" or "memory", once all is there.
-      staged_dollars: for these.
-      gigabytes: that a host copies.
-      minutes: that this takes.
+      requests: requests with config.data.stage="none".
+      dollars: their price.
+      staged_requests: requests with "disk" or "memory".
+      staged_dollars: their price.
+      gigabytes: the data that a host copies.
+      minutes: the time of the copy.
     """
 
     requests: float
@@ -36,7 +36,7 @@ class Reading:
 
 
 def reading(hparams: Hyperparameters, hosts: int) -> Reading:
-    """Returns what a run's data cost when they lie in a bucket in the region of the machines."""
+    """Returns the costs of data in a bucket in the machines' region."""
     evaluations = -(-hparams.total_steps // max(1, round(hparams.evaluate_every_steps)))
     requests = hparams.total_steps * hparams.batch_size + evaluations * hparams.num_eval_examples
     size = (hparams.num_train_examples + hparams.num_eval_examples) * IMAGE_BYTES

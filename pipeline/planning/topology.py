@@ -1,6 +1,6 @@
 """The devices of a slice that is not here, from libtpu's table of topologies.
 
-Owns how libtpu is loaded for compiling only: no TPU is looked for, and any number of processes may do so at a time.
+libtpu is loaded for compiling only. It looks for no TPU, and any number of processes may load it at the same time.
 """
 
 import importlib.metadata
@@ -12,7 +12,7 @@ from pipeline.planning.slices import Slice
 
 
 def prepare() -> None:
-    """Sets what JAX and libtpu read when they are loaded; call it before JAX is imported.
+    """Sets the environment of JAX and libtpu; call it before JAX is imported.
 
     Raises:
       MachineError: libtpu is not installed; the message has the command that installs it.
@@ -22,14 +22,14 @@ def prepare() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # no metadata server to ask
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-    # libtpu complains on the console where it finds none of these.
+    # libtpu prints complaints if these are missing.
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_WORKER_ID", "0")
 
 
 def compiler_version() -> str:
-    """The version of the compiler, for what is kept of its results."""
+    """Returns the version of the compiler, which is part of the cache key."""
     return importlib.metadata.version("libtpu")
 
 
@@ -37,7 +37,7 @@ def mesh_of(tpu_slice: Slice):
     """Returns the mesh over the devices of a slice, one axis "data", to compile for.
 
     Raises:
-      ConfigError: the compiler knows no such topology.
+      ConfigError: the compiler does not know the topology.
     """
     import jax
     import numpy as np

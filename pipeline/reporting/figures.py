@@ -1,4 +1,4 @@
-"""Figures of a run for people: the first training batch as the model sees it, and the curves and confusions at the end."""
+"""Figures of a run: the first training batch as the model sees it, the curves, and the confusion matrix."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from etils import epath
 
 
 def write_grid(path: str, images: np.ndarray, *, columns: int = 8, scale_to: int = 96) -> None:
-    """Writes uint8 RGB images `[n, height, width, 3]` as one PNG, row by row; small ones are enlarged to be seen."""
+    """Writes uint8 RGB images `[n, height, width, 3]` row by row into one PNG; small images are enlarged."""
     scale = max(1, scale_to // images.shape[1])
     tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
     tiles = np.pad(tiles, ((0, -len(tiles) % columns), (1, 1), (1, 1), (0, 0)), constant_values=255)
@@ -19,7 +19,7 @@ def write_grid(path: str, images: np.ndarray, *, columns: int = 8, scale_to: int
 
 
 def write_curves(path: str, events: list[dict]) -> None:
-    """Writes loss and accuracy over the epochs, from the entries of `metrics.jsonl`, as one PNG."""
+    """Plots loss and accuracy over the epochs, from the entries of `metrics.jsonl`, into one PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -49,9 +49,9 @@ def write_curves(path: str, events: list[dict]) -> None:
 
 
 def write_confusion(path: str, counts: np.ndarray, class_names: Sequence[str]) -> None:
-    """Writes counts of (label, prediction) pairs, `[classes, classes]`, as a PNG; a row's colours are shares of its label.
+    """Plots counts of (label, prediction) pairs, `[classes, classes]`, into a PNG; colours are shares of the row's label.
 
-    Names are written where they can be read, for up to 40 classes.
+    Up to 40 classes are labelled with their names.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
-"""Where the time of a run goes: seconds by phase, over all of its restarts.
+"""Counts where the time of a run goes: seconds by phase, over all of its restarts.
 
-Phases do not overlap. Time outside all of them is "other". The step's time on the devices shows as waiting for its results,
-because dispatch is asynchronous. "startup" ends where the first step begins, compilation apart.
+Phases do not overlap; the rest is "other". Dispatch is asynchronous, so a step's time on the devices appears as waiting for its
+results. "startup" lasts until the first step and excludes compilation.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ class Goodput:
     """Seconds by phase.
 
     Args:
-      earlier: what earlier processes of the run had counted, from `by_phase`.
+      earlier: the seconds of earlier starts of the run, from `by_phase`.
     """
 
     def __init__(self, earlier: dict[str, float] | None = None):
@@ -25,7 +25,7 @@ class Goodput:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Counts the time spent inside towards a phase, also when it ends with an error."""
+        """Adds the time spent inside the block to a phase, also if the block raises."""
         started = time.monotonic()
         try:
             yield
@@ -33,7 +33,7 @@ class Goodput:
             self._seconds[name] += time.monotonic() - started
 
     def started(self) -> None:
-        """Counts all time so far that belongs to no phase as "startup"."""
+        """Counts all time so far outside the phases as "startup"."""
         self._seconds["startup"] = self._elapsed() - sum(self._seconds.values())
 
     def seconds(self, name: str) -> float:
@@ -41,12 +41,12 @@ class Goodput:
         return self._seconds[name]
 
     def by_phase(self) -> dict[str, float]:
-        """Returns the seconds of all phases, those of earlier processes included."""
+        """Returns the seconds of all phases, including earlier starts."""
         here = {**self._seconds, "other": self._elapsed() - sum(self._seconds.values())}
         return {name: round(self._earlier.get(name, 0.0) + here[name], 3) for name in PHASES}
 
     def describe(self) -> str:
-        """Returns the shares of the phases, for people."""
+        """Returns the total and the share of each phase as text."""
         seconds = self.by_phase()
         total = sum(seconds.values()) or 1.0
         return f"{total:,.0f} seconds: " + ", ".join(f"{name} {value / total:.0%}" for name, value in seconds.items())

@@ -1,7 +1,7 @@
-"""Files that a run adds to while it trains, such as its record: written in the background, one piece after another.
+"""Files that grow while a run trains, such as `metrics.jsonl`, written in the background.
 
-On gs:// a piece is an object that the server joins to the rest (`pipeline/storage/objects.append`), so what a report costs does
-not grow with the file. A process that is killed leaves a prefix of what was added; on a local disk it may end within a piece.
+On gs:// the server appends each piece (`pipeline/storage/objects.append`), so the cost of a report does not grow with the file.
+A killed process leaves a prefix of what was added; on a local disk the prefix may end within a piece.
 """
 
 import concurrent.futures
@@ -13,9 +13,9 @@ from pipeline.errors import ConfigError
 
 
 class GrowingFile:
-    """A file that is only added to, by this process alone.
+    """A file to which only this process appends.
 
-    Pieces that wait while another is on its way are sent as one.
+    Pieces that arrive while another is being written are written together.
     """
 
     def __init__(self, path: epath.Path):
@@ -26,19 +26,19 @@ class GrowingFile:
         self._under_way = []
 
     def append(self, piece: bytes) -> None:
-        """Hands a piece over to be written; raises what went wrong with an earlier one."""
+        """Queues a piece; raises the error of an earlier one."""
         self._raise_failures()
         with self._lock:
             self._waiting += piece
         self._under_way.append(self._thread.submit(self._write))
 
     def wait(self) -> None:
-        """Waits until everything is written; raises what went wrong."""
+        """Waits until everything is written; raises what failed."""
         while self._under_way:
             self._under_way.pop(0).result()
 
     def close(self) -> None:
-        """Waits as `wait`, and ends the thread."""
+        """Waits until everything is written, and ends the thread."""
         try:
             self.wait()
         finally:
@@ -56,7 +56,7 @@ class GrowingFile:
         try:
             with self._path.open("ab") as file:
                 file.write(piece)
-        except FileExistsError as error:  # of a bucket: it is not as this process left it
+        except FileExistsError as error:  # in a bucket: the object has changed
             raise ConfigError(
                 f"{self._path} was written by another process meanwhile: two runs have the same --workdir. End one of them"
             ) from error

@@ -1,8 +1,7 @@
-"""What a run tells: lines and a progress bar on the console, TensorBoard, and `metrics.jsonl` for machines.
+"""Reports of a run: lines and a progress bar on the console, TensorBoard, and `metrics.jsonl`.
 
-Only the leading process writes. `metrics.jsonl` is the run's record: one JSON object a line with "event" and "step", each
-step once also after restarts, because a run that resumes at step s first takes back what was written of later steps. It is
-written in the background, as TensorBoard's files are.
+Only process 0 writes. `metrics.jsonl` has one JSON object a line with "event" and "step". Each step appears once, even after
+restarts: resuming at step s drops later entries. Files are written in the background.
 """
 
 import json
@@ -23,18 +22,18 @@ from pipeline.reporting.tensorboard import TensorBoard
 
 
 class Reporter:
-    """The record of one run below `workdir` (a local path or `gs://…`).
+    """Reports one start of a run below `workdir`, a local path or `gs://…`.
 
     Args:
       workdir: the run's directory.
-      hparams: for totals and epochs.
-      start_step: the step at which the run (again) begins.
-      goodput: where this process's time goes.
+      hparams: for the total steps and the epochs.
+      start_step: the step from which this start continues.
+      goodput: the phases of this process.
       tensorboard: whether to write TensorBoard files too.
     """
 
     def __init__(self, workdir: str, hparams: Hyperparameters, start_step: int, goodput: Goodput, *, tensorboard: bool):
-        # A run that begins again has no summary yet, even if it was killed just after it had written one.
+        # A restarted run is not finished, even if it was killed just after writing its summary.
         events, damaged = _events_and_damage(workdir)
         self.events = [event for event in events if event["step"] <= start_step and event["event"] != "summary"]
         self._hparams = hparams
@@ -63,7 +62,7 @@ class Reporter:
             file.close()
 
     def wait(self) -> None:
-        """Waits until all that was told is written."""
+        """Waits until all reports are written."""
         for file in self._files():
             file.wait()
 
@@ -71,14 +70,14 @@ class Reporter:
         return [file for file in (self._record, self._tensorboard) if file is not None]
 
     def log(self, text: str) -> None:
-        """Prints text on the console of the leading process."""
+        """Prints text on the console of process 0."""
         if self._bar is not None:
             tqdm.write(text, file=sys.stdout)
         else:
             log(text)
 
     def starts(self, step: int) -> None:
-        """Measures the rate from now, after a step."""
+        """Begins to measure the rate, after a step."""
         self._last = (step, time.monotonic(), self._goodput.seconds("input"))
 
     def advance(self, step: int) -> None:
@@ -87,7 +86,7 @@ class Reporter:
             self._bar.update(step - self._bar.n)
 
     def train(self, step: int, values: dict[str, float]) -> None:
-        """Reports the training metrics since the last report, with rate, share of waiting and time left."""
+        """Reports the training metrics since the last report, with the rate, the input wait and the time left."""
         last_step, last_time, last_input = self._last
         now, waited = time.monotonic(), self._goodput.seconds("input")
         seconds_per_step = (now - last_time) / max(step - last_step, 1)
@@ -108,7 +107,7 @@ class Reporter:
         )
 
     def evaluation(self, step: int, results: dict[str, dict[str, float]]) -> None:
-        """Reports the metrics of each set of weights, by its name."""
+        """Reports the metrics of each set of weights by its name."""
         flat = {f"{weights}_{name}": value for weights, values in results.items() for name, value in values.items()}
         self.record("evaluation", step, flat)
         for weights, values in results.items():
@@ -119,7 +118,7 @@ class Reporter:
         self.starts(step)
 
     def record(self, event: str, step: int, values: dict[str, Any]) -> None:
-        """Adds an event to `metrics.jsonl` and its numbers to TensorBoard; `wait` waits until it is there."""
+        """Appends an event to `metrics.jsonl` and its numbers to TensorBoard, in the background."""
         entry = {"event": event, "step": step, "epoch": step / self._hparams.steps_per_epoch, **values}
         self.events.append(entry)
         if not self._leads:
@@ -130,26 +129,26 @@ class Reporter:
             self._tensorboard.write(step, scalars)
 
     def has(self, event: str, step: int) -> bool:
-        """Says whether such an event has been recorded for the step."""
+        """Returns whether such an event was recorded for the step."""
         return any(entry["event"] == event and entry["step"] == step for entry in self.events)
 
 
 def log(text: str) -> None:
-    """Prints text on the console of the leading process."""
+    """Prints text on the console of process 0."""
     if jax.process_index() == 0:
         print(text, flush=True)
 
 
 def read_events(workdir: str) -> list[dict]:
-    """Returns the entries of `<workdir>/metrics.jsonl`; none when there is no such file.
+    """Returns the entries of `<workdir>/metrics.jsonl`; none if there is no such file.
 
-    A last line that a killed process left half written is left out, and a damaged one before it is named.
+    An unfinished last line is ignored. Other damaged lines are named in the log and ignored.
     """
     return _events_and_damage(workdir)[0]
 
 
 def _events_and_damage(workdir: str) -> tuple[list[dict], list[str]]:
-    """Returns the entries, and the lines that are none, such as a machine leaves that lost its power."""
+    """Returns the entries and the damaged lines, such as a power failure leaves."""
     path = epath.Path(workdir) / "metrics.jsonl"
     if not path.exists():
         return [], []
@@ -168,7 +167,7 @@ def _events_and_damage(workdir: str) -> tuple[list[dict], list[str]]:
 
 
 def _set_aside(lines: list[str], path: epath.Path) -> None:
-    """Adds lines to those that lie in a file already."""
+    """Appends lines to a file."""
     before = path.read_text() if path.exists() else ""
     write_whole(path, before + "".join(f"{line}\n" for line in lines))
 

@@ -1,8 +1,7 @@
-"""The numbers of a run as TensorBoard shows them: one line for each, however often the run was restarted.
+"""Writes the scalars of a run for TensorBoard: one curve each, however often the run was restarted.
 
-TensorBoard's own protocol buffers in the format of its files, but not its writers, which import TensorFlow. Each start of a
-run writes a file of its own, and in it first a session-start event: TensorBoard's mark of a restart, for which readers drop
-what earlier starts wrote of the same and later steps.
+The module uses TensorBoard's protocol buffers and file format, but not its writers, which import TensorFlow. Each start writes
+its own file. The file begins with a session-start event, at which readers drop the same and later steps of earlier starts.
 """
 
 import os
@@ -26,13 +25,13 @@ class TensorBoard:
 
     Args:
       workdir: the run's directory, a local path or `gs://…`.
-      start_step: the step at which the run (again) begins; points of later steps are retracted.
+      start_step: the step from which this start continues; points of later steps are dropped.
     """
 
     def __init__(self, workdir: str, start_step: int):
         directory = epath.Path(workdir) / "tensorboard"
         directory.mkdir(parents=True, exist_ok=True)
-        # Readers go by the names, in their order.
+        # Readers read the files in the order of their names.
         name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = GrowingFile(directory / name)
         now = time.time()
@@ -43,16 +42,16 @@ class TensorBoard:
         )
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Hands points over to be written."""
+        """Queues the points of a step."""
         values = [_scalar(tag, value) for tag, value in scalars.items()]
         self._file.append(_record(Event(wall_time=time.time(), step=step, summary=Summary(value=values))))
 
     def wait(self) -> None:
-        """Waits until all points are written; raises what went wrong."""
+        """Waits until all points are written; raises what failed."""
         self._file.wait()
 
     def close(self) -> None:
-        """Waits as `wait`, and ends the thread that writes."""
+        """Waits until all points are written, and ends the thread."""
         self._file.close()
 
 
@@ -65,7 +64,7 @@ def _scalar(tag: str, value: float) -> Summary.Value:
 
 
 def _record(event) -> bytes:
-    """Returns an event in the framing of TFRecord files: length and content, each with its masked CRC-32C."""
+    """Returns an event framed as in TFRecord files: length and content, each with its masked CRC-32C."""
     content = event.SerializeToString()
     length = struct.pack("<Q", len(content))
     return length + _masked_crc(length) + content + _masked_crc(content)

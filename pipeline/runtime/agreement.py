@@ -1,7 +1,7 @@
-"""What all processes of a run must have in common before they train: the program's inputs, and one work directory.
+"""Checks that all processes of a run have the same inputs and share one work directory.
 
-Each check is a barrier; every process says so with its number before and after it, so that the log of a run that hangs
-shows who is missing. With one process there is nothing to check.
+Each check is a barrier. Every process logs its number before and after it, so the log of a hanging run shows which process is
+missing. With one process there is nothing to check.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ from jax.experimental import multihost_utils
 
 from pipeline.errors import ConfigError, DataError, MachineError
 
-_KINDS = (DataError, MachineError, ConfigError)  # of failures, the more serious the later
+_KINDS = (DataError, MachineError, ConfigError)  # failures, in order of severity
 _OTHER = len(_KINDS) + 1
 
 
 def check_same(values: dict[str, Any]) -> None:
-    """Refuses to go on when a value differs between processes.
+    """Refuses to continue if a value differs between processes.
 
     Args:
-      values: by name, what JSON can hold: the configuration, versions, the fingerprint of the data.
+      values: JSON values by name: the configuration, versions, the fingerprint of the data.
 
     Raises:
-      ConfigError: on every process; it names the values and the processes that differ from process 0.
+      ConfigError: on every process; the message names the values and the processes that differ from process 0.
     """
     if jax.process_count() == 1:
         return
@@ -51,7 +51,7 @@ def check_same(values: dict[str, Any]) -> None:
 
 
 def check_shared(workdir: str) -> None:
-    """Refuses to go on when the processes do not see one and the same work directory; makes it if it is not there.
+    """Refuses to continue unless all processes see the same work directory; creates it if it is missing.
 
     Raises:
       ConfigError: on every process.
@@ -72,7 +72,7 @@ def check_shared(workdir: str) -> None:
         probe.unlink()
     if not seen.all():
         if created:
-            with contextlib.suppress(OSError):  # the compilation cache may lie in it by now
+            with contextlib.suppress(OSError):  # it may hold the compilation cache by now
                 probe.parent.rmdir()
         blind = [int(process) for process in np.flatnonzero(seen == 0)]
         raise ConfigError(
@@ -82,14 +82,14 @@ def check_shared(workdir: str) -> None:
 
 
 def found_everywhere(found: Any, failure: Exception | None) -> Any:
-    """Returns what this process found if all processes found theirs; else all of them raise an error of one kind.
+    """Returns what this process found if all processes succeeded; otherwise all of them raise an error of one kind.
 
-    A storage that failed one process (`MachineError`) comes before damage that another saw (`DataError`), because damage is
-    only what all of them could read, and before both comes whatever else went wrong.
+    The most severe failure decides. A storage failure (`MachineError`) outranks damage (`DataError`), because only what every
+    process could read can be called damaged. Any other error outranks both.
 
     Args:
       found: what this process found.
-      failure: why it did not; None if it did.
+      failure: the error of this process; None if it succeeded.
     """
     kind = 0 if failure is None else next((i for i, kind in enumerate(_KINDS, 1) if isinstance(failure, kind)), _OTHER)
     kinds = [kind]
@@ -106,7 +106,7 @@ def found_everywhere(found: Any, failure: Exception | None) -> Any:
 
 
 def code_version() -> str:
-    """Returns a hash of this package's source files, the same wherever the same code lies."""
+    """Returns a hash of this package's source files, independent of where they are."""
     package = pathlib.Path(__file__).resolve().parent.parent
     sources = sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix())
     content = b"".join(path.relative_to(package).as_posix().encode() + path.read_bytes() for path in sources)

@@ -1,7 +1,7 @@
-"""What a checkpoint holds besides the optimizer, read for any model and on any machine; nothing is ever changed.
+"""Reads the variables of a checkpoint, for any model and on any machine, as NumPy arrays on the host.
 
-Exports and evaluations need parameters and BatchNorm statistics and not the state to restore to, so they read here, as NumPy
-arrays on the host. Beside `checkpoints.py` the only importer of orbax.
+Exports and evaluations need the parameters and the BatchNorm statistics without the optimizer and without a state to restore
+into. Reading changes nothing. This module and `checkpoints.py` are the only importers of orbax.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,15 +23,15 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
     """Reads a checkpoint.
 
     Args:
-      directory: That of the checkpoints, a local path or `gs://…`.
-      step: Whose checkpoint; without it the newest that can be read, and each newer one is named in the log.
+      directory: The directory of the checkpoints, a local path or `gs://…`.
+      step: The step to read; by default the newest that is readable. Newer ones are named in the log.
 
     Returns:
-      "step", "params", "batch_stats" and, with moving averages, "ema" as NumPy arrays; and the metadata saved with them.
+      "step", "params", "batch_stats" and, with moving averages, "ema" as NumPy arrays; and the saved metadata.
 
     Raises:
       DataError: there is no such checkpoint, or it is damaged.
-      ConfigError, MachineError: it could not be read.
+      ConfigError, MachineError: storage failed.
     """
     path = epath.Path(directory)
     if not path.exists():
@@ -55,18 +55,18 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
 
 
 def newest_readable(directory: epath.Path, steps: Sequence[int], read: Callable[[int], Any]) -> tuple[int, Any] | None:
-    """Returns the newest step that can be read, and what `read` gives for it; None when there are no steps.
+    """Returns the newest readable step and the result of `read` for it; None if there are no steps.
 
-    Each step that is damaged is named in the log with the reason, and the one before it is tried.
+    A damaged step is named in the log with the reason, and the one before it is tried.
 
     Args:
-      directory: of the checkpoints.
-      steps: in order.
-      read: raises `DataError` for what is damaged; see `read_checked`.
+      directory: the directory of the checkpoints.
+      steps: the steps, in ascending order.
+      read: reads a step and raises `DataError` if it is damaged; see `read_checked`.
 
     Raises:
-      DataError: all of the steps are damaged.
-      ConfigError, MachineError: whatever `read` raises of these, at once: neither is damage.
+      DataError: all steps are damaged.
+      ConfigError, MachineError: raised by `read`; neither means damage, so no other step is tried.
     """
     failures = []
     for step in reversed(steps):
@@ -81,21 +81,21 @@ def newest_readable(directory: epath.Path, steps: Sequence[int], read: Callable[
 
 
 def read_checked(path: epath.Path, read: Callable[[], Any]) -> Any:
-    """Returns what `read` returns of a checkpoint; tells damage from a storage that fails.
+    """Returns the result of `read` for a checkpoint; distinguishes damage from storage failures.
 
-    Only what can be read whole, byte by byte, and is wrong nevertheless is damage.
+    A checkpoint is damaged if every byte of it can be read and it is wrong nevertheless.
 
     Raises:
-      DataError: it is damaged, or of another structure.
-      MachineError: it could not be read, tried several times with pauses.
-      ConfigError: what `read` raises of it, such as a refusal of the metadata.
+      DataError: the checkpoint is damaged or has another structure.
+      MachineError: storage failed, also after several attempts with pauses.
+      ConfigError: raised by `read`, for example because the metadata are refused.
     """
     for _ in storage_errors.attempts():
         try:
             return read()
         except (ConfigError, MachineError):
             raise
-        except Exception as error:  # orbax and tensorstore raise whatever the damage led to
+        except Exception as error:  # damage makes orbax and tensorstore raise errors of many types
             failure = error
         if not storage_errors.is_storage_failure(failure):
             storage_errors.read_whole(path)
@@ -104,7 +104,7 @@ def read_checked(path: epath.Path, read: Callable[[], Any]) -> Any:
     else:
         raise storage_errors.failure_of(failure, path) from failure
     try:
-        return read()  # the failure, if it was the storage's, has passed
+        return read()  # a storage failure has passed by now
     except (ConfigError, MachineError, DataError):
         raise
     except Exception as error:

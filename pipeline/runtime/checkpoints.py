@@ -1,8 +1,8 @@
-"""Checkpoints of a run: asynchronous, atomic, the newest few and some for good.
+"""Checkpoints of a run: saved asynchronously and atomically; the newest few are kept, and some for good.
 
-A checkpoint `<workdir>/checkpoints/<step>` holds the train state, the resolved configuration and a fingerprint of the data.
-A directory that orbax did not commit is never taken for a checkpoint, and nothing damaged is ever deleted or overwritten in
-silence. A storage that fails is no damage: it ends the process as a failure of the machine, and leaves everything as it is.
+A checkpoint `<workdir>/checkpoints/<step>` holds the train state, the resolved configuration and a fingerprint of the data. A
+directory that orbax did not commit is no checkpoint. Damaged checkpoints are never deleted or silently overwritten. A storage
+failure is not damage: it ends the process as a failure of the machine and changes nothing.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from pipeline.runtime import agreement
 from pipeline.runtime.checkpoint_reading import newest_readable, read_checked
 from pipeline.storage import filesystem, local, storage_errors
 
-# orbax has the devices write shares of each array; cutting up the many small arrays of a BatchNorm network takes longer than
-# writing them.
+# orbax divides each array among the devices that write it. A BatchNorm network has many small arrays, and dividing those takes
+# longer than writing them.
 SMALLEST_SHARE_BYTES = 2**18
 
 
 class Checkpoints:
-    """The checkpoints below one directory (a local path or `gs://…`).
+    """The checkpoints below one directory, a local path or `gs://…`.
 
-    Use as a context manager: leaving it waits for what is still being written and raises if that failed.
+    Use it as a context manager: leaving the block waits for pending saves and raises if one failed.
     """
 
     def __init__(self, directory: str, *, keep: int, keep_every_steps: float = 0.0):
@@ -49,7 +49,7 @@ class Checkpoints:
                         )
             self._manager = _Manager(
                 self._directory,
-                # Named here, so that a manager which has not saved yet can read what an earlier one did.
+                # Without the handlers, a manager that has not saved yet could not read earlier checkpoints.
                 item_handlers={"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()},
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=checkpoint_managers.AnyPreservationPolicy(
@@ -72,24 +72,24 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: Any, metadata: dict) -> bool:
-        """Starts saving the state; returns False when this step has a checkpoint already.
+        """Starts to save the state; returns False if this step already has a checkpoint.
 
-        The state may be donated as soon as this returns. `metadata` is JSON: configuration, fingerprint of the data.
+        The state may be donated as soon as this returns. `metadata` is JSON: the configuration and a fingerprint of the data.
         """
         if step in self._manager.all_steps():
             return False
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(metadata))
-        # The training loop decides when to save: without `force` orbax declines what its policies do not want.
+        # The training loop decides when to save; `force` overrides orbax's policies.
         with self._storage_failures():
             return self._manager.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
-        """Waits until everything is on disk; raises what went wrong in the background."""
+        """Waits until all saves are complete; raises what failed in the background."""
         with self._storage_failures():
             self._manager.wait_until_finished()
 
     def forget_after(self, step: int) -> None:
-        """Deletes the checkpoints of later steps: a run that goes on from `step` takes back what came after it."""
+        """Deletes the checkpoints of steps after `step`, which a run that resumes at `step` computes again."""
         for later in [other for other in self.steps() if other > step]:
             logging.info("%s is of steps that are taken back: deleted", self._directory / str(later))
             self._manager.delete(later)
@@ -97,23 +97,23 @@ class Checkpoints:
     def restore_newest(
         self, abstract_state: Any, check_metadata: Callable[[dict], None] = lambda metadata: None
     ) -> tuple[Any, dict] | None:
-        """Returns the state and the metadata of the newest checkpoint that can be read; None when there is no checkpoint.
+        """Returns the state and the metadata of the newest readable checkpoint; None if there is no checkpoint.
 
-        A checkpoint that is damaged, for one of the processes at least, is named, with the reason, and all of them take the one
-        before it; the damaged one is renamed to `<step>.damaged`, so that its step can be saved anew.
+        If a checkpoint is damaged for any process, the log says why, and all processes take the one before it. The damaged
+        one is renamed to `<step>.damaged`, so its step can be saved again.
 
         Args:
-          abstract_state: the structure, shapes, dtypes and shardings to restore to; the devices may be others than those
-            that the checkpoint was saved from.
-          check_metadata: is given the metadata before the state is read; raises `ConfigError` where the run may not continue.
+          abstract_state: the structure, shapes, dtypes and shardings to restore to. The devices may differ from those that
+            saved the checkpoint.
+          check_metadata: called with the metadata before the state is read; raises `ConfigError` if the run may not continue.
 
         Raises:
-          ConfigError: what `check_metadata` raised.
-          MachineError: one of the processes could not read what is there, for reasons of storage. Nothing is renamed.
-          DataError: there are checkpoints and all of them are damaged.
+          ConfigError: raised by `check_metadata`.
+          MachineError: storage failed for one of the processes. Nothing is renamed.
+          DataError: all checkpoints are damaged.
         """
 
-        # Read by the handlers: the manager ends with a barrier, which a process that cannot read would never reach.
+        # The manager's `restore` ends with a barrier, which a process that cannot read would never reach. So use the handlers.
         def read(step: int) -> tuple[Any, dict]:
             path = self._directory / str(step)
             metadata = ocp.JsonCheckpointHandler().restore(path / "notes", args=ocp.args.JsonRestore())
@@ -126,7 +126,7 @@ class Checkpoints:
             found = failure = None
             try:
                 found = read_checked(self._directory / str(step), lambda: read(step))
-            except Exception as error:  # whatever it is: the others must hear of it before it goes on
+            except Exception as error:  # the other processes must know before this one raises
                 failure = error
             return agreement.found_everywhere(found, failure)
 
@@ -140,7 +140,7 @@ class Checkpoints:
         return restored
 
     def _check_structure(self, step: int, abstract_state: Any) -> None:
-        """Raises when an array is missing, unknown or of another shape or dtype (orbax would cast in silence)."""
+        """Raises if an array is missing, unknown or of another shape or dtype; orbax would silently cast it."""
         expected = _arrays_by_path(abstract_state)
         found = _arrays_by_path(self._manager.item_metadata(step)["state"].tree)
         differences = [
@@ -163,7 +163,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _storage_failures(self) -> Iterator[None]:
-        """Raises a `MachineError` for whatever a library raises when storage fails; a full disk keeps its own error."""
+        """Turns storage failures of the libraries into `MachineError`; a full disk keeps its own error."""
         try:
             yield
         except (ConfigError, DataError, MachineError):
@@ -176,10 +176,10 @@ class Checkpoints:
 
 @functools.cache
 def _ask_no_bucket_for_folders() -> None:
-    """Keeps orbax from asking for the bucket's own description whenever it lists or deletes.
+    """Keeps orbax from requesting the bucket's own metadata whenever it lists or deletes.
 
-    It wants to know whether the bucket has real folders. That needs a permission (storage.buckets.get) that writing objects
-    does not need; without it a run could not begin. Objects are listed and deleted equally in either kind of bucket.
+    orbax asks whether the bucket has real folders. That request needs a permission (storage.buckets.get) that writing objects
+    does not need, so a run could not begin without it. Listing and deleting work in either kind of bucket.
     """
     gcs_utils.is_hierarchical_namespace_enabled = lambda path: False
 
@@ -202,7 +202,7 @@ def _arrays_by_path(tree: Any) -> dict[str, str]:
 
 
 class _Manager(ocp.CheckpointManager):
-    """orbax's, without its own questions to JAX's preemption service: their numbers would spoil those of `StopRequests`."""
+    """orbax's manager without its queries to JAX's preemption service, whose numbers would clash with `StopRequests`."""
 
     def reached_preemption(self, step: int) -> bool:
         del step
@@ -210,7 +210,7 @@ class _Manager(ocp.CheckpointManager):
 
 
 class _Landmarks(checkpoint_managers.PreservationPolicy):
-    """Keeps, for good, the first checkpoint at or after each multiple of a number of steps."""
+    """Keeps the first checkpoint at or after each multiple of a number of steps for good."""
 
     def __init__(self, every_steps: float):
         self._every_steps = every_steps

@@ -1,12 +1,11 @@
-"""The cache of compiled programs: on by default, and counted.
+"""The cache of compiled programs. It is on by default, and its hits are counted.
 
-One process keeps it on its local disk. Several keep it in the run's directory, because JAX lets the first of them alone
-write to it and all of them read: so the hosts of a slice share what one compiled, and so do those of the next slice, which
-a preempted run is given with empty disks. (Processes on CPUs do not share: JAX's key of a program names their topology, and
-on CPUs that differs between processes.)
+A run of one process keeps the cache on its local disk. A run of several keeps it in the run's directory: only process 0
+writes the cache, and all processes read it. A preempted run finds it there when its next slice starts with empty disks.
+Processes on CPUs do not share programs, because JAX's key includes the topology, which differs between them.
 
-`JAX_COMPILATION_CACHE_DIR` names another place; set to nothing it switches the cache off. Programs that compile in a moment
-are kept as well: a start has many of them.
+`JAX_COMPILATION_CACHE_DIR` names another place; an empty value switches the cache off. Programs that compile quickly are kept
+too, because a start has many of them.
 """
 
 import os
@@ -20,10 +19,10 @@ _HIT, _MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache
 
 
 class CompilationCache:
-    """The cache, and how often it served this process.
+    """The compilation cache and its hits and misses in this process.
 
     Args:
-      workdir: The directory of a run of several processes; None for one process.
+      workdir: The run's directory if the run has several processes, else None.
     """
 
     def __init__(self, workdir: str | None):
@@ -37,7 +36,7 @@ class CompilationCache:
         monitoring.register_event_listener(self._count)
 
     def describe(self) -> str:
-        """Returns what the cache did since the start, for people."""
+        """Returns the cache's directory, hits and misses as text."""
         if not self.directory:
             return "compilation cache off"
         return f"compilation cache {self.directory}: {self.hits} hit(s), {self.misses} miss(es)"

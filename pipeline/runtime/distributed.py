@@ -1,8 +1,8 @@
 """Starts JAX's multi-controller runtime.
 
-`initialize` comes before anything that touches a device, also for a single process: only then does JAX's preemption service
-exist, which makes all processes of a run agree on the step at which they save and leave (`stopping.py`). Waiting for the other
-processes is `joining.py`.
+`initialize` must run before anything touches a device, also in a single process. It starts JAX's preemption service, by which
+all processes of a run agree on the step at which they save and leave (`stopping.py`). `joining.py` waits for the other
+processes.
 """
 
 import functools
@@ -29,21 +29,21 @@ def initialize(
     *,
     peer_seconds: int = 100,
 ) -> None:
-    """Joins this process with the others of the run.
+    """Connects this process to the others of the run.
 
-    Given addresses come first, then Cloud TPU's own metadata, then a run of one process on this machine.
+    The arguments come first, then Cloud TPU's metadata, then a run of one process on this machine.
 
     Args:
       coordinator_address: host:port of process 0.
       process_count: number of processes of the run.
       process_index: number of this process, from 0.
-      peer_seconds: after this long without a sign of life of one process, or after the end of one alone, the others end
+      peer_seconds: after this long without a heartbeat of one process, or after one has ended alone, the others end
         themselves.
 
     Raises:
-      ConfigError: only some of the three arguments are given, or one cannot be.
-      MachineError: the other processes did not come in time.
-      Preempted: this process was asked to stop while it waited for them.
+      ConfigError: only some of the three arguments are given, or one is invalid.
+      MachineError: the other processes did not connect in time.
+      Preempted: this process was asked to stop while it waited.
     """
     given = [value is not None for value in (coordinator_address, process_count, process_index)]
     if any(given) and not all(given):
@@ -63,13 +63,13 @@ def initialize(
     else:
         alone = True
         arguments = {"coordinator_address": f"localhost:{_free_port()}", "num_processes": 1, "process_id": 0}
-        # Sums between the virtual CPU devices of one process need no network: with gloo, a small network's step took 5 times
-        # as long.
+        # The virtual CPU devices of one process need no network to sum: with gloo, a small network's step took 5 times as
+        # long.
         jax.config.update("jax_cpu_collectives_implementation", None)
     connect = functools.partial(
         jax.distributed.initialize,
         **arguments,
-        initialization_timeout=2 * INITIALIZATION_TIMEOUT_SECONDS,  # aborts the process: `join` has to come before
+        initialization_timeout=2 * INITIALIZATION_TIMEOUT_SECONDS,  # aborts the process, so `join` must give up earlier
         heartbeat_timeout_seconds=peer_seconds,
         shutdown_timeout_seconds=peer_seconds,
     )
@@ -86,19 +86,19 @@ def initialize(
 
 
 def split_cpu(devices: int | None) -> None:
-    """Has JAX, where it runs on the CPU, see several devices there, unless XLA_FLAGS says how many."""
+    """Splits the CPU into several JAX devices, unless XLA_FLAGS says how many."""
     if devices is not None and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", devices)
 
 
 def check_platform(expected: str | None) -> None:
-    """Refuses to run on another kind of device than the configuration names.
+    """Refuses to run on another platform than the configuration names.
 
-    JAX falls back to the CPU when it finds no accelerator; a run of days must not. And a host of a pod that shows no TPU would
-    train by itself, as the only process of a run, in the directory of the others.
+    JAX falls back to the CPU if it finds no accelerator. A run of days must not do that. A pod host without a visible TPU
+    would train alone, as a run of one process, in the directory of the others.
 
     Raises:
-      MachineError: it found another.
+      MachineError: JAX found another platform.
     """
     found = jax.default_backend()
     if expected is not None and found != expected:
@@ -109,7 +109,7 @@ def check_platform(expected: str | None) -> None:
 
 
 def as_on_process_0(value: bool) -> bool:
-    """Returns what process 0 passed, on every process, so that all of them take the same branch."""
+    """Returns process 0's value on every process, so all of them take the same branch."""
     if jax.process_count() == 1:
         return value
     with jax.transfer_guard("allow"):

@@ -1,8 +1,9 @@
-"""How a process waits for the others of its run: it says for whom and since when, obeys signals, and gives up in words.
+"""Waits for the other processes of a run: reports which are missing, obeys signals, and gives up with a message.
 
-`jax.distributed.initialize` waits in C++, where Ctrl-C does not reach it, says nothing, and at its limit aborts the process.
-So a thread makes the call, and this module's limit comes first. Who is missing is told from what this process can see: process
-0 sees the connections of the others, the others see whether process 0 answers. Nothing of our own goes between processes.
+`jax.distributed.initialize` waits in C++, where Ctrl-C does not reach it. It prints nothing, and at its time-out it aborts
+the process. So a thread makes the call, and this module's shorter time-out comes first. A process reports what it can see:
+process 0 counts the connections of the others, and the others probe whether process 0 answers. Nothing else is sent between
+processes.
 """
 
 import errno
@@ -24,14 +25,14 @@ _CONNECTIONS = ("/proc/net/tcp", "/proc/net/tcp6")
 _ESTABLISHED = "01"
 _PAUSE_SECONDS = 0.2
 _PROBE_SECONDS = 5.0
-_kept = []  # what a thread inside JAX still uses when this process leaves
+_kept = []  # a thread inside JAX still uses these when the process leaves
 
 
 def check_arguments(address: str, count: int, index: int) -> None:
-    """Refuses what JAX would only find with a traceback, or not at all.
+    """Refuses arguments that JAX would report by a traceback, or not at all.
 
     Raises:
-      ConfigError: the text names the flag and the value.
+      ConfigError: the message names the flag and the value.
     """
     match = re.fullmatch(r"(?P<host>\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})", address)
     if match is None or not 0 < int(match["port"]) < 2**16:
@@ -43,10 +44,10 @@ def check_arguments(address: str, count: int, index: int) -> None:
 
 
 def check_port_is_free(address: str) -> None:
-    """Refuses a port of this machine that another process listens at; JAX's service would end this process without a word.
+    """Refuses a port on which another process of this machine listens; JAX's service would end this process silently.
 
     Raises:
-      MachineError: it is taken; waiting can help.
+      MachineError: the port is taken; waiting can help.
     """
     port = int(address.rpartition(":")[2])
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -62,17 +63,16 @@ def check_port_is_free(address: str) -> None:
 
 
 def join(initialize: Callable[[], None], limit_seconds: float) -> bool:
-    """Runs JAX's initialisation in a thread and waits for it; says whether a request to stop came in its last moment.
+    """Runs JAX's initialisation in a thread and waits for it; returns whether a request to stop came at the last moment.
 
-    Must be called in the main thread. A SIGTERM or Ctrl-C meanwhile ends the wait; JAX puts its own handler of SIGTERM in place
-    when it is done.
+    Call it in the main thread. SIGTERM or Ctrl-C ends the wait. JAX installs its own handler of SIGTERM when it is done.
 
     Args:
-      initialize: calls `jax.distributed.initialize`, with a limit beyond `limit_seconds`.
+      initialize: calls `jax.distributed.initialize` with a time-out beyond `limit_seconds`.
       limit_seconds: how long to wait.
 
     Raises:
-      MachineError: the others did not come.
+      MachineError: the other processes did not connect.
       Preempted: this process was asked to stop.
     """
     failures, done = [], threading.Event()
@@ -85,7 +85,7 @@ def join(initialize: Callable[[], None], limit_seconds: float) -> bool:
         finally:
             done.set()
 
-    requests = []  # a handler that raises would do so inside whatever runs, such as a logger that swallows it
+    requests = []  # the handlers only take notes: an exception could land in a logger that swallows it
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: requests.append(signal.Signals(number).name))
     threading.Thread(target=work, name="joining", daemon=True).start()
@@ -108,13 +108,13 @@ def join(initialize: Callable[[], None], limit_seconds: float) -> bool:
 
 
 def announce(address: str, count: int, index: int, limit_seconds: float) -> None:
-    """Says at once for whom this process is going to wait."""
+    """Logs which processes this one will wait for."""
     awaited = f"process 0 at {address}" if index else "process 1" if count == 2 else f"processes 1 to {count - 1}"
     logging.info("process %d of %d: waiting up to %.0f seconds for %s", index, count, limit_seconds, awaited)
 
 
 def _waiting() -> str:
-    """Returns whom this process waits for, as far as it can be seen from here."""
+    """Returns which processes are missing, as far as this one can see."""
     state = jax_distributed.global_state
     address = state.coordinator_address
     if address is None:
@@ -137,7 +137,7 @@ def _waiting() -> str:
 
 
 def _connected(port: int) -> list[str]:
-    """Returns the addresses of those that are connected to a port of this machine, those of this machine itself first."""
+    """Returns the addresses connected to a port of this machine; those of the machine itself come first."""
     found = []
     for table in _CONNECTIONS:
         try:
@@ -152,7 +152,7 @@ def _connected(port: int) -> list[str]:
 
 
 def _as_text(address: str) -> str:
-    """Returns an address of the kernel's tables, hexadecimal in words of the machine's byte order, as people write it."""
+    """Formats an address of the kernel's tables, which is hexadecimal in words of the machine's byte order."""
     words = [bytes.fromhex(address[start : start + 8])[::-1] for start in range(0, len(address), 8)]
     packed = b"".join(words)
     if len(packed) == 16 and packed.startswith(b"\0" * 10 + b"\xff\xff"):
@@ -161,7 +161,7 @@ def _as_text(address: str) -> str:
 
 
 def _forget() -> None:
-    """Has `jax.distributed.shutdown` do nothing: it would wait for those that never came."""
+    """Makes `jax.distributed.shutdown` do nothing; it would wait for processes that never connected."""
     state = jax_distributed.global_state
     _kept.append((state.client, state.service))
     state.client = state.service = None

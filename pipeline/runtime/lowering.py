@@ -1,32 +1,31 @@
-"""How a step is compiled for the devices of a mesh: choices that change its cost, and its values only by rounding.
+"""Choices in how a step is compiled for the devices of a mesh. They change its cost, and its values only by rounding.
 
-Each was found by the TPU compiler's own estimate of cycles; docs/plan.md says what each brought. On other devices than
-TPUs nothing is chosen.
+Each was found by the TPU compiler's own estimate of cycles; docs/plan.md has the figures. Only TPUs have such choices.
 """
 
 from jax.sharding import Mesh
 
-LANES = 128  # numbers side by side in a vector register; XLA lays images along them where they fill them
-_SUBLANES = 8  # rows of a register: channels, where images are along the lanes
-_V5_AND_LATER = ("TPU v5 lite", "TPU v5", "TPU v6 lite")  # as JAX calls v5e, v5p and v6e
+LANES = 128  # of a vector register; XLA lays images along them if the images fill them
+_SUBLANES = 8  # rows of a register; they hold channels if images are along the lanes
+_V5_AND_LATER = ("TPU v5 lite", "TPU v5", "TPU v6 lite")  # JAX's names of v5e, v5p and v6e
 _V4_AND_LATER = ("TPU v4", *_V5_AND_LATER)
 
 
 def depthwise_channels_per_group(mesh: Mesh, images_per_device: int) -> int:
     """Returns the `channels_per_group` of `depthwise_conv` that is cheapest on these devices.
 
-    Blocks pay where images fill the lanes. Otherwise channels are along them, and a block of 8 channels would leave
-    most of a matrix unit idle. On v3, whose cores have fewer matrix units, most layers are slower with blocks.
+    Groups pay off if images fill the lanes. Otherwise channels are along the lanes, and a group of 8 channels would leave
+    most of a matrix unit idle. On v3, whose cores have fewer matrix units, most layers are slower with groups.
     """
     return _SUBLANES if _is(mesh, _V4_AND_LATER) and images_per_device % LANES == 0 else 1
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str]:
-    """Returns what the compiler of the mesh's devices is told.
+    """Returns the compiler's options for the devices of a mesh.
 
-    From v5 on a fusion may use 32 MiB of a core's vector memory instead of 16: its windows are larger, and a depthwise
-    convolution reads fewer margins twice. With 48 MiB a block of B7 costs 2 % less, but takes four times as long to
-    compile. What is fused is decided by the compiler's older costs: it then joins more, and a block costs 2 to 3 % less.
+    They apply from v5 on. A fusion may use 32 MiB of a core's vector memory instead of 16: its windows are larger, so a
+    depthwise convolution reads fewer margins twice. With 48 MiB a block of B7 costs 2 % less but takes four times as long to
+    compile. Use the older fusion cost model; it fuses more, and a block costs 2 to 3 % less.
     """
     if not _is(mesh, _V5_AND_LATER):
         return {}

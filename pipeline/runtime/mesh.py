@@ -1,7 +1,7 @@
-"""The devices as one mesh with a single axis, "data", and how arrays lie on it.
+"""The mesh over all devices, with a single axis "data", and the sharding of arrays on it.
 
-Training is data-parallel: batches are split along their first axis, everything else is on every device. The mesh has
-`AxisType.Auto`, so that the compiler places the collectives.
+Training is data-parallel: batches are split along their first axis, and everything else is replicated. The mesh has
+`AxisType.Auto`, so the compiler places the collectives.
 """
 
 import jax
@@ -26,8 +26,8 @@ def split_by_example(mesh: Mesh) -> NamedSharding:
 
 
 def to_devices(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Makes the global batch out of this process's rows of it; the copy runs in the background."""
+    """Makes the global batch from the rows of each process; the copy runs in the background."""
     sharding = split_by_example(mesh)
-    # The copy that is meant: with several processes JAX takes it for an implicit one.
+    # With several processes JAX takes this explicit copy for an implicit one.
     with jax.transfer_guard_host_to_device("allow"):
         return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}

@@ -1,7 +1,7 @@
-"""How a run learns that it is to stop, and how all of its processes stop at the same point.
+"""Stops all processes of a run at the same point.
 
-The first SIGTERM or Ctrl-C is a request: JAX's preemption service takes it to every process, and `StopRequests` answers from
-it. A second one ends the process at once. Nothing here saves anything.
+The first SIGTERM or Ctrl-C is a request. JAX's preemption service passes it to every process, and `StopRequests` reports it. A
+second signal ends the process at once. Nothing here saves anything.
 """
 
 import concurrent.futures
@@ -23,20 +23,20 @@ Result = TypeVar("Result")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _PAUSE_SECONDS = 0.2
-_PATIENCE = 0.8  # as a part of the time that JAX waits
-_peer_seconds = 100.0  # JAX's own, until `listen` is told another
-_NUMBERS_WHILE_WAITING = 20_000  # with the pause more than an hour
+_PATIENCE = 0.8  # a share of JAX's own time-out
+_peer_seconds = 100.0  # JAX's default; `listen` sets it
+_NUMBERS_WHILE_WAITING = 20_000  # with the pause, more than an hour
 
 
 def listen(peer_seconds: float) -> None:
-    """Makes the first SIGTERM or Ctrl-C a request to stop, and the second the end of this process.
+    """Makes the first SIGTERM or Ctrl-C a request to stop, and the second one the end of this process.
 
-    To be called in the main thread after `jax.distributed.initialize`, which puts a handler of SIGTERM in place that tells the
-    preemption service. A thread obeys the signals, because the main thread may be inside a collective that never returns; the
-    interpreter's own handler wakes it.
+    Call it in the main thread after `jax.distributed.initialize`, which installs the handler of SIGTERM that notifies the
+    preemption service. A thread obeys the signals, because the main thread may be inside a collective that never returns. The
+    interpreter's C-level handler wakes that thread.
 
     Args:
-      peer_seconds: how long JAX was told to wait for the other processes at the end.
+      peer_seconds: JAX's time-out for the other processes at the end.
     """
     global _peer_seconds
     _peer_seconds = peer_seconds
@@ -50,11 +50,10 @@ def listen(peer_seconds: float) -> None:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """Ends this process in peace with the others, but without waiting for threads that nothing can interrupt.
+    """Ends this process together with its peers, without waiting for threads that cannot be interrupted.
 
-    Such as one that compiles: the interpreter would wait for it, or end under its feet. Others that do not leave, because the
-    error is this process's alone, are waited for almost as long as JAX does, which would then end this process by SIGABRT and
-    not with the error's code.
+    A compiling thread cannot be interrupted; a normal exit would wait for it or crash. Peers get 80 % of JAX's time-out, after
+    which JAX would abort us and lose the exit code.
     """
     shutdown = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     shutdown.start()
@@ -67,17 +66,17 @@ def leave(exit_code: int) -> NoReturn:
 
 
 class StopRequests:
-    """Says whether the run was asked to stop; every process gets the same answer at the same question.
+    """Reports whether the run was asked to stop. Every process gets the same answer to the same question.
 
-    JAX says yes to exactly one number: the one after the highest that any process had asked about when the request came. So
-    all processes must ask about all numbers, in order.
+    Questions are numbered. JAX says yes to exactly one number: the one after the highest that any process had asked when the
+    request came. So all processes must ask all numbers in order.
     """
 
     def __init__(self):
         self._number = 0
 
     def asked(self) -> bool:
-        """Asks about the next number; to be called at points that all processes pass equally often."""
+        """Asks the next question. Call it at points that all processes pass equally often."""
         self._number += 1
         return multihost_utils.reached_preemption_sync_point(self._number)
 
@@ -85,7 +84,7 @@ class StopRequests:
         """Returns the result of work that computes nothing worth saving, such as a compilation.
 
         Raises:
-          Preempted: the run was asked to stop before it was done. The thread that does it is left to itself: see `leave`.
+          Preempted: the run was asked to stop before the work was done. Its thread is abandoned: see `leave`.
         """
         result = concurrent.futures.Future()
         threading.Thread(target=_fulfil, args=(result, work), daemon=True).start()
@@ -96,9 +95,9 @@ class StopRequests:
         return result.result()
 
     def _asked_before(self, done: threading.Event) -> bool:
-        """Waits for `done` and returns False; returns True, at once, when the run is asked to stop before.
+        """Waits for `done` and returns False; returns True as soon as the run is asked to stop.
 
-        Each process waits as long as its own `done` takes. Whatever that is, all ask about equally many numbers.
+        Processes wait for different times, but all of them ask equally many questions.
         """
         last = self._number + _NUMBERS_WHILE_WAITING
         while not done.wait(_PAUSE_SECONDS):
@@ -129,7 +128,7 @@ def _obey(reading: int, tell_jax: Callable[[int], None]) -> None:
 
 
 def _take_over_handler(number: int) -> Callable[[int], None]:
-    """Removes the handler of a signal that was not set through Python, and returns it as a function."""
+    """Removes a signal handler that was not installed by Python, and returns it as a function."""
     c_signal = ctypes.CDLL(None).signal
     c_signal.argtypes, c_signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
     handler = c_signal(number, int(signal.SIG_DFL))

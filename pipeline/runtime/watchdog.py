@@ -1,8 +1,8 @@
-"""Notices work that takes abnormally long: says where this host is, and at last ends the process.
+"""Ends a process that hangs, after printing where it is.
 
-It covers a start from opening the data to the last write, not only the steps: each part says what it begins. A collective that
-waits for a peer which is gone cannot be interrupted from Python, so the process ends without clean-up; what matters has been
-written by then, and the exit code asks for a restart. It touches no device itself, because that may be what hangs.
+The watchdog covers a start from opening the data to the last write; each part announces itself with `beat`. A collective that
+waits for a lost peer cannot be interrupted from Python, so the process ends without clean-up. By then everything that matters
+is written, and the exit code asks for a restart. The watchdog touches no device, because a device may be what hangs.
 """
 
 import faulthandler
@@ -15,12 +15,12 @@ from pipeline.errors import MachineError
 
 
 class Watchdog:
-    """Watches the time since the last `beat`; a context manager.
+    """A context manager that watches the time since the last `beat`.
 
     Args:
-      warn_seconds: after this long without a beat every thread's position is printed, once; 0: never.
-      abort_seconds: after this long the process ends with `MachineError.exit_code`; 0: never.
-      who: what this process calls itself.
+      warn_seconds: after this long without a beat, the stack of every thread is printed once; 0: never.
+      abort_seconds: after this long, the process ends with `MachineError.exit_code`; 0: never.
+      who: the name of this process in messages.
     """
 
     def __init__(self, *, warn_seconds: float, abort_seconds: float, who: str = "this process"):
@@ -41,8 +41,8 @@ class Watchdog:
         self._thread.join()
 
     def beat(self, where: str, patience: float = 1.0) -> None:
-        """Says that the run is alive, and what it begins now; `patience` is how many times the usual limits that may take."""
-        self._beat = (where, time.monotonic(), patience)  # one assignment, because another thread reads it
+        """Reports that the run is alive and what it does next; `patience` multiplies both limits for it."""
+        self._beat = (where, time.monotonic(), patience)  # one atomic assignment, because another thread reads it
 
     def _watch(self) -> None:
         pause = min(self._warn_seconds, self._abort_seconds, 60.0) / 4

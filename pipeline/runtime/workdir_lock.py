@@ -1,4 +1,4 @@
-"""Keeps a run's directory to one run: process 0 holds its lock for all processes, and a second start is refused."""
+"""Reserves a directory for one run: process 0 holds its lock for all processes, and a second start is refused."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ LOCK = "run.lock"
 
 @contextlib.contextmanager
 def alone_in(workdir: str) -> Iterator[None]:
-    """Holds the lock of a run's directory while the block runs; to be entered by all processes of the run.
+    """Holds the lock of a run's directory while the block runs. All processes of the run must enter it.
 
     Raises:
-      ConfigError: on every process: another run holds it; process 0 says which.
-      MachineError: it cannot be locked.
+      ConfigError: on every process, if another run holds the lock; process 0 names it.
+      MachineError: the directory cannot be locked.
     """
     with contextlib.ExitStack() as stack:
         refusal = None
@@ -26,7 +26,7 @@ def alone_in(workdir: str) -> Iterator[None]:
             try:
                 stack.enter_context(locking.held(f"{workdir}/{LOCK}"))
             except (ConfigError, MachineError, OSError) as error:
-                refusal = error  # not before the others have heard of it
+                refusal = error  # raised once the other processes know
         if distributed.as_on_process_0(refusal is not None):
             raise refusal or ConfigError(f"{workdir} cannot be had; the log of process 0 has the reason")
         yield

@@ -1,1 +1,1 @@
-"""Google Cloud Storage as the rest of the project sees it: paths that begin with gs://, and errors that say what to do."""
+"""Google Cloud Storage: paths that begin with gs://, and errors that say what to do."""

@@ -1,9 +1,9 @@
-"""What went wrong with a bucket: whether it passes, how long to wait for that, and what to tell the user if it does not.
+"""Classifies failures of a bucket: transient ones are retried, permanent ones tell the user what to do.
 
-A failure that passes by itself (a reset connection, a time-out, 429, 5xx) is tried again with growing pauses for five minutes
-and then becomes a `MachineError`, for which the launcher starts the run again. What does not pass (no credentials, no
-permission, no such bucket) is a `ConfigError` at once. A storage failure is never a `DataError`: that word is kept for what
-was read whole and is wrong.
+A transient failure (a reset connection, a time-out, 429, 5xx) is retried with growing pauses for five minutes. Then it
+becomes a `MachineError`, for which the launcher restarts the run. A permanent failure (no credentials, no permission, no such
+bucket) is a `ConfigError` at once. A storage failure is never a `DataError`, which is reserved for data that were read
+completely and are wrong.
 """
 
 import errno
@@ -24,7 +24,7 @@ from pipeline.errors import ConfigError, MachineError
 
 Result = TypeVar("Result")
 
-PATIENCE_SECONDS = 300.0  # outages of a region are longer; the launcher's restarts bridge them
+PATIENCE_SECONDS = 300.0  # outages of a region last longer; the launcher's restarts bridge them
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 20.0
 _PASSING_CODES = (408, 429, 500, 502, 503, 504)
@@ -36,19 +36,19 @@ _PASSING_ERRORS = (
     requests.exceptions.ContentDecodingError,
     requests.exceptions.Timeout,
     urllib3.exceptions.HTTPError,
-    DataCorruption,  # the bytes that came are not those that were sent
+    DataCorruption,  # the received bytes differ from those that were sent
 )
 
 
 def is_passing(error: BaseException) -> bool:
-    """Says whether a request that failed so may succeed when it is sent again."""
+    """Returns whether a request that failed with this error may succeed if it is sent again."""
     if isinstance(error, auth_exceptions.GoogleAuthError):
         return error.retryable or isinstance(error, auth_exceptions.TransportError)
     return isinstance(error, _PASSING_ERRORS) or _code(error) in _PASSING_CODES
 
 
 def patient_retry(location: str) -> retry.Retry:
-    """Returns Google's retry with this module's rule, for one request about `location`."""
+    """Returns Google's `Retry` with this module's rule, for one request about `location`."""
     return retry.Retry(
         predicate=is_passing,
         initial=_FIRST_PAUSE_SECONDS,
@@ -59,13 +59,13 @@ def patient_retry(location: str) -> retry.Retry:
 
 
 def patiently(request: Callable[[], Result], location: str) -> Result:
-    """Returns what `request` returns, tried again while its failure may pass.
+    """Returns the result of `request`, which is retried while its failure is transient.
 
     Raises:
-      FileNotFoundError: the object is not there.
-      FileExistsError: a precondition of the request did not hold.
-      ConfigError: it cannot work: credentials, permissions, the bucket's name.
-      MachineError: it failed for `PATIENCE_SECONDS`, or in a way that is not known here.
+      FileNotFoundError: the object does not exist.
+      FileExistsError: a precondition of the request failed.
+      ConfigError: credentials, permissions or the bucket's name are wrong.
+      MachineError: it failed for `PATIENCE_SECONDS`, or in an unknown way.
     """
     try:
         return patient_retry(location)(request)()
@@ -74,7 +74,7 @@ def patiently(request: Callable[[], Result], location: str) -> Result:
 
 
 def explained(error: Exception, location: str) -> Exception:
-    """Returns the error to raise instead of what Google's client raised for a request about `location`."""
+    """Returns the error to raise in place of an error of Google's client for a request about `location`."""
     if isinstance(error, OSError | ConfigError | MachineError) and not isinstance(error, requests.RequestException):
         return error
     if isinstance(error, exceptions.RetryError):
@@ -107,12 +107,12 @@ def explained(error: Exception, location: str) -> Exception:
 
 
 def not_found(location: str) -> FileNotFoundError:
-    """Returns the error for an object that is not there, as the system words it."""
+    """Returns the error for a missing object, in the system's words."""
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location)
 
 
 def no_such_bucket(location: str) -> ConfigError:
-    """Returns the error for a bucket that is not there."""
+    """Returns the error for a missing bucket."""
     bucket = _bucket(location)
     return ConfigError(
         f"{location}: there is no bucket {bucket}. Check its name, or make it: "

@@ -1,9 +1,9 @@
-"""gs:// as a file system for libraries that want one: orbax, tfds, JAX's compilation cache, TensorBoard's files.
+"""gs:// as a file system for the libraries that need one: orbax, tfds, JAX's compilation cache, TensorBoard's files.
 
-An fsspec file system, which `etils.epath` finds under its name for Google Cloud Storage (`pipeline/__init__.py` registers it).
-Objects have no folders, so a folder that is made is an empty object whose name ends in "/"; one that is only part of names
-exists as well. Renaming copies each object on the server. A file appears when it is closed, whole, and not at all when its
-`with` block ends by an error.
+It is an fsspec file system, which `etils.epath` finds under its name for Google Cloud Storage (`pipeline/__init__.py`
+registers it). Buckets have no folders. Making one creates an empty object whose name ends in "/"; a prefix of object names is
+a folder too. Renaming copies each object on the server. A file appears complete when it is closed, and not at all if its
+`with` block raises.
 """
 
 import io
@@ -15,9 +15,9 @@ from fsspec import AbstractFileSystem
 
 from pipeline.storage import failures, objects
 
-_IN_MEMORY_BYTES = 32 * 1024**2  # of a file that is being written; what is longer waits on the disk
-COMMIT_MARK = "commit_success.txt"  # orbax's sign that a folder on gs:// is whole
-DELETION_MARK = "being_deleted.txt"  # in such a folder, from the first deletion to the last
+_IN_MEMORY_BYTES = 32 * 1024**2  # of a file that is being written; longer ones are kept on disk
+COMMIT_MARK = "commit_success.txt"  # orbax's mark of a complete folder on gs://
+DELETION_MARK = "being_deleted.txt"  # in such a folder while it is being deleted
 
 
 class BucketFileSystem(AbstractFileSystem):
@@ -27,11 +27,11 @@ class BucketFileSystem(AbstractFileSystem):
     cachable = True
 
     def __init__(self, **options):
-        options.pop("finalize_on_close", None)  # of epath: objects here are always final once they are closed
+        options.pop("finalize_on_close", None)  # epath's option; here objects are always final once closed
         super().__init__(**options)
 
     def info(self, path: str, **_) -> dict[str, Any]:
-        """Returns what is known of an object or a folder: a request for an object, another for a folder."""
+        """Returns information on an object or a folder, by one request for each."""
         location = _location(path)
         if objects.split(location)[1] and (entry := objects.stat(location)) is not None:
             return _file(entry)
@@ -91,7 +91,7 @@ class BucketFileSystem(AbstractFileSystem):
         if not found:
             self.rm_file(location)
             return
-        # A process that is killed meanwhile must not leave a part that says it is whole, and what it leaves is to be known.
+        # If this process is killed meanwhile, the rest must not look complete and must be recognisable.
         marks = [name for name in found if name.endswith(f"/{COMMIT_MARK}")]
         deleting = f"{location}/{DELETION_MARK}"
         if marks:
@@ -138,9 +138,9 @@ class BucketFileSystem(AbstractFileSystem):
 
 
 def finish_deletions(folder: str | os.PathLike) -> list[str]:
-    """Deletes, in a folder on gs://, the folders whose deletion was cut off, and returns the names of those without a mark.
+    """Finishes interrupted deletions in a folder on gs://, and returns the names of folders without a mark.
 
-    Those are saves that were cut off, and stay: who saves them anew replaces them.
+    Those are interrupted saves. They stay, and the next save of the same name replaces them.
     """
     location = _location(folder)
     found = [entry.location.removeprefix(f"{location}/") for entry in objects.entries(location, recursive=True)[0]]
@@ -152,7 +152,7 @@ def finish_deletions(folder: str | os.PathLike) -> list[str]:
 
 
 class _Writer(io.BufferedIOBase):
-    """Collects what is written and sends it when it is closed."""
+    """Buffers what is written and uploads it when closed."""
 
     def __init__(self, location: str, mode: str):
         self._location, self._mode = location, mode

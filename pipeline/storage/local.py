@@ -1,4 +1,4 @@
-"""Lets what works on local files work on gs://: a copy to read, or a folder to write that is sent when it is done."""
+"""Makes code for local files work on gs://, with a copy to read, or a folder to write that is uploaded afterwards."""
 
 import contextlib
 import os
@@ -13,16 +13,16 @@ _PIECE_BYTES = 32 * 1024**2
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Says whether a path is one of a bucket."""
+    """Returns whether a path is in a bucket."""
     return os.fspath(path).startswith("gs://")
 
 
 @contextlib.contextmanager
 def local_copy(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields where a file or folder can be read on this machine; a copy from a bucket goes away afterwards.
+    """Yields a local path of a file or folder; a copy from a bucket is deleted afterwards.
 
     Raises:
-      FileNotFoundError: there is nothing at `path` in the bucket.
+      FileNotFoundError: the bucket has nothing at `path`.
     """
     location = os.fspath(path).rstrip("/")
     if not is_remote(location):
@@ -46,10 +46,10 @@ def local_copy(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def written_to(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields a folder to write; that of a bucket appears there at the end of the block, and not if it ends by an error.
+    """Yields a folder to write. For a bucket it is uploaded at the end of the block, unless the block raises.
 
     Raises:
-      ConfigError: the bucket holds something at `path` already.
+      ConfigError: the bucket already has something at `path`.
     """
     location = os.fspath(path).rstrip("/")
     if not is_remote(location):

@@ -1,8 +1,8 @@
-"""The objects of a bucket by Google's own Python client: one call is one request wherever that is possible.
+"""Reads and writes the objects of a bucket with Google's Python client, one request for each call if possible.
 
-A location is `gs://bucket/key`. Nothing is cached, neither contents nor listings, because several processes write to one
-bucket. Every request is tried again as `failures` says, so each is one that may be sent twice: writes are whole objects, and an
-append carries the generation that it extends. Safe to use from several threads; each process has a client of its own.
+A location is `gs://bucket/key`. Contents and listings are not cached, because several processes write to one bucket. Requests
+are retried by the rules of `failures`, so each may be sent twice: writes are whole objects, and an append carries the
+generation that it extends. The functions are thread-safe, and each process has its own client.
 """
 
 import base64
@@ -20,13 +20,13 @@ from google.cloud import storage
 
 from pipeline.storage import failures
 
-# Google's client would ask about every bucket besides, in the background, for traces that nobody collects.
+# Otherwise Google's client requests each bucket's metadata in the background, for traces that nobody collects.
 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
 
-_TIMEOUT_SECONDS = (10, 60)  # to connect; without a byte
+_TIMEOUT_SECONDS = (10, 60)  # to connect; between two bytes
 _FIELDS = "items(name,size,generation,crc32c,updated),prefixes,nextPageToken"
 _DELETING_THREADS = 16
-ONE_REQUEST_BYTES = 8 * 1024**2  # what is larger is sent in pieces that are resumed one by one
+ONE_REQUEST_BYTES = 8 * 1024**2  # larger contents are sent in resumable pieces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Entry:
     Attributes:
       location: `gs://bucket/key`.
       size: in bytes.
-      generation: a number that every new content of the object changes.
-      crc32c: of the content, in base64 as the server says it.
-      updated: when it was written.
+      generation: a number that changes with the content.
+      crc32c: the checksum of the content, in the server's base64.
+      updated: the time of the last write.
     """
 
     location: str
@@ -55,7 +55,7 @@ def split(location: str) -> tuple[str, str]:
 
 
 def stat(location: str) -> Entry | None:
-    """Returns the object, None if there is none. One request."""
+    """Returns the object, or None; one request."""
     blob = _blob(location)
     try:
         failures.patiently(lambda: blob.reload(timeout=_TIMEOUT_SECONDS, retry=None), location)
@@ -65,9 +65,9 @@ def stat(location: str) -> Entry | None:
 
 
 def entries(folder: str, *, recursive: bool = False, limit: int | None = None) -> tuple[list[Entry], list[str]]:
-    """Returns the objects in a folder and the locations of the folders in it; a request for each thousand.
+    """Returns the objects and the locations of the folders in a folder; one request for each thousand.
 
-    With `recursive` all objects below, and no folders. The object that stands for the folder itself is among them.
+    With `recursive`, returns all objects below and no folders. The object that stands for the folder itself is included.
     """
     bucket, key = split(folder)
     listing = _client(folder).list_blobs(
@@ -88,10 +88,10 @@ def entries(folder: str, *, recursive: bool = False, limit: int | None = None) -
 
 
 def read(location: str, start: int | None = None, end: int | None = None, *, generation: int | None = None) -> bytes:
-    """Returns the content, or its bytes from `start` up to but without `end`; one request.
+    """Returns the content, or its bytes [start, end); one request.
 
     Raises:
-      FileNotFoundError: there is no such object, or no longer in this generation.
+      FileNotFoundError: there is no such object, or not of this generation.
     """
     blob = _blob(location, generation)
     last = None if end is None else end - 1
@@ -104,15 +104,15 @@ def read(location: str, start: int | None = None, end: int | None = None, *, gen
 
 
 def write(location: str, content: bytes | BinaryIO, *, generation: int | None = None) -> Entry:
-    """Writes a whole object; other readers see the old content or the new. One request up to 8 MiB.
+    """Writes a whole object; readers see the old content or the new. One request up to 8 MiB.
 
     Args:
-      location: Where to.
+      location: The location of the object.
       content: The bytes, or a file that is read from its beginning.
-      generation: What is replaced must have this generation; 0: there must be nothing.
+      generation: The required generation of the object that is replaced; 0: there must be no object.
 
     Raises:
-      FileExistsError: it has another.
+      FileExistsError: the object has another generation.
     """
     blob = _blob(location)
     options = {
@@ -146,13 +146,13 @@ def write(location: str, content: bytes | BinaryIO, *, generation: int | None = 
 
 
 def append(location: str, content: bytes) -> None:
-    """Adds bytes at the end of an object, which need not exist; sends only these bytes.
+    """Appends bytes to an object, which need not exist; sends only these bytes.
 
-    The server joins what is there and a piece that is written first. A process that is killed meanwhile leaves all or nothing
-    added, and at most the piece, whose name is always the same.
+    The bytes are written as a piece, which the server then joins to the object. A killed process leaves all of them appended
+    or none, and at most the piece, whose name is always the same.
 
     Raises:
-      FileExistsError: somebody else wrote the object meanwhile.
+      FileExistsError: another process wrote the object meanwhile.
     """
     before = stat(location)
     if before is None:
@@ -181,7 +181,7 @@ def copy(source: str, target: str) -> None:
     """Copies an object on the server."""
     blob, original = _blob(target), _blob(source)
     token, is_done = None, False
-    while not is_done:  # a large object takes several requests
+    while not is_done:  # large objects take several requests
         rewrite = functools.partial(blob.rewrite, original, token=token, timeout=_TIMEOUT_SECONDS, retry=None)
         token, _, _ = failures.patiently(rewrite, source)
         is_done = token is None
@@ -191,7 +191,7 @@ def delete(location: str, *, missing_ok: bool = False) -> None:
     """Deletes an object.
 
     Raises:
-      FileNotFoundError: there was none, unless `missing_ok`.
+      FileNotFoundError: there is none, and `missing_ok` is False.
     """
     blob = _blob(location)
     attempts = 0
@@ -202,21 +202,21 @@ def delete(location: str, *, missing_ok: bool = False) -> None:
         try:
             blob.delete(timeout=_TIMEOUT_SECONDS, retry=None)
         except exceptions.NotFound:
-            if attempts == 1 and not missing_ok:  # later it may be this call's own deed
+            if attempts == 1 and not missing_ok:  # a retry may find that its first attempt succeeded
                 raise
 
     failures.patiently(send, location)
 
 
 def delete_all(locations: Iterable[str]) -> None:
-    """Deletes objects, several at a time; those that are gone already are no error."""
+    """Deletes objects, several at a time; missing ones are ignored."""
     with concurrent.futures.ThreadPoolExecutor(_DELETING_THREADS, "delete") as pool:
         for deleted in [pool.submit(delete, location, missing_ok=True) for location in locations]:
             deleted.result()
 
 
 def region(location: str) -> str | None:
-    """Returns where the bucket is, such as "europe-west4" or "us"; None where this account may not ask."""
+    """Returns the location of the bucket, such as "europe-west4" or "us"; None if this account may not read it."""
     bucket, _ = split(location)
     try:
         found = failures.patiently(
@@ -262,5 +262,5 @@ def _client(location: str) -> storage.Client:
 
 @functools.cache
 def _client_of_process(process: int) -> storage.Client:
-    del process  # a process that was forked must not write to its parent's connections
+    del process  # a forked process must not use its parent's connections
     return storage.Client(project=None)

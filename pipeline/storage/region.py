@@ -1,7 +1,7 @@
-"""Warns when a bucket lies in another region than the machine: each byte then costs money and each request time.
+"""Warns of a bucket in another region than the machine: each byte then costs money, and each request takes longer.
 
-Asks Google's metadata server where this machine is, and only on Google's machines; and the bucket where it is, if the account
-may. A bucket in two regions is called by neither's name, and so is warned of.
+On Google's machines, their metadata server names the region. The bucket's region is read if the account may. A dual-region
+bucket has the name of neither region, so it gets the warning too.
 """
 
 import os
@@ -19,7 +19,7 @@ _TIMEOUT_SECONDS = 2
 
 
 def warn_if_far(path: str | None) -> None:
-    """Logs a warning when a `gs://` path is in another region than this machine.
+    """Logs a warning if a `gs://` path is in another region than this machine.
 
     Raises:
       ConfigError: there is no such bucket, or there are no credentials.
@@ -39,7 +39,7 @@ def warn_if_far(path: str | None) -> None:
 
 
 def _region_of_machine() -> str | None:
-    """Returns such as "us-central1"; None elsewhere than on Google's machines."""
+    """Returns the region of this machine, such as "us-central1"; None outside Google Cloud."""
     host = os.environ.get("GCE_METADATA_HOST")
     if host is None and not (_PRODUCT.exists() and "Google" in _PRODUCT.read_text()):
         return None

@@ -1,9 +1,9 @@
 """Copies the shards of a dataset to this machine's disk or memory while the first epoch is read from the bucket.
 
-Random access to records in a bucket costs a connection and two requests for each, so what is read in every epoch is copied
-once, in large pieces. A copy appears under its name when it is whole and its checksum is that of the bucket; readers take it
-from then on. A lock that ends with its process makes one of several processes of a machine copy. What a run that was killed
-leaves is used by the next one on the same data, and deleted by one on others. Nothing is copied for which there is no room.
+Random access to records in a bucket costs a connection and a request for each, so the shards are copied once, in large
+pieces. A copy appears under its name when it is complete and its checksum matches the bucket's; from then on it is read. Of
+several processes on a machine, the one that holds a lock copies. A killed run's copies are used by the next run on the same
+data, and deleted by a run on other data. Nothing is copied without room for it.
 """
 
 import base64
@@ -30,44 +30,44 @@ PLACES = ("none", "disk", "memory")
 _MEMORY = "/dev/shm"
 _ROOT = "efficientnet-staged"
 _THREADS = 16  # files at a time; a connection carries about 100 MB/s
-_SPARE = 0.05  # of the room there is, to be left
+_SPARE = 0.05  # share of the free space that stays free
 _SPARE_MEMORY_BYTES = 8 * 1024**3  # for the trainer and its workers
 _SAY_EVERY = 0.1  # of all bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class StagedFiles:
-    """Where the copies of a dataset are, for those who read; pickles.
+    """The copies of a dataset, for its readers; it pickles.
 
     Attributes:
-      folder: On this machine.
+      folder: The folder of the copies on this machine.
     """
 
     folder: str
 
     def copy_of(self, path: str) -> str | None:
-        """Returns the copy of a file, None as long as there is none that is whole."""
+        """Returns the copy of a file; None until it is complete."""
         copy = os.path.join(self.folder, os.path.basename(path))
         return copy if os.path.exists(copy) else None
 
 
 class Staging:
-    """The copying of one dataset, in the background.
+    """Copies one dataset in the background.
 
     Attributes:
-      files: For the readers.
+      files: The copies, for the readers.
     """
 
     def __init__(self, place: str, paths: Sequence[str], *, root: str | None = None):
-        """Checks the room and begins.
+        """Checks the room and starts to copy.
 
         Args:
           place: "disk" or "memory".
-          paths: The files, of one folder; local paths or `gs://…`.
-          root: The folder in which copies are kept, instead of that of the place.
+          paths: The files, all in one folder; local paths or `gs://…`.
+          root: The folder of the copies; by default that of `place`.
 
         Raises:
-          ConfigError: there is no room.
+          ConfigError: there is not enough room.
         """
         self._place = place
         self._files = transfer.described(paths)
@@ -90,17 +90,17 @@ class Staging:
         self._thread.start()
 
     def wait(self) -> bool:
-        """Waits for the end and returns whether everything is here."""
+        """Waits for the end and returns whether everything was copied."""
         self._thread.join()
         return all(self.files.copy_of(file.location) for file in self._files)
 
     def raise_changed(self) -> None:
-        """Raises `DataError` if the data were seen to change: what is read from now on would be others."""
+        """Raises `DataError` if the data have changed, because further reads would return other data."""
         if self._changed:
             raise self._changed[0]
 
     def close(self) -> None:
-        """Stops copying; what is here stays for the next start."""
+        """Stops copying; existing copies stay for the next start."""
         self._stop.set()
         self._thread.join()
         self._lock.close()
@@ -156,7 +156,7 @@ class Staging:
         )
 
     def _take_lock(self) -> bool:
-        """Waits until no other process of this machine copies the same; False when that is no longer wanted."""
+        """Waits until no other process of this machine copies the same; returns False if it was stopped meanwhile."""
         while not self._stop.is_set():
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,9 +166,9 @@ class Staging:
         return False
 
     def _copy_all(self, files: list[transfer.File]) -> list[Exception]:
-        """Copies files, some at a time, and returns why those that failed did.
+        """Copies files, several at a time, and returns the reasons of failures.
 
-        By threads that do not keep the process from ending, which those of a `ThreadPoolExecutor` would.
+        The threads are daemons, so they do not keep the process from ending, as those of a `ThreadPoolExecutor` would.
         """
         left, failures = collections.deque(files), []
 
@@ -247,7 +247,7 @@ def _disk_root() -> str:
 
 
 def _room(place: str, folder: pathlib.Path) -> float:
-    """Returns how many bytes may be written."""
+    """Returns the number of bytes that may be written."""
     room = shutil.disk_usage(folder).free * (1 - _SPARE)
     if place != "memory":
         return room

@@ -1,7 +1,7 @@
-"""Tells a storage that fails for the moment from contents that are wrong, whichever library met it, on disks and buckets.
+"""Distinguishes storage failures from damaged contents, whichever library raised the error, on disks and in buckets.
 
-Libraries give such failures as errors of their own, with the system's words or the service's status in them. What is not
-recognised by its words is decided by reading: whoever can read every byte has no failure of storage before him.
+Libraries raise such failures as errors of their own, with the system's words or the service's status. An error that is not
+recognised by its words is decided by reading: if every byte can be read, storage has not failed.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from etils import epath
 from pipeline.errors import ConfigError, MachineError
 from pipeline.storage import objects
 
-# Of disks and network file systems. What is missing is not among them: it may be damage.
+# Errors of disks and network file systems. A missing file is not among them, because it may be damage.
 _ERRNOS = (
     *(errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
     *(errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ECONNRESET, errno.EREMOTEIO),
@@ -32,12 +32,12 @@ _WORDS = re.compile(
         + [r"\bCURL error\b", r"\bHTTP (response code|status): ?(401|403|408|429|5\d\d)\b"]
     )
 )
-PAUSES_SECONDS = (1.0, 2.0, 4.0)  # before it is tried again; below, each client has its own patience besides
+PAUSES_SECONDS = (1.0, 2.0, 4.0)  # between attempts; each client also retries by itself
 _PIECE_BYTES = 64 * 1024**2
 
 
 def is_storage_failure(error: BaseException) -> bool:
-    """Says whether an error, or one that led to it, is a storage that did not do what it was asked."""
+    """Returns whether an error, or one of its causes, is a storage failure."""
     return any(
         isinstance(cause, MachineError)
         or (isinstance(cause, OSError) and cause.errno in _ERRNOS)
@@ -47,7 +47,7 @@ def is_storage_failure(error: BaseException) -> bool:
 
 
 def attempts() -> Iterator[int]:
-    """Yields the numbers of attempts, with a pause before each but the first."""
+    """Yields the number of each attempt, with a pause before each but the first."""
     for number in range(1 + len(PAUSES_SECONDS)):
         if number:
             time.sleep(PAUSES_SECONDS[number - 1])
@@ -55,7 +55,7 @@ def attempts() -> Iterator[int]:
 
 
 def failure_of(error: Exception, path: object) -> Exception:
-    """Returns what to raise for a failure of storage: as it is where it says what to do, else a `MachineError`."""
+    """Returns the error to raise for a storage failure: itself if it says what to do, else a `MachineError`."""
     known = [cause for cause in _causes(error) if isinstance(cause, ConfigError | MachineError)]
     return known[0] if known else MachineError(f"{path}: storage failed: {reason(error)}. The same command continues")
 
@@ -64,8 +64,8 @@ def read_whole(folder: epath.Path) -> None:
     """Reads every file below a folder.
 
     Raises:
-      MachineError: one of them cannot be read, however often it is tried.
-      ConfigError: of a bucket: it may not be read.
+      MachineError: one of them cannot be read, also after several attempts.
+      ConfigError: the bucket denies access.
     """
     if os.fspath(folder).startswith("gs://"):
         _read_whole_on_gs(os.fspath(folder))
@@ -97,7 +97,7 @@ def _read_files_below(folder: str) -> None:
 
     for directory, _, names in os.walk(folder, onerror=stop):
         for name in names:
-            with contextlib.suppress(FileNotFoundError):  # what is missing is not unreadable
+            with contextlib.suppress(FileNotFoundError):  # a missing file is not unreadable
                 _read_file(os.path.join(directory, name))
 
 
@@ -121,5 +121,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def reason(error: BaseException) -> str:
-    """Returns an error as a part of one line."""
+    """Returns an error as part of one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]

@@ -1,6 +1,7 @@
-"""Reads whole files from where they are, to be copied: one listing for all, then large pieces, of the content that was listed.
+"""Reads whole files to be copied, with one listing for all of them and then large pieces.
 
-From a bucket by tensorstore, whose threads leave Python's alone; what has another generation than the listing said is refused.
+Buckets are read by tensorstore, whose threads do not need Python's lock. An object whose generation differs from the listing is
+refused.
 """
 
 import collections
@@ -23,8 +24,8 @@ class File:
     Attributes:
       location: A local path or `gs://…`.
       size: In bytes.
-      generation: Another for every other content.
-      crc32c: Of the content, in base64; None where nobody knows.
+      generation: A number that changes with the content.
+      crc32c: The checksum of the content in base64; None if unknown.
     """
 
     location: str
@@ -34,7 +35,7 @@ class File:
 
 
 def described(paths: Sequence[str]) -> list[File]:
-    """Returns what is known of files before they are copied; of a folder in a bucket by one listing."""
+    """Returns the descriptions of files before they are copied, by one listing for a folder in a bucket."""
     names = {os.fspath(path) for path in paths}
     if not names or not is_remote(next(iter(names))):
         stats = {name: os.stat(name) for name in names}
@@ -49,7 +50,7 @@ def described(paths: Sequence[str]) -> list[File]:
 
 
 def pieces(file: File) -> Iterator[bytes]:
-    """Yields the content of a file; by tensorstore from a bucket, whose threads leave Python's alone."""
+    """Yields the content of a file, from a bucket by tensorstore."""
     if not is_remote(file.location):
         with open(file.location, "rb", buffering=0) as source:
             while piece := source.read(_PIECE_BYTES):
@@ -71,7 +72,7 @@ def pieces(file: File) -> Iterator[bytes]:
 
 
 def is_changed(file: File) -> bool:
-    """Says whether the object in the bucket is another by now."""
+    """Returns whether the object in the bucket has changed."""
     if not is_remote(file.location):
         return False
     entry = objects.stat(file.location)
@@ -79,12 +80,12 @@ def is_changed(file: File) -> bool:
 
 
 def changed(file: File) -> DataError:
-    """Returns the error for a file that was."""
+    """Returns the error for a changed file."""
     return DataError(
         f"{file.location} was changed while it was read: somebody writes the dataset. Start again when that is done"
     )
 
 
 def _generation(stamp) -> int:
-    """Returns the number that the bucket gave an object, from tensorstore's form of it."""
+    """Returns the bucket's generation of an object from tensorstore's form of it."""
     return int.from_bytes(stamp.generation[1:9], "little")

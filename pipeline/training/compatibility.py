@@ -1,8 +1,8 @@
-"""Whether a run may go on with the configuration and the data of this start, and what is different if it may.
+"""Decides whether a run may continue with the configuration and the data of this start.
 
-Every key of a configuration decides what a run computes, unless it is listed here: a key that is added to the recipe is guarded
-without anybody thinking of it. Two switches let a run go on all the same, one for the configuration and one for the data, and
-each difference is said. Nothing lets it go on with a state of another structure: there is no way to read one into the other.
+A key of the configuration counts unless it is listed in `HARMLESS`, so a new key of the recipe is guarded by default. Two
+switches allow a run to continue nevertheless, one for the configuration and one for the data; each difference is printed. No
+switch allows a state of another structure, because one cannot be read into the other.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import jax
 
 from pipeline.errors import ConfigError
 
-# Where, how often, on what: these change what a run costs or tells, not a bit of its state.
+# These keys change what a run costs or reports, and no bit of its state.
 HARMLESS = (
     "checkpoint",
     "data.data_dir",
@@ -28,7 +28,7 @@ HARMLESS = (
     "virtual_devices",
     "watchdog",
 )
-# Only schedules that look at the end of the run depend on its duration.
+# These schedules do not depend on the run's duration.
 SCHEDULES_WITHOUT_END = ("exponential", "constant")
 
 
@@ -41,18 +41,18 @@ def check_continues(
     current_state: Any,
     log: Callable[[str], None],
 ) -> None:
-    """Refuses to continue a run that would have computed something else; says what differs where that is wanted.
+    """Refuses to continue a run that would have computed something else, unless its switches allow that.
 
     Args:
-      saved: what is saved beside the state: "config" as nested dictionaries and "data", the fingerprint of the data.
-      current: the same of this start; its configuration has the switches.
-      workdir: for the messages.
-      saved_state: makes the abstract state that the saved configuration describes; called only if something differs.
+      saved: the saved metadata: "config" as nested dictionaries, and "data", the fingerprint of the data.
+      current: the metadata of this start; its configuration has the switches.
+      workdir: the run's directory, for the messages.
+      saved_state: returns the abstract state of the saved configuration; called only if something differs.
       current_state: the abstract state of this start.
-      log: tells people a line.
+      log: prints a line.
 
     Raises:
-      ConfigError: it lists each difference with both values.
+      ConfigError: the message lists each difference with both values.
     """
     changes = changed_keys(saved["config"], current["config"])
     other_data = saved["data"] != current["data"]
@@ -83,7 +83,7 @@ def check_continues(
 
 
 def changed_keys(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """Returns a sentence for each key, of those that decide what a run computes, whose value differs."""
+    """Returns a sentence for each key that decides what a run computes and whose value differs."""
     saved, current = flatten(saved), flatten(current)
     harmless = HARMLESS
     if saved.get("schedule.name") == current.get("schedule.name") and current["schedule.name"] in SCHEDULES_WITHOUT_END:
@@ -97,7 +97,7 @@ def changed_keys(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
 
 
 def differing_arrays(saved: Any, current: Any) -> list[str]:
-    """Returns a sentence for each array of two abstract states that only one has, or that differs in shape or dtype."""
+    """Returns a sentence for each array that differs in shape or dtype between two abstract states, or is only in one."""
     saved, current = _arrays(saved), _arrays(current)
     return [
         f"{path} was {saved.get(path, 'not there')} and is {current.get(path, 'not there')}"
@@ -119,7 +119,7 @@ def _some(sentences: list[str]) -> str:
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the values of nested dictionaries by keys such as "model.variant", with lists for tuples as JSON has them."""
+    """Returns the values of nested dictionaries by keys such as "model.variant"; tuples become lists, as in JSON."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Training that starts from weights: what is taken over, what is frozen, and how fast each part learns.
+"""Fine-tuning: which weights a run starts from, which parts are frozen, and how fast each part learns.
 
-A network has parts, counted from the image: the stem, the stages, the head. Freezing a part keeps its parameters and its
-BatchNorm statistics to the bit. With the defaults of `config.finetune` nothing here changes model, optimizer or state.
+The parts of a network are the stem, the stages and the head, in this order. Freezing a part keeps its parameters and its
+BatchNorm statistics to the bit. With the defaults of `config.finetune`, nothing here changes model, optimizer or state.
 """
 
 import jax
@@ -20,11 +20,11 @@ from pipeline.weights.opening import Overrides, open_weights
 
 
 def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding: jax.sharding.Sharding) -> TrainState:
-    """Returns a state at step 0 with the weights of `config.init_from` as parameters, statistics and averages.
+    """Returns a state at step 0 whose parameters, statistics and averages are the weights of `config.init_from`.
 
     Args:
-      state: Freshly made; gives a new head.
-      config: Of the run; its network has to be that of the weights.
+      state: A new state. A new head comes from it.
+      config: The run's configuration. Its network must be that of the weights.
       num_classes: Of the dataset.
       sharding: Where the state lives.
 
@@ -45,15 +45,15 @@ def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding
         fresh = traverse_util.flatten_dict(jax.device_get(state.raw_variables()), sep="/")
         arrays |= {tensor.path: fresh[tensor.path] for tensor in weights.metadata.table if tensor.is_classifier}
     variables = traverse_util.unflatten_dict(arrays, sep="/")
-    put = lambda: jax.device_put(variables, sharding)  # each use gets buffers of its own, because the state is donated
+    put = lambda: jax.device_put(variables, sharding)  # the state is donated, so each use needs its own buffers
     return state.replace(**put(), ema=None if state.ema is None else put())
 
 
 def freeze_statistics(model: Network, config: ConfigDict) -> Network:
-    """Returns the model with the BatchNorm statistics of frozen parts, or of all, left alone in training.
+    """Returns the model with the BatchNorm statistics of the frozen parts, or of all parts, frozen in training.
 
     Raises:
-      ConfigError: there are fewer parts than are to be frozen.
+      ConfigError: the network has fewer parts than that.
     """
     parts = _num_parts(config)
     if not 0 <= config.finetune.frozen_stages < parts:
@@ -67,8 +67,8 @@ def freeze_statistics(model: Network, config: ConfigDict) -> Network:
 def limit_updates(tx: optax.GradientTransformation, config: ConfigDict) -> optax.GradientTransformation:
     """Returns the optimizer with each part's updates multiplied by its factor, 0 for frozen parts.
 
-    Part p of P learns with `stage_lr_factor ** (P - 1 - p)` times the scheduled rate. Optimizers here put the learning rate
-    inside their momentum, so that scaling what comes out is the same as scaling the rate.
+    Part p of P learns at `stage_lr_factor ** (P - 1 - p)` times the scheduled rate. The optimizers here have the learning rate
+    inside the momentum buffer, so scaling the updates equals scaling the rate.
     """
     settings, parts = config.finetune, _num_parts(config)
     if settings.frozen_stages == 0 and settings.stage_lr_factor == 1:
@@ -86,12 +86,12 @@ def limit_updates(tx: optax.GradientTransformation, config: ConfigDict) -> optax
 
 
 def _num_parts(config: ConfigDict) -> int:
-    """Returns the number of stages, plus the stem and the head."""
+    """Returns the number of parts: the stem, the stages and the head."""
     return architecture(config.model.variant).blocks[-1].stage + 3
 
 
 def _part(module: str, parts: int) -> int:
-    """Returns the part that a module of the network belongs to, by its name: "stem", "blocks_2_0" or "head"."""
+    """Returns the part of a module from its name, such as "stem", "blocks_2_0" or "head"."""
     if module.startswith("blocks_"):
         return int(module.split("_")[1]) + 1
     return {"stem": 0, "head": parts - 1}[module]

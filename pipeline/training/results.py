@@ -1,6 +1,6 @@
-"""What a finished run leaves for people and for the next start: `results.json`, curves, and the last words on the console.
+"""What a finished run leaves behind: `results.json`, the curves, and the last lines on the console.
 
-`results.json` is written last and as a whole, so that it marks a run as finished; it holds what that run was.
+`results.json` is written last and atomically, so it marks the run as finished. It also identifies the run.
 """
 
 import json
@@ -14,14 +14,14 @@ from pipeline.host.paths import command_line
 from pipeline.host.whole_files import write_whole
 from pipeline.reporting import figures
 
-_EXPORT = ("--format", "weights,onnx", "--out", "exported")  # formats that need nothing that is not installed
+_EXPORT = ("--format", "weights,onnx", "--out", "exported")  # formats whose packages are all installed
 Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
 
 
 def read_results(workdir: str, total_steps: int) -> tuple[Results, dict] | None:
-    """Returns the final evaluation of a run that has finished after so many steps, else None.
+    """Returns the final evaluation and the metadata of a run that has finished after so many steps, else None.
 
-    Beside it is what identifies the run: "config", and "data", the fingerprint of what it was trained on.
+    The metadata identify the run: "config", and "data", the fingerprint of its training data.
 
     Raises:
       DataError: the file is damaged.
@@ -40,7 +40,7 @@ def read_results(workdir: str, total_steps: int) -> tuple[Results, dict] | None:
 
 
 def write_results(workdir: str, total_steps: int, results: Results, events: list[dict], metadata: dict) -> None:
-    """Writes the curves of the run's events and its final evaluation, with "config" and "data" of its metadata."""
+    """Writes the curves of the run's events, and its final evaluation with "config" and "data" of its metadata."""
     if jax.process_index() == 0:
         figures.write_curves(f"{workdir}/curves.png", events)
         content = {"step": total_steps, "evaluation": results, "config": metadata["config"], "data": metadata["data"]}
@@ -48,7 +48,7 @@ def write_results(workdir: str, total_steps: int, results: Results, events: list
 
 
 def log_results(log: Callable[[str], None], results: Results, workdir: str, num_eval_examples: int) -> None:
-    """Tells people the accuracy and on how many of the examples, where everything is, and what to do next."""
+    """Prints the accuracy, the number of examples, where everything is, and what to do next."""
     for weights, values in results.items():
         damaged = num_eval_examples - values["examples"]
         counted = f"{values['examples']:,} of {num_eval_examples:,}" if damaged else f"all {num_eval_examples:,}"

@@ -1,7 +1,7 @@
-"""The exact accuracy of weights on a dataset, with what belongs to the weights: network, size, crop and normalisation.
+"""Measures the exact accuracy of weights on a dataset.
 
-The configuration says where the images are and how large a batch is, and nothing else. The step is the one that training
-evaluates with, so a run and its exported weights are measured alike.
+Network, image size, crop and normalisation come with the weights. The configuration only names the dataset and the batch size.
+The evaluation step is the one that training uses, so a run and its exported weights are measured alike.
 """
 
 import dataclasses
@@ -30,15 +30,15 @@ def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str,
 
     Args:
       config: A configuration with the structure of `configs/recipe.py`.
-      weights: Of one network and one preprocessing, by name, such as "ema" and "raw".
+      weights: Weights by name, such as "ema" and "raw", all of one network and one preprocessing.
 
     Returns:
-      The result as JSON, and with `config.evaluation.confusion` for each name the counts of (label, prediction) pairs, int64
-      `[classes, classes]`; without it nothing.
+      The result as JSON values, and the counts of (label, prediction) pairs for each name, int64 `[classes, classes]`. The
+      counts are empty without `config.evaluation.confusion`.
 
     Raises:
       ConfigError: the classes of the dataset are not those of the weights.
-      DataError: the dataset is missing or damaged, or the weights lead to losses that are no numbers.
+      DataError: the dataset is missing or damaged, or a loss is not finite with these weights.
     """
     first = next(iter(weights.values()))
     metadata = first.metadata
@@ -71,7 +71,7 @@ def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str,
 
 
 def configure(config: ConfigDict, metadata: Metadata) -> ConfigDict:
-    """Returns the configuration with the network, the size and the preprocessing of weights."""
+    """Returns the configuration with the network, the image size and the preprocessing of the weights."""
     config = config.copy_and_resolve_references()
     config.image_size = metadata.image_size
     config.model.variant = metadata.variant
@@ -112,7 +112,7 @@ def _check_classes(weights: Weights, experiment: Experiment) -> None:
 def _counting(
     experiment: Experiment, variables: dict[str, dict], batches: Iterable[Batch], counts: dict[str, jax.Array]
 ) -> Iterator[Batch]:
-    """Passes batches on and counts (label, prediction) pairs of those that went by."""
+    """Yields the batches and counts their (label, prediction) pairs on the way."""
     config, classes = experiment.config, experiment.hparams.num_classes
 
     def count(variables: dict, batch: Batch, counted: jax.Array) -> jax.Array:
@@ -131,7 +131,7 @@ def _counting(
 
 
 def _per_class(matrix: np.ndarray, metadata: Metadata) -> list[dict[str, Any]]:
-    """Returns for each class its name, how many examples it has, and the share that was recognised."""
+    """Returns the name, the number of examples and the accuracy of each class."""
     examples = matrix.sum(axis=1)
     return [
         {

@@ -1,7 +1,7 @@
-"""Zip archives as PyTorch and Keras write them, opened so that a small file cannot become large.
+"""Opens the zip archives of PyTorch and Keras so that a small file cannot expand into a large one.
 
-The list of entries is bounded before it is read, an entry is stored or deflated, and what it says of its size is compared with
-the file before it is unpacked. Trained numbers hardly compress, so an entry that claims to is no entry of weights.
+The list of entries is bounded before it is read. An entry is stored or deflated, and its stated size is compared with the file
+before it is unpacked. Trained weights hardly compress, so an entry that expands a lot holds no weights.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _SLACK_BYTES = 1 << 22  # small entries, such as PyTorch's list of tensors, do c
 
 @contextlib.contextmanager
 def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
-    """Opens an archive; raises `DataError` for one whose list of entries is too long."""
+    """Opens an archive; raises `DataError` if its list of entries is too long."""
     with path.open("rb") as file:
         guarded = _Guarded(file, path)
         with zipfile.ZipFile(guarded) as archive:
@@ -31,8 +31,8 @@ def read_entry(archive: zipfile.ZipFile, name: str, largest: int, where: object)
     """Reads an entry.
 
     Raises:
-      DataError: it is compressed in a way that weights are not, or has more than `largest` bytes.
-      KeyError, zipfile.BadZipFile: it is missing or damaged.
+      DataError: the entry uses another compression or has more than `largest` bytes.
+      KeyError, zipfile.BadZipFile: the entry is missing or damaged.
     """
     entry = archive.getinfo(name)
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -46,7 +46,7 @@ def read_entry(archive: zipfile.ZipFile, name: str, largest: int, where: object)
 
 
 class _Guarded:
-    """A file of which a zip archive's list of entries may take only so much."""
+    """A file that bounds the size of a zip archive's list of entries."""
 
     def __init__(self, file: BinaryIO, path: pathlib.Path):
         self._file, self._path = file, path
@@ -60,4 +60,4 @@ class _Guarded:
     def read(self, size: int = -1) -> bytes:
         if not self.opened and size > _LARGEST_LIST_BYTES:
             raise DataError(f"{self._path} lists its entries in {size:,} bytes, which no weights do")
-        return self._file.read(min(size, self._bytes))  # no buffer is made for what is not there
+        return self._file.read(min(size, self._bytes))  # never allocate more than the file has

@@ -1,15 +1,15 @@
-"""The network once more, as a walk over its layers for whatever builds it elsewhere: Keras layers, ONNX nodes.
+"""Walks over the layers of a network to build it in another framework, as Keras layers or ONNX nodes.
 
-One function knows the order of the layers and where they branch; a `Builder` knows one framework. Layers are named by our
-paths, which the table of names turns into the framework's own. The trained network is `model/network.py`; that both are
-the same is what every export measures.
+`assemble` has the order of the layers and the branches; a `Builder` knows one framework. Layers are identified by our paths,
+which the table of names translates. The trained network is `model/network.py`. Every export checks that both compute the
+same.
 """
 
 from typing import Any, Protocol
 
 from pipeline.model.specs import Architecture, BlockSpec, ConvSpec
 
-Value = Any  # what a framework passes between its layers
+Value = Any  # the value that a framework passes between layers
 
 
 class Builder(Protocol):
@@ -19,16 +19,16 @@ class Builder(Protocol):
         """Subtracts the mean of pixel values 0 to 255 and divides by their deviation."""
 
     def conv(self, x: Value, layer: str, strides: int = 1, depthwise: bool = False) -> Value:
-        """Convolves, padded as the family does it, with the bias that the layer may have."""
+        """Convolves with the family's padding, and adds the layer's bias if it has one."""
 
     def batch_norm(self, x: Value, layer: str) -> Value:
         """Normalises with the running statistics."""
 
     def activation(self, x: Value, layer: str) -> Value:
-        """Applies the family's activation function behind the layer."""
+        """Applies the family's activation function after the layer."""
 
     def max_pool(self, x: Value, layer: str) -> Value:
-        """Takes the largest of 3x3 values with stride 2, padded as the family does it."""
+        """Takes the maximum of 3x3 values with stride 2 and the family's padding."""
 
     def gate(self, x: Value, gate: Value, layer: str) -> Value:
         """Multiplies by the sigmoid of a `[batch, 1, 1, channels]` value."""
@@ -77,6 +77,6 @@ def _block(builder: Builder, inputs: Value, block: BlockSpec) -> Value:
     last = f"{name}/{block.convs[-1].name}_bn"
     if block.shortcut is None:
         x = builder.add(x, inputs, last)
-    else:  # in the order of keras.applications, by which Keras's files number the layers on both ways
+    else:  # in the order of keras.applications, which numbers the layers of both branches
         x = builder.add(conv_bn(inputs, block.shortcut), x, last)
     return builder.activation(x, f"{name}/sum") if block.activates_sum else x

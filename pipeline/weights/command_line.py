@@ -1,4 +1,4 @@
-"""Flags that the commands share which take weights: where they are, and what the user says of them."""
+"""The flags of the commands that take weights: where the weights are, and what overrides their metadata."""
 
 import importlib.resources
 import pathlib
@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
 from pipeline.weights.plain_files import read_text
 
-if typing.TYPE_CHECKING:  # importing them takes seconds, of which a person is to hear before
+if typing.TYPE_CHECKING:  # importing them takes seconds, which are announced first
     from pipeline.weights import opening
     from pipeline.weights.container import Weights
 
@@ -41,10 +41,10 @@ def out(folder: str | None) -> str:
 
 
 def open_weights(path: str | None = None) -> "Weights":
-    """Opens `path`, or what --weights or --workdir name.
+    """Opens the weights at `path`, by default those that --weights or --workdir name.
 
     Raises:
-      ConfigError: none or both are given.
+      ConfigError: neither or both flags are given.
       DataError: see `opening.open_weights`.
     """
     where = path or location()
@@ -55,7 +55,7 @@ def open_weights(path: str | None = None) -> "Weights":
 
 
 def open_all_weights() -> dict[str, "Weights"]:
-    """Opens what --weights or --workdir name; of a run both the averages and the raw weights, unless --kind chooses.
+    """Opens the weights that --weights or --workdir name. Of a run these are averages and raw weights, unless --kind is given.
 
     Returns:
       Weights by kind.
@@ -68,7 +68,7 @@ def open_all_weights() -> dict[str, "Weights"]:
 
 
 def location() -> str:
-    """Returns where the weights are; raises `ConfigError` unless one of --weights and --workdir is given."""
+    """Returns the location of the weights; raises `ConfigError` unless one of --weights and --workdir is given."""
     given = [value for value in (_WEIGHTS.value, _WORKDIR.value) if value]
     if len(given) != 1:
         raise ConfigError("name the weights with one of --weights and --workdir")
@@ -76,7 +76,7 @@ def location() -> str:
 
 
 def overrides() -> "opening.Overrides":
-    """Returns what the flags say of the weights."""
+    """Returns the overrides that the flags give."""
     from pipeline.weights import opening
 
     return opening.Overrides(

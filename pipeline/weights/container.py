@@ -1,7 +1,7 @@
-"""Weights in memory: the arrays of one network under our names, together with their metadata.
+"""Weights in memory: the arrays of one network under our names, with their metadata.
 
-Every reader returns a `Weights`, every writer takes one. Invariant: a `Weights` that exists is complete: exactly the tensors
-of its network, each float32, of the right shape and finite, and no variance negative. Arrays are never changed in place.
+Every reader returns a `Weights` and every writer takes one. A `Weights` is always complete: it has exactly the tensors of its
+network, each float32, finite and of the right shape, and no variance is negative. Arrays are never changed in place.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ from pipeline.weights.stored import check_tensors
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A network's numbers.
+    """The arrays of a network and their metadata.
 
     Attributes:
-      metadata: What is known of them.
-      arrays: From the paths of `Metadata.table` to float32 arrays.
-      where: They were read from, for errors; `metadata.source` is where they once came from.
+      metadata: The metadata.
+      arrays: float32 arrays by the paths of `Metadata.table`.
+      where: The file they were read from, for errors; `metadata.source` is their origin.
     """
 
     metadata: Metadata
@@ -43,11 +43,11 @@ class Weights:
                 raise DataError(f"{where}: {path} holds the variance {array.min():g}, and no variance is negative")
 
     def variables(self) -> dict[str, dict]:
-        """Returns the arrays as the collections "params" and "batch_stats" that the model takes."""
+        """Returns the arrays as the model's collections "params" and "batch_stats"."""
         return traverse_util.unflatten_dict(self.arrays, sep="/")
 
     def describe(self) -> str:
-        """Returns what they are and how images are prepared, on one line."""
+        """Returns the network, the origin and the preprocessing as one line."""
         metadata, preprocessing = self.metadata, self.metadata.preprocessing
         kinds = {
             "ema": "EMA weights with EMA BatchNorm statistics",
@@ -71,7 +71,7 @@ class Weights:
 
     @classmethod
     def from_variables(cls, metadata: Metadata, variables: Mapping[str, Any]) -> "Weights":
-        """Takes the collections "params" and "batch_stats"; raises `DataError` when they do not fit the metadata."""
+        """Takes the collections "params" and "batch_stats"; raises `DataError` if they do not fit the metadata."""
         flat = traverse_util.flatten_dict(variables, sep="/")
         return cls(metadata, {path: np.asarray(array) for path, array in flat.items()})
 
@@ -80,7 +80,7 @@ class Weights:
         """Takes arrays under the names and in the layout of a naming convention.
 
         Raises:
-          DataError: tensors are missing, unexpected or misshapen; it lists them.
+          DataError: tensors are missing, unexpected or misshapen; the message lists them.
         """
         check_tensors(metadata.table, arrays, convention, metadata.source)
         ours = {
@@ -90,7 +90,7 @@ class Weights:
         return cls(metadata, ours)
 
     def without_background(self) -> "Weights":
-        """Returns the weights without output 0, which 1001-class networks of the authors call the background.
+        """Returns the weights without output 0, the background class of the authors' 1001-class networks.
 
         Raises:
           ConfigError: there are not 1001 classes.

@@ -1,7 +1,7 @@
-"""What other code calls the layers of a network: one function for each naming convention of a family.
+"""The names of a network's layers in other code: one function for each naming convention of a family.
 
-`names.py` walks the layers of an `Architecture` and asks here for their names; nothing else spells a foreign name. A family
-without a convention cannot be read from or written to the formats that use it.
+`names.py` walks the layers of an `Architecture` and gets their foreign names here; no other module spells one. A family without
+a convention cannot be read from or written to the formats that use it.
 
 Sources. "official": tensorflow/tpu, models/official/efficientnet/efficientnet_model.py, and google/automl,
 efficientnetv2/effnetv2_model.py (TensorFlow numbers the layers of a class within a scope). "timm":
@@ -17,16 +17,17 @@ from pipeline.model.specs import BlockSpec, ConvSpec
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer that has parameters, and its place in the network.
+    """A layer with parameters, and its place in the network.
 
     Attributes:
       role: "conv", "bn", "se_reduce", "se_expand" or "classifier".
-      path: Of our module, such as "blocks_1_0/expand_conv".
-      shape: Of the kernel, or the channels of a BatchNorm.
+      path: The path of our module, such as "blocks_1_0/expand_conv".
+      shape: The shape of the kernel, or the channels of a BatchNorm.
       conv: The convolution that the layer is or belongs to; None for the classifier.
-      block: The block it stands in; None for the ends of the network.
-      index: Number of that block, from 0.
-      number: How many layers of its class come before it in the block: dense convolutions, depthwise ones, BatchNorms.
+      block: The block it belongs to; None in stem and head.
+      index: The index of that block.
+      number: The number of layers of its class before it in the block; the classes are dense and depthwise convolutions and
+        BatchNorms.
     """
 
     role: str
@@ -46,7 +47,7 @@ class Layer:
 
     @property
     def has_bias(self) -> bool:
-        """Whether it adds a bias of its own; BatchNorm's shift is none."""
+        """Whether it has a bias; BatchNorm's shift does not count."""
         return self.role in ("se_reduce", "se_expand", "classifier")
 
 
@@ -54,7 +55,7 @@ NamingConvention = Callable[[Layer], str]
 
 
 def _numbered(name: str, number: int) -> str:
-    """TensorFlow's name of a layer that is number `number` of its class in a scope."""
+    """Returns TensorFlow's name of layer `number` of its class in a scope."""
     return f"{name}_{number}" if number else name
 
 

@@ -1,7 +1,6 @@
-"""Our own format: a folder with `weights.safetensors` and `metadata.json`, the form every command reads and writes.
+"""Our own format: a folder with `weights.safetensors` and `metadata.json`, which every command reads and writes.
 
-The tensors have our paths and layouts, so reading is a check and no translation. Nothing is written half: a folder appears
-under its name when it is complete.
+The tensors have our paths and layouts, so reading only checks them. A folder appears under its name when it is complete.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ METADATA = "metadata.json"
 
 
 def is_weights(path: pathlib.Path) -> bool:
-    """Says whether a folder is of this format."""
+    """Returns whether a folder has this format."""
     return (path / TENSORS).exists()
 
 
@@ -31,7 +30,7 @@ def read(path: pathlib.Path) -> Weights:
     """Reads a folder that `write` made.
 
     Raises:
-      DataError: a file is missing or damaged, or tensors and metadata do not fit together.
+      DataError: a file is missing or damaged, or tensors and metadata do not match.
     """
     metadata = read_metadata(path / METADATA)
     with open_tensors(path / TENSORS) as tensors:
@@ -40,12 +39,12 @@ def read(path: pathlib.Path) -> Weights:
 
 
 def read_metadata(path: pathlib.Path) -> Metadata:
-    """Reads a `metadata.json`; raises `DataError` when it is missing, no JSON or incomplete."""
+    """Reads a `metadata.json`; raises `DataError` if it is missing, not JSON or incomplete."""
     return Metadata.from_json(read_json(path), str(path))
 
 
 def write(weights: Weights, folder: pathlib.Path) -> None:
-    """Writes both files into a folder that exists."""
+    """Writes both files into an existing folder."""
     header = {"variant": weights.metadata.variant, "kind": weights.metadata.kind}
     write_tensors(folder / TENSORS, weights.arrays, header)
     write_metadata(weights.metadata, folder)
@@ -58,10 +57,10 @@ def write_metadata(metadata: Metadata, folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a temporary folder that takes the name `folder` when the block ends well, and vanishes otherwise.
+    """Yields a temporary folder that is renamed to `folder` if the block succeeds, and removed otherwise.
 
     Raises:
-      ConfigError: `folder` is there already and not empty, or cannot be made.
+      ConfigError: `folder` already exists and is not empty, or cannot be created.
     """
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -1,7 +1,7 @@
-"""Exports: every format with its writer, its runtime, and how far it may differ from the network that was trained.
+"""Exports: each format with its writer, its runtime, and the allowed difference from the trained network.
 
-An export is written into a temporary folder, opened there by the runtime of its format, and compared on real images; only
-then does it appear under its name. Nothing is written when a runtime is missing, and nothing half.
+An export is written into a temporary folder, opened there by the format's own runtime, and compared on real images. Only then
+does it appear under its name. Nothing is written if a runtime is missing.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from pipeline.weights.container import Weights
 from pipeline.weights.forward import Forward, make_forward
 
 EXACT = 1e-4  # the largest difference of logits, relative to the largest logit
-BORDERLINE = 0.1  # of what a change of the weights makes: a number between two roundings may go to either
+BORDERLINE = 0.1  # of the difference that rounding makes: a number half-way between two roundings may go to either
 _KERAS_FILE = "model.keras"
 
 
@@ -37,10 +37,10 @@ class Opened:
     """An exported file, opened by its own runtime.
 
     Attributes:
-      name: Of the file.
+      name: The name of the file.
       forward: Its forward pass.
-      limit: How far its logits may be from those of the trained network; None measures only.
-      reference_weights: Makes of the weights those that the file states, to be compared with instead; the limit then grows by
+      limit: The allowed difference from the trained network's logits; None: only measure it.
+      reference_weights: Maps the weights to those that the file states, which are then the reference. The limit grows by
         `BORDERLINE` of the difference that this makes.
     """
 
@@ -55,9 +55,9 @@ class Format:
     """A format.
 
     Attributes:
-      write: Writes weights into a folder; the images are for calibration.
-      open: Yields what was written.
-      modules: What Python has to be able to import.
+      write: Writes weights into a folder; takes images for calibration.
+      open: Opens the written files.
+      modules: The Python modules that it needs.
     """
 
     write: Callable[[Weights, pathlib.Path, np.ndarray], None]
@@ -67,13 +67,13 @@ class Format:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How an exported file differs from the trained network.
+    """The difference between an exported file and the trained network.
 
     Attributes:
-      name: Of the file.
+      name: The name of the file.
       relative: The largest difference of logits, divided by the largest logit.
       same_class: The share of images with the same most probable class.
-      limit: What `relative` may be; None where only measured.
+      limit: The allowed value of `relative`; None: it is only measured.
     """
 
     name: str
@@ -94,18 +94,18 @@ def export(
     """Writes one format and compares it.
 
     Args:
-      weights: What to export.
+      weights: The weights to export.
       name: A key of `FORMATS`.
-      folder: Where it appears.
-      images: Uint8 `[images, size, size, 3]`, to compare on.
+      folder: The folder of the export.
+      images: uint8 `[images, size, size, 3]`, to compare on.
       calibration: The same, for quantisation.
 
     Returns:
       The differences, one for each file.
 
     Raises:
-      ConfigError: the format has no such network, or `folder` is not empty.
-      TrainingError: what was written computes something else; nothing is left of it.
+      ConfigError: the format does not support the network, or `folder` is not empty.
+      TrainingError: the export computes something else; it is removed.
     """
     expected = make_forward(weights)(images)
     differences = []
@@ -125,7 +125,7 @@ def export(
 
 
 def compare(name: str, expected: np.ndarray, found: np.ndarray, limit: float | None) -> Difference:
-    """Compares logits `[images, classes]`; what is not finite is infinitely different."""
+    """Compares logits `[images, classes]`; values that are not finite differ infinitely."""
     relative = np.abs(found - expected).max() / np.abs(expected).max()
     return Difference(
         name=name,
@@ -136,10 +136,10 @@ def compare(name: str, expected: np.ndarray, found: np.ndarray, limit: float | N
 
 
 def check_formats(names: Sequence[str]) -> None:
-    """Refuses unknown formats and those whose runtime is missing, before anything is written.
+    """Refuses unknown formats and formats without their runtime, before anything is written.
 
     Raises:
-      ConfigError: with what there is, or what to install.
+      ConfigError: the message lists the formats, or what to install.
     """
     if not names:
         raise ConfigError(f"--format is missing: name one or several of {', '.join(FORMATS)}")
@@ -156,7 +156,7 @@ def check_formats(names: Sequence[str]) -> None:
 
 
 def _reopens(file: str) -> Callable:
-    """Opens what this project reads itself: the comparison is of what comes back, through the same network."""
+    """Opens a format that this project reads itself: the weights read back run through our own network."""
 
     def opened(folder: pathlib.Path) -> Iterator[Opened]:
         yield Opened(file, make_forward(opening.open_weights(str(folder))), EXACT)
@@ -180,7 +180,7 @@ def _open_tflite(folder: pathlib.Path) -> Iterator[Opened]:
     yield Opened(tflite.FLOAT32, tflite.load(folder / tflite.FLOAT32), EXACT)
     rounded = f"{tflite.FLOAT16}, beside the network with its weights rounded"
     yield Opened(rounded, tflite.load(folder / tflite.FLOAT16), EXACT, reference_weights=tflite.rounded_to_half)
-    # What rounding costs depends on the network: it is measured, and nobody can say beforehand how much is right.
+    # The cost of rounding depends on the network and has no known limit, so it is only measured.
     for name in (tflite.FLOAT16, tflite.DYNAMIC_INT8, tflite.CALIBRATED_INT8):
         yield Opened(name, tflite.load(folder / name), None)
 

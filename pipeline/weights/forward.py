@@ -1,4 +1,4 @@
-"""The forward pass that exports are measured against: the training code's own network, in float32."""
+"""The reference forward pass of exports: the training code's own network, in float32."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,12 @@ Forward = Callable[[np.ndarray], np.ndarray]  # uint8 [batch, height, width, 3] 
 
 
 def build_network(metadata: Metadata) -> Network:
-    """Builds the network of weights, to compute in float32."""
+    """Builds the network of the weights, in float32."""
     return Network(architecture(metadata.variant), metadata.num_classes, bn_epsilon=metadata.bn_epsilon)
 
 
 def logits_function(weights: Weights) -> Callable[[jax.Array], jax.Array]:
-    """Returns the traceable function from uint8 images `[batch, height, width, 3]` to logits, the weights inside."""
+    """Returns a traceable function from uint8 images `[batch, height, width, 3]` to logits, with the weights inside."""
     network, preprocessing = build_network(weights.metadata), weights.metadata.preprocessing
     variables = weights.variables()
 
@@ -34,9 +34,9 @@ def logits_function(weights: Weights) -> Callable[[jax.Array], jax.Array]:
 
 
 def make_forward(weights: Weights) -> Forward:
-    """Returns the compiled forward pass; its products are not rounded to fewer bits on any device.
+    """Returns the compiled forward pass; no device rounds its products to fewer bits.
 
-    What it returns is finite: it raises `DataError` where the weights, though each is a number, lead to none.
+    The function raises `DataError` if its output is not finite, which finite weights can cause.
     """
     compiled = jax.jit(logits_function(weights))
 

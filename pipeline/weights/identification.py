@@ -1,8 +1,8 @@
-"""From the tensors of a foreign file to `Weights`: which network they are, and how images have to be prepared for it.
+"""Identifies the network and the preprocessing of a foreign file's tensors.
 
-The network is found from names and shapes alone and never from a file name. Two that have the same tensors, ResNet's v1 and
-v1.5, are told apart by who says which it is; else the first in the table is taken. What the file does not say, normalisation
-and crop, comes from the user or is the published rule of the family.
+The network is recognised by names and shapes, never by the file name. ResNet's v1 and v1.5 have the same tensors; the user
+chooses, and the default is the first in the table. Preprocessing that the file does not state comes from the user, or is the
+published one of the family.
 """
 
 import dataclasses
@@ -36,23 +36,23 @@ PUBLISHED = {
         eval_crop="fraction", mean_rgb=(123.68, 116.779, 103.939), stddev_rgb=(1.0,) * 3, resize="bilinear"
     ),  # [keras.applications.resnet.preprocess_input]
 }
-_V2_WHOLE_IMAGE_PIXELS = 320  # from this size on V2 is evaluated on the whole image, below on a central crop
+_V2_WHOLE_IMAGE_PIXELS = 320  # V2 is evaluated on the whole image from this size on, and on a central crop below
 
 
 @dataclasses.dataclass(frozen=True)
 class ForeignWeights:
-    """What a reader found in a file.
+    """The contents of a foreign file.
 
     Attributes:
-      tensors: Under the names and in the layout of `convention`; none of their numbers is read yet.
+      tensors: Tensors with the names and layouts of `convention`; none of their numbers is read yet.
       convention: One of `names.CONVENTIONS`.
       kind: "ema", "raw" or "unstated".
       variant: The network, if the file names it.
-      preprocessing: If the file states it.
-      image_size: In pixels, if the file states it.
-      class_names: If the file has them.
-      step: Of the run, if the file states it.
-      stated_in: The file that states all this, for errors, if it is not that of the tensors.
+      preprocessing: The preprocessing, if the file states it.
+      image_size: The image size in pixels, if the file states it.
+      class_names: The class names, if the file has them.
+      step: The step of the run, if the file states it.
+      stated_in: The file with these statements, for errors, if it is not the file of the tensors.
     """
 
     tensors: StoredTensors
@@ -69,7 +69,7 @@ class ForeignWeights:
         """Reads the weights and returns them under our names.
 
         Raises:
-          DataError: the tensors are not those of a network of the family, or not of the one that the file names.
+          DataError: the tensors are not those of a known network, or not of the one that the file names.
         """
         where = self.tensors.where
         variant, num_classes = identify(self.tensors.tensors, self.convention, where, self.variant)
@@ -96,19 +96,19 @@ class ForeignWeights:
 def identify(
     tensors: Mapping[str, StoredTensor], convention: str, where: str, variant: str | None = None
 ) -> tuple[str, int]:
-    """Finds variant and number of classes.
+    """Finds the variant and the number of classes.
 
     Args:
-      tensors: What the file holds, under the names and in the layout of a naming convention.
+      tensors: The file's tensors, with the names and layouts of a naming convention.
       convention: One of `names.CONVENTIONS`.
-      where: The tensors were found; for the error.
-      variant: What it has to be, when somebody said so.
+      where: The file, for the error.
+      variant: The required variant, if one is given.
 
     Returns:
-      A row of `python -m pipeline.model` and the number of outputs.
+      A key of `VARIANTS` and the number of outputs.
 
     Raises:
-      DataError: the tensors are those of no network of the family, or not of `variant`; it lists what does not fit the
+      DataError: the tensors are not those of a known network, or not of `variant`. The message lists how they differ from the
         nearest one.
     """
     named = VARIANTS if variant is None else [variant]
@@ -131,7 +131,7 @@ def identify(
 
 
 def _published(family: Family, image_size: int) -> Preprocessing:
-    """Returns how images are prepared for the published weights of a family, at a size in pixels."""
+    """Returns the preprocessing of a family's published weights at an image size in pixels."""
     preprocessing = PUBLISHED[family.preprocessing]
     if family.preprocessing == "v2" and image_size < _V2_WHOLE_IMAGE_PIXELS:
         return dataclasses.replace(preprocessing, eval_crop="padding")
@@ -140,13 +140,13 @@ def _published(family: Family, image_size: int) -> Preprocessing:
 
 @functools.lru_cache(maxsize=256)
 def _shapes(variant: str, num_classes: int, convention: str) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a network's tensors by their names, the classifier's bias last."""
+    """Returns the shapes of a network's tensors by name; the classifier's bias comes last."""
     table = tensor_table(architecture(variant), num_classes)
     return {tensor.foreign[convention]: tensor.shape_in(convention) for tensor in table}
 
 
 def _num_classes(variant: str, tensors: Mapping[str, StoredTensor], convention: str) -> int:
-    """Returns the length of the classifier's bias; 1000 where there is none."""
+    """Returns the length of the classifier's bias; 1000 if there is none."""
     bias = tensors.get(next(reversed(_shapes(variant, 1000, convention))))
     return bias.shape[0] if bias is not None and len(bias.shape) == 1 else 1000
 

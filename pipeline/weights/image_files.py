@@ -1,7 +1,7 @@
-"""Which image files a list of words means: files, folders, patterns, and `-` for names from standard input.
+"""Finds the image files that words name: files, folders, patterns, and `-` for names from standard input.
 
-Owns the order (as named; inside folders and patterns sorted) and what is said of a word that means nothing. Files are found one
-after another and read when their turn comes, so a list may be longer than the memory, or not finished yet.
+The order is that of the words; inside folders and patterns it is sorted. Files are found and read one after another, so a
+list may exceed the memory, or still be growing.
 """
 
 import collections
@@ -19,23 +19,23 @@ from pipeline.data.preparation.image_folder import is_image
 from pipeline.errors import DataError
 
 STANDARD_INPUT = "-"
-_MOST_BYTES = 1 << 30  # no image that is decoded is larger; a device could go on for ever
+_MOST_BYTES = 1 << 30  # no image is larger; a device could be endless
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFile:
-    """A file that was named, or a name that stands for none.
+    """A named file, or a name without a file.
 
     Attributes:
-      name: as it was named or found.
-      problem: why it cannot be read, where that is known before it is opened.
+      name: the name as given or found.
+      problem: why it cannot be read, if that is known before opening it.
     """
 
     name: str
     problem: str | None = None
 
     def read(self) -> bytes:
-        """Returns the content; raises `DataError` with the reason alone."""
+        """Returns the content; raises `DataError` with only the reason."""
         if self.problem is not None:
             raise DataError(self.problem)
         try:
@@ -49,7 +49,7 @@ class ImageFile:
 
 
 def image_files(words: Iterable[str]) -> Iterator[ImageFile]:
-    """Yields the files that the words mean, each when it is asked for."""
+    """Yields the files that the words name, lazily."""
     for word in words:
         if word == STANDARD_INPUT:
             yield from image_files(_lines_of_input())
@@ -74,7 +74,7 @@ def _lines_of_input() -> Iterator[str]:
 
 
 def _in_folder(folder: str) -> Iterator[ImageFile]:
-    """Yields the images below a folder; of what else is there it says on stderr how much it was."""
+    """Yields the images below a folder; prints the number of other files to stderr."""
     images, left_out, unreadable = 0, collections.Counter(), []
     for parent, folders, names in os.walk(folder, onerror=unreadable.append):
         left_out["hidden folder(s)"] += sum(name.startswith(".") for name in folders)
@@ -95,7 +95,7 @@ def _in_folder(folder: str) -> Iterator[ImageFile]:
 
 
 def _may_be_an_image(path: str) -> bool:
-    """Says whether a file begins like an image; also of one that cannot be read, whose turn will say why."""
+    """Returns whether a file begins like an image, or cannot be read, which is reported in its turn."""
     try:
         return os.path.isfile(path) and is_image(head_of(epath.Path(path)))
     except DataError:

@@ -1,8 +1,8 @@
-"""Keras's files, read with h5py alone: `.keras`, `.weights.h5` and the older `.h5`.
+"""Reads Keras's files with h5py alone: `.keras`, `.weights.h5` and the older `.h5`.
 
-Only numbers and the names of layers are read. The description of the model that a `.keras` file carries is left alone, so
-nothing of it is ever built or run. HDF5 can point out of a file, by links, external storage and virtual datasets: whatever is
-not stored in the file itself is refused, and so is what Keras does not write, chunks and compression.
+Only numbers and layer names are read. The model description in a `.keras` file is ignored, so nothing of it is built or run.
+HDF5 can refer to other files, by links, external storage and virtual datasets; all of these are refused. So are chunks and
+compression, which Keras does not write.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ _DEEPEST = 8  # groups within groups; Keras has three
 
 @contextlib.contextmanager
 def open_file(path: pathlib.Path) -> Iterator[ForeignWeights]:
-    """Lists the tensors of a Keras file, which stays open meanwhile.
+    """Lists the tensors of a Keras file, which stays open inside the block.
 
     Raises:
-      DataError: it is damaged, points out of itself, or its layers have no weights that can be recognised.
+      DataError: the file is damaged, refers to other files, or has no recognisable weights.
     """
     check_regular(path)
     with contextlib.ExitStack() as stack:
@@ -51,7 +51,7 @@ def open_file(path: pathlib.Path) -> Iterator[ForeignWeights]:
             raise DataError(f"{path}: {error}") from error
         except DataError:
             raise
-        except Exception as error:  # h5py raises whatever the damage led to
+        except Exception as error:  # damage makes h5py raise errors of many types
             reason = printable(f"{type(error).__name__}: {error}")
             raise DataError(f"{path} cannot be read as a Keras file: {reason}") from error
         found = StoredTensors(without_habits(tensors), str(path), available)
@@ -59,11 +59,11 @@ def open_file(path: pathlib.Path) -> Iterator[ForeignWeights]:
 
 
 class _Refused(Exception):
-    """The file does not hold what Keras stores, or does not hold it itself."""
+    """The file does not hold what Keras stores, or refers to other files."""
 
 
 def _open_content(path: pathlib.Path, stack: contextlib.ExitStack) -> tuple[BinaryIO, int]:
-    """Returns the HDF5 file itself or the one within a `.keras` archive, and its length."""
+    """Returns the HDF5 file, or the one inside a `.keras` archive, and its length."""
     if zipfile.is_zipfile(path):
         with open_archive(path) as archive:
             content = read_entry(archive, _ENTRY, _LARGEST_BYTES, path)
@@ -79,7 +79,7 @@ def _numbered(file: h5py.File) -> dict[str, h5py.Dataset]:
 
 
 def _collect(item: h5py.HLObject, name: str, found: dict[str, h5py.Dataset], seen: list[int]) -> None:
-    """Adds the datasets below a group; `seen` counts what was looked at."""
+    """Adds the datasets below a group; `seen` counts the visited objects."""
     seen[0] += 1
     if seen[0] > 4 * MOST_TENSORS or name.count("/") > _DEEPEST:
         raise _Refused("it holds more groups than any network of the family has")
@@ -107,7 +107,7 @@ def _named(file: h5py.File) -> dict[str, h5py.Dataset]:
 
 
 def _member(group: h5py.Group, path: str) -> h5py.HLObject:
-    """Returns what a group has under a path; raises `_Refused` where a step of the path is a link to somewhere else."""
+    """Returns the object at a path of a group; raises `_Refused` if a step of the path is a link to another file."""
     for part in path.split("/"):
         name = printable(f"{group.name}/{part}".lstrip("/"))
         if not _has(group, part):
@@ -119,12 +119,12 @@ def _member(group: h5py.Group, path: str) -> h5py.HLObject:
 
 
 def _has(group: h5py.HLObject, name: str) -> bool:
-    """Says whether a group has a link of a name; the `in` of h5py would open the file that it points to."""
+    """Returns whether a group has a link of this name; h5py's `in` would open the file that it refers to."""
     return isinstance(group, h5py.Group) and bool(name) and group.id.links.exists(name.encode())
 
 
 def _stored(dataset: h5py.Dataset, name: str) -> StoredTensor:
-    """Checks where a dataset's numbers are, before its shape is asked for: that can already open other files."""
+    """Checks where a dataset's numbers are before reading its shape, which can open other files."""
     name = printable(name)
     if not isinstance(dataset, h5py.Dataset):
         raise _Refused(f"{name} is no dataset")
@@ -145,15 +145,15 @@ def _text(value: str | bytes) -> str:
 
 
 def _is_normalization(name: str) -> bool:
-    """Says whether a tensor is of the layer that normalises pixels, "normalization/mean"; blocks have `…_bn` and `batch_…`."""
+    """Returns whether a tensor belongs to the layer that normalises pixels, such as "normalization/mean"."""
     layer = name.removeprefix("layers/").split("/")[0]
     return layer == "normalization" or layer.startswith("normalization_")
 
 
 def _preprocessing(normalization: dict[str, StoredTensor]) -> Preprocessing | None:
-    """Returns mean and deviation, in pixel values, of the layer `normalization`, which sees pixels divided by 255.
+    """Returns mean and deviation, in pixel values, of the layer `normalization`, which takes pixels divided by 255.
 
-    The files that Keras offers for download hold the standard deviation where the variance belongs (tensorflow#49930).
+    Keras's published files store the standard deviation in place of the variance (tensorflow#49930).
     """
     tensors = {name.split("/")[-1]: tensor for name, tensor in normalization.items()}
     mean, variance = tensors.get("mean", tensors.get("0")), tensors.get("variance", tensors.get("1"))

@@ -1,8 +1,8 @@
-"""What the networks of `keras.applications` have otherwise than ours, taken off while their files are read.
+"""Converts the tensors of `keras.applications` where its networks differ from ours.
 
-ResNet's convolutions have biases in front of a BatchNorm, which come to the same as a smaller running mean. Its published
-weights take images as blue, green, red: the first kernel is turned round, and the images stay red, green, blue. MobileNet's
-classifier is a convolution of one pixel. The numbers that are read are exact but for the rounding of that one difference.
+ResNet's convolutions have biases before a BatchNorm, which equal a smaller running mean. Its published weights take images as
+blue, green, red, so the input channels of the first kernel are reversed. MobileNet's classifier is a 1x1 convolution. The
+numbers are exact, apart from the rounding of that one subtraction.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ _RESNET_STEM = (7, 7, 3, 64)
 
 
 def without_habits(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Returns the tensors of a Keras file as our networks have them; those of other networks come back as they are.
+    """Returns the tensors of a Keras file in the form of our networks; other networks' tensors stay as they are.
 
     Args:
-      tensors: Under the names of layers ("conv1_conv/kernel") or of Keras 3 ("layers/conv2d/vars/0").
+      tensors: Tensors by the names of layers ("conv1_conv/kernel") or of Keras 3 ("layers/conv2d/vars/0").
     """
     found = dict(tensors)
     for bias, mean in _biases_before_batch_norm(tensors).items():
@@ -36,20 +36,20 @@ def without_habits(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
 
 
 def _biases_before_batch_norm(tensors: dict[str, StoredTensor]) -> dict[str, str]:
-    """Returns the names of the running means by those of the biases that are part of them."""
+    """Returns the name of the running mean that each bias is subtracted from, by the bias's name."""
     named = {match[0]: f"{match[1]}_bn/moving_mean" for match in map(_NAMED_BIAS.fullmatch, tensors) if match}
     if named:
         return {bias: mean for bias, mean in named.items() if mean in tensors}
     numbered = {match[0]: match[1] or "" for match in map(_NUMBERED_CONV.fullmatch, tensors) if match}
     means = {bias: f"layers/batch_normalization{number}/vars/2" for bias, number in numbered.items()}
-    # Squeeze-and-excitation has biases too; in a network without it each convolution has one, and a BatchNorm.
+    # Squeeze-and-excitation has biases too. In a network without it, each convolution with a bias has a BatchNorm.
     kernels = sum(name.startswith("layers/conv2d") and name.endswith("/vars/0") for name in tensors)
     norms = sum(name.startswith("layers/batch_normalization") and name.endswith("/vars/2") for name in tensors)
     return means if len(means) == kernels == norms else {}
 
 
 def _convolutional_classifier(tensors: dict[str, StoredTensor]) -> list[str]:
-    """Returns the name of the classifier's kernel where that is a convolution of one pixel."""
+    """Returns the name of the classifier's kernel if the classifier is a 1x1 convolution."""
     if "conv_preds/kernel" in tensors:
         names = ["conv_preds/kernel"]
     elif any(name.startswith("layers/dense") for name in tensors):

@@ -1,7 +1,8 @@
 """The network as a Keras model of stock layers, on raw pixels 0 to 255, for any image size.
 
-It has the layer names of `keras.applications`, so weights go both ways, but pads with SAME on the actual size where that one
-pads for the size it was built for, and so is right at odd sizes too. Keras, SavedModel and TFLite exports are made from it.
+Its layers have the names of `keras.applications`, so weights can be exchanged. It pads SAME for the actual image size, where
+`keras.applications` pads for the size it was built for, so it is correct at odd sizes too. The Keras, SavedModel and TFLite
+exports are made from it.
 """
 
 import os
@@ -16,11 +17,11 @@ from pipeline.weights.container import Weights
 
 
 def build_keras(weights: Weights, image_size: int | None = None):
-    """Builds the model `[batch, height, width, 3]` pixels -> logits `[batch, classes]`, and fills it.
+    """Builds the model, from pixels `[batch, height, width, 3]` to logits `[batch, classes]`, and sets its weights.
 
     Args:
-      weights: Of any variant.
-      image_size: A fixed height and width; without it they are free.
+      weights: Weights of any variant.
+      image_size: A fixed height and width; by default they are free.
 
     Returns:
       A `keras.Model`.
@@ -33,7 +34,7 @@ def build_keras(weights: Weights, image_size: int | None = None):
 
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(f"Keras uses {keras.backend.backend()}: this format needs KERAS_BACKEND=tensorflow")
-    keras.backend.clear_session()  # so that layers without a name of their own are numbered from the start
+    keras.backend.clear_session()  # so that the numbers of unnamed layers start over
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
     network = architecture(weights.metadata.variant)
     logits = assemble(network, _KerasLayers(keras, weights, network.family), pixels)
@@ -88,7 +89,7 @@ class _KerasLayers:
         return self._layers.Activation(self._activation, name=f"{self._plain(layer)}_activation")(x)
 
     def max_pool(self, x, layer):
-        if self._pads:  # zeros do as well as nothing, because the pooling follows a ReLU
+        if self._pads:  # padding with zeros is right for the maximum, because a ReLU precedes it
             x = self._layers.ZeroPadding2D(1, name=f"{self._plain(layer)}_pad")(x)
         return self._layers.MaxPooling2D(3, 2, "valid" if self._pads else "same", name=self._plain(layer))(x)
 

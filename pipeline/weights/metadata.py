@@ -1,8 +1,7 @@
-"""What is known of weights besides their values: network, classes, preprocessing, origin; and its JSON form.
+"""The metadata of weights (network, classes, preprocessing, origin) and their JSON form.
 
-Size, crop and normalisation travel with weights in this form and in every exported format. Metadata that exist are right in
-themselves: `Metadata` refuses unknown variants and impossible values, and reading JSON refuses missing, unknown and mistyped
-fields.
+Every exported format carries them. `Metadata` refuses unknown variants and impossible values. Reading JSON refuses missing,
+unknown and mistyped fields.
 """
 
 import dataclasses
@@ -24,10 +23,10 @@ from pipeline.weights.names import Tensor, tensor_table
 IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)  # [efficientnet_builder.py]
 IMAGENET_STDDEV_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)  # [efficientnet_builder.py]
 
-# Whether weights *and* BN statistics are averages; a foreign file may not say.
+# Whether weights *and* BatchNorm statistics are averages; a foreign file may not state it.
 EMA, RAW, UNSTATED = "ema", "raw", "unstated"
 
-PIXELS = "RGB, 0 to 255"  # what mean and deviation are of, in every format
+PIXELS = "RGB, 0 to 255"  # the unit of mean and deviation in every format
 CROPS = ("padding", "fraction", "none")
 LARGEST_IMAGE_SIZE = 4096  # B8 is trained at 672 pixels, L2 at 800
 _LISTED = 12  # fields that one error names
@@ -35,7 +34,7 @@ _LISTED = 12  # fields that one error names
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What happens to an image before the network sees it; fields as in `config.data`, so `eval_transform` reads both."""
+    """The preprocessing of images. The fields are those of `config.data`, so `eval_transform` takes either."""
 
     eval_crop: str = "padding"
     eval_crop_padding: int = 32
@@ -47,11 +46,11 @@ class Preprocessing:
 
     @classmethod
     def of_config(cls, data_config: ConfigDict) -> "Preprocessing":
-        """Takes the fields over from `config.data`."""
+        """Copies the fields from `config.data`."""
         return cls(**{field.name: _frozen(data_config[field.name]) for field in dataclasses.fields(cls)})
 
     def check(self) -> None:
-        """Raises `DataError` for a field that preparing images cannot follow."""
+        """Raises `DataError` for a value that the preprocessing does not support."""
         for name, choices in {"eval_crop": CROPS, "resize": METHODS}.items():
             value = getattr(self, name)
             _require(value in choices, f"{name} is {value!r:.100}, which is none of {', '.join(choices)}")
@@ -82,18 +81,18 @@ class Preprocessing:
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What is known of weights besides their values.
+    """The metadata of weights.
 
     Attributes:
-      variant: A row of `python -m pipeline.model`.
-      num_classes: Outputs of the classifier.
-      class_names: One for each output; empty when nobody gave names.
+      variant: A key of `VARIANTS`.
+      num_classes: Number of outputs of the classifier.
+      class_names: A name for each output; empty if there are no names.
       image_size: Side of the images, in pixels, that the weights are meant for.
       preprocessing: Crop, resize and normalisation.
       kind: "ema" (parameters and BN statistics are moving averages), "raw", or "unstated".
       source: The run or file that they come from.
-      step: Of the run; None when unknown.
-      bn_epsilon: Added to variances.
+      step: The step of the run; None if unknown.
+      bn_epsilon: Added to BatchNorm's variances.
     """
 
     variant: str
@@ -137,7 +136,7 @@ class Metadata:
         return eval_transform(self.preprocessing, self.image_size)
 
     def name_of(self, label: int) -> str:
-        """Returns the name of a class, fit for a terminal, or its number."""
+        """Returns the printable name of a class, or its number."""
         return printable(self.class_names[label]) if self.class_names else str(label)
 
     def to_json(self) -> dict[str, Any]:
@@ -149,7 +148,7 @@ class Metadata:
         """Reads what `to_json` wrote.
 
         Raises:
-          DataError: something is missing, unknown or of another type; `where` names the file.
+          DataError: a field is missing, unknown or of another type; `where` names the file.
         """
         try:
             _require(isinstance(content, Mapping), "it is not a JSON object")
@@ -167,7 +166,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _typed(cls: type, content: Any):
-    """Builds a dataclass from JSON that has exactly its fields."""
+    """Builds a dataclass from JSON with exactly its fields."""
     _require(isinstance(content, Mapping), f"{cls.__name__} is not a JSON object")
     hints = typing.get_type_hints(cls)
     values = {name: _frozen(value) for name, value in content.items()}
@@ -188,7 +187,7 @@ def _check_types(stated: Any) -> None:
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a pair, such as a file name in another encoding has
+    except UnicodeEncodeError:  # a lone surrogate, as in a file name of another encoding
         return False
     return True
 

@@ -1,9 +1,9 @@
-"""The table of tensor names: what each tensor of a network is called here, by the authors, in PyTorch and in Keras.
+"""The table of tensor names: our name of each tensor and its name in every foreign naming convention.
 
-Everything that reads or writes a weight format goes through `tensor_table`; no other module permutes axes, and only
-`conventions.py` spells foreign names. The table follows from an `Architecture` alone: no arrays, no JAX. Within each naming
-convention the names are distinct, so the table is a bijection. "keras_h5" is what Keras 3 calls the variables of "keras" in
-`.weights.h5` files, where the layers of a class are numbered.
+Every reader and writer of a weight format uses `tensor_table`. No other module permutes axes, and only `conventions.py`
+spells foreign names. The table follows from an `Architecture`, without arrays or JAX. Within a convention the names are
+distinct, so the table is a bijection. "keras_h5" is the convention of Keras 3's `.weights.h5` files, which number the layers
+of a class.
 """
 
 import collections
@@ -18,8 +18,8 @@ from pipeline.weights.conventions import Layer, conventions_of
 OURS = "ours"
 CONVENTIONS = ("official", "timm", "keras", "keras_h5", "lukemelas")  # the foreign ones
 
-# Axes of a foreign array, as axes of ours. Ours: convolutions [height, width, in, out], depthwise [height, width, 1, channels],
-# dense [in, out].
+# The axes of a foreign array, as indices of ours. Ours: convolutions [height, width, in, out], depthwise [height, width, 1,
+# channels], dense [in, out].
 _TENSORFLOW_AXES = {"depthwise": (0, 1, 3, 2)}
 _TORCH_AXES = {"conv": (3, 2, 0, 1), "depthwise": (3, 2, 0, 1), "dense": (1, 0)}
 _AXES = {
@@ -31,7 +31,7 @@ _AXES = {
     "lukemelas": _TORCH_AXES,
 }
 
-# Our leaf: what the official code and Keras, and what both PyTorch naming conventions, call it.
+# Our leaf: its name in TensorFlow's conventions, and in PyTorch's.
 _BN_LEAVES = {
     "params/scale": ("gamma", "weight"),
     "params/bias": ("beta", "bias"),
@@ -50,10 +50,10 @@ class Tensor:
     """One tensor of a network.
 
     Attributes:
-      path: Ours, such as "params/blocks_1_0/expand_conv/kernel" or "batch_stats/stem/bn/mean".
-      shape: Of our array.
+      path: Our path, such as "params/blocks_1_0/expand_conv/kernel" or "batch_stats/stem/bn/mean".
+      shape: The shape of our array.
       kind: "conv", "depthwise", "dense" or "vector"; decides which axes are permuted.
-      foreign: The name in each of `CONVENTIONS` that has the network; the official one without the model's own scope.
+      foreign: The name in each of `CONVENTIONS` that has the network; "official" names lack the model's scope.
     """
 
     path: str
@@ -92,7 +92,7 @@ def tensor_table(architecture: Architecture, num_classes: int) -> tuple[Tensor, 
     tensors, seen = [], collections.Counter()
     for layer in _layers(architecture, num_classes):
         names = {convention: name_of(layer) for convention, name_of in conventions.items()}
-        # Keras has one network whose classifier is a 1x1 convolution.
+        # The classifier of Keras's MobileNet is a 1x1 convolution.
         keras_class = _KERAS_CLASSES["conv" if names["keras"] == "conv_preds" else layer.kind]
         tensors += _tensors(layer, names, f"{keras_class}_{seen[keras_class]}".removesuffix("_0"))
         seen[keras_class] += 1
@@ -100,7 +100,7 @@ def tensor_table(architecture: Architecture, num_classes: int) -> tuple[Tensor, 
 
 
 def official_scope(architecture: Architecture) -> str:
-    """Returns the scope that the authors' code puts before its names, such as "efficientnet-b0" or "efficientnetv2-s"."""
+    """Returns the scope of the names in the authors' code, such as "efficientnet-b0" or "efficientnetv2-s"."""
     name = architecture.name
     return f"efficientnetv2-{name.removeprefix('v2_')}" if name.startswith("v2_") else f"efficientnet-{name}"
 
@@ -116,7 +116,7 @@ def _layers(architecture: Architecture, num_classes: int) -> Iterator[Layer]:
 
 def _block_layers(block: BlockSpec, index: int) -> Iterator[Layer]:
     *convs, last = block.convs
-    # Keras numbers layers by their distance from the end, and so a shortcut's before the last of the branch.
+    # Keras numbers layers by their distance from the end, so the shortcut comes before the branch's last layer.
     convs = [*convs, *([] if block.shortcut is None else [block.shortcut]), last]
     seen = collections.Counter()
     for conv in convs:
@@ -143,7 +143,7 @@ def _conv_bn(
 
 
 def _tensors(layer: Layer, names: dict[str, str], keras_layer: str) -> Iterator[Tensor]:
-    """Yields the tensors of a layer that has these names, and this one in Keras's `.weights.h5` files."""
+    """Yields the tensors of a layer, given its names by convention and its name in Keras's `.weights.h5` files."""
     leaves = _BN_LEAVES if layer.kind == "bn" else _KERNEL_LEAVES
     for position, (path, (tensorflow_leaf, torch_leaf)) in enumerate(leaves.items()):
         collection, leaf = path.split("/")

@@ -1,8 +1,8 @@
-"""The authors' TensorFlow checkpoints: read with all their habits, and written with their names.
+"""Reads and writes the authors' TensorFlow checkpoints.
 
-A checkpoint has raw variables, their averages ("…/ExponentialMovingAverage", BatchNorm statistics included), or both, and may
-have optimizer slots besides; older and LARS-trained ones say `batch_normalization` for `tpu_batch_normalization`. Averages
-and raw variables are never mixed: a set is complete or refused.
+A checkpoint has raw variables, their averages ("…/ExponentialMovingAverage", including BatchNorm statistics), or both, and
+perhaps optimizer slots. Older and LARS-trained ones have `batch_normalization` instead of `tpu_batch_normalization`. Averages
+and raw variables are never mixed: an incomplete set is refused.
 """
 
 import functools
@@ -31,7 +31,7 @@ _BATCH_NORM = re.compile(r"/batch_normalization(?=[_/])")
 
 
 def find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
-    """Returns the prefix of a checkpoint: `path` itself, the one its `.index` file belongs to, or the newest in a folder."""
+    """Returns the prefix of a checkpoint, given that prefix, its `.index` file, or a folder, whose newest one is taken."""
     if path.with_name(path.name + ".index").exists():
         return path
     if path.suffix == ".index" and path.exists():
@@ -49,12 +49,12 @@ def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWei
     """Lists the variables of a checkpoint.
 
     Args:
-      prefix: What its file names begin with.
-      kind: "ema" or "raw"; by default the averages where there are any.
+      prefix: The prefix of its file names.
+      kind: "ema" or "raw"; by default the averages if there are any.
 
     Raises:
       ConfigError: `kind` is not in the checkpoint.
-      DataError: it is damaged, or holds variables of several networks.
+      DataError: the checkpoint is damaged, or holds variables of several networks.
     """
     import tensorflow as tf
 
@@ -64,7 +64,7 @@ def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWei
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    except Exception as error:  # TensorFlow raises whatever the damage led to
+    except Exception as error:  # damage makes TensorFlow raise errors of many types
         raise DataError(f"{prefix} cannot be read as a TensorFlow checkpoint: {_first_line(error)}") from error
     needed = sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items())
     found = sum(path.stat().st_size for path in data)
@@ -94,7 +94,7 @@ def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWei
 
 
 def _step(prefix: pathlib.Path, reader, shapes: dict, dtypes: dict) -> int | None:
-    """Returns the step that the checkpoint is of, where it says so."""
+    """Returns the checkpoint's step, if it states one."""
     if shapes.get(_STEP) != [] or dtypes[_STEP].name not in ("int64", "int32"):
         return None
     try:
@@ -105,10 +105,10 @@ def _step(prefix: pathlib.Path, reader, shapes: dict, dtypes: dict) -> int | Non
 
 
 def write(weights: Weights, folder: pathlib.Path) -> None:
-    """Writes `model.ckpt` and the `checkpoint` file that points to it; averages get the names of averages.
+    """Writes `model.ckpt` and the `checkpoint` file that refers to it; averages get the names of averages.
 
     Raises:
-      ConfigError: the authors' code has no such network.
+      ConfigError: the authors' code does not have the network.
     """
     import tensorflow as tf
 
@@ -133,7 +133,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
 
 
 def _canonical(name: str) -> str:
-    """Takes the model's scope away and gives BatchNorm its name of the table."""
+    """Removes the model's scope and gives BatchNorm its name in the table."""
     return _BATCH_NORM.sub("/tpu_batch_normalization", name.split("/", 1)[1])
 
 

@@ -1,8 +1,8 @@
-"""The ONNX format: the network's graph written node by node, and run by ONNX Runtime.
+"""The ONNX format: the network's graph, written node by node and run by ONNX Runtime.
 
-Going through no converter keeps the graph small and readable (Conv, BatchNormalization, Sigmoid, Mul …). Its weights have
-timm's names, or ours where timm has no such network; batch, height and width are free. The input is float32 pixels 0 to 255,
-RGB, `[batch, 3, height, width]`.
+Without a converter, the graph stays small and readable (Conv, BatchNormalization, Sigmoid, Mul …). Its weights have timm's
+names, or ours if timm does not have the network. Batch, height and width are free. The input is float32 RGB pixels from 0 to
+255, `[batch, 3, height, width]`.
 """
 
 import pathlib
@@ -21,7 +21,7 @@ IR_VERSION = 8  # that of opset 17
 
 
 def write(weights: Weights, folder: pathlib.Path) -> None:
-    """Writes `model.onnx` with size, normalisation, classes and origin among its metadata."""
+    """Writes `model.onnx`, with image size, normalisation, classes and origin in its metadata."""
     import onnx
 
     builder = _OnnxNodes(onnx, weights)
@@ -70,7 +70,7 @@ def load(folder: pathlib.Path) -> Forward:
 
 
 class _OnnxNodes:
-    """Makes ONNX nodes; a value is its name. See `assembly.Builder`."""
+    """Creates ONNX nodes; values are names. See `assembly.Builder`."""
 
     def __init__(self, onnx, weights: Weights):
         self._onnx = onnx

@@ -1,7 +1,7 @@
-"""Opens weights of any kind: a run, our folder, the authors' checkpoint, timm's, PyTorch's or Keras's file.
+"""Opens weights of any kind: a run, our folder, the authors' checkpoint, or a file of timm, PyTorch or Keras.
 
-The kind is found from what is there, and a path that is none of them is one error that lists what is read. Everything that
-takes weights – export, evaluate, predict, convert, fine-tuning – opens them here.
+The kind is recognised by the content. A path of another kind is one error that lists the known ones. Export, evaluate, predict,
+convert and fine-tuning all open weights here.
 """
 
 import contextlib
@@ -31,15 +31,15 @@ _KNOWN = (
 
 @dataclasses.dataclass(frozen=True)
 class Overrides:
-    """What the user says of weights, where the file does not; None leaves it to the file.
+    """The user's statements about weights, which override the file's; None leaves a field to the file.
 
     Attributes:
-      kind: "ema" or "raw", where there are both.
-      checkpoint: Of a run: "newest", "best" or a step.
-      variant: The network that it has to be.
+      kind: "ema" or "raw", if there are both.
+      checkpoint: The checkpoint of a run: "newest", "best" or a step.
+      variant: The required network.
       preprocessing: A key of `identification.PUBLISHED`.
-      image_size: In pixels.
-      class_names: One for each class.
+      image_size: The image size in pixels.
+      class_names: A name for each class.
     """
 
     kind: str | None = None
@@ -64,8 +64,8 @@ def open_weights(location: str, overrides: Overrides = Overrides()) -> Weights:
       overrides: See `Overrides`.
 
     Raises:
-      ConfigError: an override that does not fit these weights.
-      DataError: there is nothing that can be read, or it is damaged or of another network; nothing in it is ever run.
+      ConfigError: an override does not fit these weights.
+      DataError: there are no readable weights, or they are damaged or of another network. Nothing in a file is ever run.
     """
     path = pathlib.Path(location)
     if local.is_remote(location) and not runs.is_run(location):
@@ -86,7 +86,7 @@ def open_weights(location: str, overrides: Overrides = Overrides()) -> Weights:
 
 
 def open_all_weights(location: str, overrides: Overrides = Overrides()) -> list[Weights]:
-    """Reads weights of any kind; of a run both the averages and the raw weights, unless a kind is wished for."""
+    """Reads weights of any kind. Of a run these are averages and raw weights, unless `overrides` has a kind."""
     if not runs.is_run(location) or overrides.kind is not None:
         return [open_weights(location, overrides)]
     found = runs.read(location, overrides.checkpoint)
@@ -126,7 +126,7 @@ def _open_foreign(path: pathlib.Path, location: str, overrides: Overrides) -> It
 
 
 def _metadata_beside(path: pathlib.Path, found: Weights) -> Weights:
-    """Takes the metadata that an export left beside its file, when they are this project's and of the same network."""
+    """Uses the metadata that an export left beside its file, if they are this project's and of the same network."""
     beside = (path if path.is_dir() else path.parent) / directory.METADATA
     if not beside.is_file():
         return found
@@ -135,7 +135,7 @@ def _metadata_beside(path: pathlib.Path, found: Weights) -> Weights:
     except DataError as error:
         logging.warning("%s. It may have said how images are prepared for these weights.", error)
         return found
-    if not isinstance(content, dict) or "format" not in content:  # Keras has a file of this name, and others may
+    if not isinstance(content, dict) or "format" not in content:  # Keras has a file of this name too
         logging.info("%s is not of this project and says nothing of these weights.", beside)
         return found
     metadata = Metadata.from_json(content, str(beside))

@@ -1,7 +1,7 @@
-"""Images to compare on: two photographs that come with scikit-learn, or the user's own.
+"""Images to compare exports on: two photographs that come with scikit-learn, or the user's own.
 
-Differences between a network and its export hide in noise and show in photographs, so these are what exports are measured on
-and, where the user has none better, calibrated with.
+Noise hides differences between a network and its export; photographs show them. They also calibrate int8 unless the user gives
+images.
 """
 
 import importlib.resources
@@ -17,14 +17,14 @@ from pipeline.errors import DataError
 from pipeline.weights.metadata import Metadata
 
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-_CROPS = 32  # of the photographs, for calibration
+_CROPS = 32  # number of crops of the photographs, for calibration
 
 
 def prepare(images: Sequence[bytes], metadata: Metadata, names: Sequence[str]) -> np.ndarray:
-    """Prepares image files as evaluation does: uint8 `[images, size, size, 3]`.
+    """Preprocesses image files as for evaluation: uint8 `[images, size, size, 3]`.
 
     Raises:
-      DataError: an image is damaged; the error has its name.
+      DataError: an image is damaged; the message names it.
     """
     transform = metadata.eval_transform()
     prepared = []
@@ -37,7 +37,7 @@ def prepare(images: Sequence[bytes], metadata: Metadata, names: Sequence[str]) -
 
 
 def read_images(paths: Sequence[str]) -> list[bytes]:
-    """Reads files; raises `DataError` with the name of one that cannot be read."""
+    """Reads files; raises `DataError` that names an unreadable one."""
     try:
         return [epath.Path(path).read_bytes() for path in paths]
     except OSError as error:
@@ -45,13 +45,13 @@ def read_images(paths: Sequence[str]) -> list[bytes]:
 
 
 def photographs() -> list[bytes]:
-    """Returns scikit-learn's photographs, as files."""
+    """Returns the bytes of scikit-learn's photographs."""
     folder = importlib.resources.files("sklearn.datasets") / "images"
     return [(folder / name).read_bytes() for name in PHOTOGRAPHS]
 
 
 def calibration_crops(image_size: int) -> np.ndarray:
-    """Returns square crops of the photographs, uint8 `[32, size, size, 3]`, the same ones each time."""
+    """Returns fixed square crops of the photographs, uint8 `[32, size, size, 3]`."""
     rng = np.random.default_rng(0)
     images = [decode(data) for data in photographs()]
     crops = []

@@ -1,7 +1,7 @@
-"""The small files beside weights, JSON and text, and what may be opened at all.
+"""Reads and writes the small files beside weights, JSON and text.
 
-Only regular files are opened: a FIFO would be waited for without end, and a device need never end. What is read is bounded, and
-JSON is what the standard says: UTF-8, without NaN and infinities.
+Only regular files are opened, because a FIFO could block forever and a device need not end. Reads are bounded. JSON follows the
+standard: UTF-8, without NaN and infinities.
 """
 
 import json
@@ -26,14 +26,14 @@ def check_regular(path: pathlib.Path) -> None:
 
 
 def read_text(path: pathlib.Path, pipe: bool = False) -> str:
-    """Reads a text.
+    """Reads a text file.
 
     Args:
-      path: Of the file.
-      pipe: Whether it may be a pipe, which a shell makes of `<(command)`.
+      path: The path of the file.
+      pipe: Whether it may be a pipe, as a shell's `<(command)` is.
 
     Raises:
-      DataError: it is no regular file, too large, or not UTF-8.
+      DataError: the file is not regular, too large, or not UTF-8.
     """
     if not (pipe and path.is_fifo()):
         check_regular(path)
@@ -48,7 +48,7 @@ def read_text(path: pathlib.Path, pipe: bool = False) -> str:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """Reads JSON; raises `DataError` with the name of the file when it is not there or no JSON."""
+    """Reads JSON; raises `DataError` that names the file if it is missing or not JSON."""
     try:
         return json.loads(read_text(path), parse_constant=_refuse)
     except RecursionError as error:

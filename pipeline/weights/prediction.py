@@ -1,4 +1,4 @@
-"""The most probable classes of images, one image after another; one that cannot be read does not keep the others."""
+"""Predicts the most probable classes of images, one after another; an unreadable image does not stop the others."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from pipeline.weights.image_files import ImageFile
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is on an image: labels, names and probabilities of the most probable classes, in order."""
+    """The labels, names and probabilities of an image's most probable classes, in order."""
 
     image: str
     labels: tuple[int, ...]
@@ -25,7 +25,7 @@ class Prediction:
         """Returns the prediction as JSON."""
         rows = zip(self.labels, self.names, self.probabilities)
         classes = [{"label": label, "name": name, "probability": share} for label, name, share in rows]
-        return {"picture": self.image, "classes": classes}
+        return {"picture": self.image, "classes": classes}  # "picture" since the first version: others read it
 
     def as_table(self) -> str:
         """Returns the prediction as lines of text."""
@@ -35,7 +35,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """An image without a prediction, and why."""
+    """An image without a prediction, and the reason."""
 
     image: str
     reason: str
@@ -50,12 +50,12 @@ class Unreadable:
 
 
 def predict(weights: Weights, files: Iterable[ImageFile], top: int) -> Iterator[Prediction | Unreadable]:
-    """Yields what is on each image, in order; a file is read when its turn comes.
+    """Yields the prediction of each image, in order; files are read lazily.
 
     Args:
-      weights: What to predict with.
+      weights: The weights.
       files: The images.
-      top: How many classes; all of them where there are fewer.
+      top: The number of classes; all of them if there are fewer.
     """
     forward, transform = make_forward(weights), weights.metadata.eval_transform()
     for file in files:

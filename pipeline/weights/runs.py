@@ -1,7 +1,7 @@
-"""Weights of a run of `pipeline.train`, from its checkpoints.
+"""Reads the weights of a run of `pipeline.train` from its checkpoints.
 
-The network, its classes and its preprocessing come from what the checkpoint says of its run, never from flags. Parameters and
-BatchNorm statistics are taken from the same set, both averaged or both as the last step left them; they cannot be mixed.
+The network, its classes and its preprocessing come from the checkpoint's metadata, never from flags. Parameters and BatchNorm
+statistics come from the same set: both are averages, or both are raw.
 """
 
 import dataclasses
@@ -20,16 +20,16 @@ NEWEST, BEST = "newest", "best"
 
 @dataclasses.dataclass(frozen=True)
 class RunWeights:
-    """What one checkpoint holds: the raw weights, and their moving averages where the run kept them."""
+    """The weights of one checkpoint: the raw ones, and their moving averages if the run kept them."""
 
     raw: Weights
     ema: Weights | None
 
     def choose(self, kind: str | None = None) -> Weights:
-        """Returns the weights of a kind, "ema" or "raw"; by default the averages where there are any.
+        """Returns the weights of a kind, "ema" or "raw"; by default the averages if there are any.
 
         Raises:
-          ConfigError: the averages were asked for and the run kept none.
+          ConfigError: the run kept no averages.
         """
         if kind == EMA and self.ema is None:
             raise ConfigError(
@@ -41,7 +41,7 @@ class RunWeights:
 
 
 def is_run(workdir: str) -> bool:
-    """Says whether a folder (or `gs://…`) is that of a run."""
+    """Returns whether a folder, local or `gs://…`, is the directory of a run."""
     path = epath.Path(workdir)
     return (path / "checkpoints").exists() or (path / "metrics.jsonl").exists()
 
@@ -51,11 +51,11 @@ def read(workdir: str, checkpoint: str = NEWEST) -> RunWeights:
 
     Args:
       workdir: The run's folder, a local path or `gs://…`.
-      checkpoint: "newest", "best" (by top-1 of the weights it evaluates first), or a step.
+      checkpoint: "newest", "best" (by top-1 of the averages, or of the raw weights without them), or a step.
 
     Raises:
       ConfigError: `checkpoint` is none of these.
-      DataError: there is no checkpoint, it is damaged, or its tensors are not those of its network.
+      DataError: the checkpoint is missing or damaged, or its tensors are not those of its network.
     """
     if checkpoint not in (NEWEST, BEST) and not checkpoint.isdecimal():
         raise ConfigError(f"--checkpoint={checkpoint} is neither newest, best nor a step")

@@ -1,7 +1,7 @@
 """The TensorFlow SavedModel: bytes of image files in, probabilities and names out; or pixels in, logits out.
 
-The preprocessing of evaluation is inside, in TensorFlow's operations, so a server can be sent files as they are. The network
-is made of TensorFlow's own layers, which also converters (TF.js, tf2onnx) and servers without XLA understand.
+The model includes the preprocessing of evaluation in TensorFlow's operations, so a server takes files as they are. The network
+consists of TensorFlow's own layers, which converters (TF.js, tf2onnx) and servers without XLA understand.
 """
 
 import json
@@ -59,7 +59,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
 def _assert_range(pixels):
     """Returns an operation that fails for pixels divided by 255: none is above 1, and some are between 0 and 1.
 
-    Black images, and those of nothing but zeros and ones, pass.
+    Images of only zeros and ones pass.
     """
     import tensorflow as tf
 
@@ -80,7 +80,7 @@ def load(folder: pathlib.Path) -> Forward:
 
 
 def prepare_image(data, metadata: Metadata):
-    """Does in TensorFlow what `data/preprocessing.py` does at evaluation: bytes, string [], to float32 `[size, size, 3]`."""
+    """Preprocesses in TensorFlow as `data/preprocessing.py` does for evaluation: string [] to float32 `[size, size, 3]`."""
     import tensorflow as tf
 
     size, transform = metadata.image_size, metadata.eval_transform()

@@ -1,7 +1,7 @@
 """The StableHLO format: the training code's own forward pass, serialised by `jax.export` with the weights inside.
 
-`jax.export.deserialize(bytes).call(images)` runs it, on CPU, TPU or CUDA, without this project. Images are uint8
-`[batch, size, size, 3]` for any batch and the size of the weights.
+`jax.export.deserialize(bytes).call(images)` runs it on CPU, TPU or CUDA without this project. Images are uint8 `[batch, size,
+size, 3]`, for any batch and the image size of the weights.
 """
 
 import pathlib

@@ -1,7 +1,7 @@
-"""Tensors of a file before any of their numbers is read: what the file says of them, and how to get them.
+"""The tensors of a file before their numbers are read: their descriptions, and functions that read them.
 
-A reader lists a `StoredTensor` for each name. Names, shapes, types and the sum of sizes are then compared with the network, and
-only what fits is read. So a file can take no more memory than its own length, whatever it says of itself.
+A reader lists a `StoredTensor` for each name. Names, shapes, types and the total size are compared with the network, and only
+then are numbers read. So a file takes no more memory than its own length, whatever it claims.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _LISTED = 12  # tensors that one error names
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """A tensor that a file holds: shape, NumPy's name of its type, and a function that reads it."""
+    """A tensor in a file: its shape, NumPy's name of its dtype, and a function that reads it."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -35,9 +35,9 @@ class StoredTensors(Mapping[str, StoredTensor]):
     """The tensors of a file by name.
 
     Attributes:
-      tensors: By name.
+      tensors: The tensors by name.
       where: The file, for errors.
-      available_bytes: What the file has for them; those that are read may not take more.
+      available_bytes: The size of the file's data; the tensors that are read may not take more.
     """
 
     tensors: dict[str, StoredTensor]
@@ -62,14 +62,14 @@ class StoredTensors(Mapping[str, StoredTensor]):
 
         Args:
           table: The network's tensors.
-          convention: Whose names and layouts the file has.
-          as_what: What the file was taken for; for the error.
+          convention: The naming convention of the file.
+          as_what: What the file was read as, for the error.
 
         Returns:
-          Float32 arrays under our paths and in our layout.
+          float32 arrays by our paths, in our layout.
 
         Raises:
-          DataError: the tensors are not exactly those of the table, take more than the file has, or cannot be read.
+          DataError: the tensors are not exactly those of the table, exceed the file's data, or cannot be read.
         """
         check_tensors(table, self.tensors, convention, self.where + as_what, EXACT_IN_FLOAT32)
         chosen = {tensor.path: (tensor, self.tensors[tensor.name_in(convention)]) for tensor in table}
@@ -86,7 +86,7 @@ class StoredTensors(Mapping[str, StoredTensor]):
                 array = np.asarray(stored.read())
             except DataError:
                 raise
-            except Exception as error:  # a library raises whatever the damage led to
+            except Exception as error:  # damage makes the libraries raise errors of many types
                 reason = printable(f"{type(error).__name__}: {error}")
                 raise DataError(f"{self.where}: {name} cannot be read: {reason}") from error
             if array.shape != tuple(stored.shape):
@@ -102,17 +102,17 @@ def check_tensors(
     where: str,
     dtypes: tuple[str, ...] = FLOAT32,
 ) -> None:
-    """Compares names, shapes and types with what a network has.
+    """Compares names, shapes and dtypes with those of a network.
 
     Args:
       table: The network's tensors.
-      tensors: What was found: arrays, or what a file says of them.
-      convention: Whose names and layouts they have.
-      where: It was found; for the error.
-      dtypes: The types that are taken.
+      tensors: Arrays, or a file's descriptions of them.
+      convention: Their naming convention.
+      where: The file, for the error.
+      dtypes: The allowed dtypes.
 
     Raises:
-      DataError: one error that lists everything missing, unexpected, misshapen or of another type.
+      DataError: tensors are missing, unexpected, misshapen or of another dtype; the message lists all of them.
     """
     expected = {tensor.name_in(convention): tensor.shape_in(convention) for tensor in table}
     problems = [f"{name} {shape} is missing" for name, shape in expected.items() if name not in tensors]

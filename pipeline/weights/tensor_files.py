@@ -1,7 +1,7 @@
-"""safetensors files, read and written with NumPy alone.
+"""Reads and writes safetensors files with NumPy alone.
 
-A safetensors file is a table of names, dtypes and offsets followed by raw numbers: nothing in it can be executed, and the
-reader checks every offset against the file's length before memory is taken.
+A safetensors file is a table of names, dtypes and offsets, followed by raw numbers. Nothing in it can be executed. The reader
+checks every offset against the file's length before it allocates memory.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from pipeline.host.printable import printable
 from pipeline.weights.plain_files import check_regular
 from pipeline.weights.stored import MOST_TENSORS, StoredTensor, StoredTensors
 
-COUNTER = "num_batches_tracked"  # PyTorch's, beside every BatchNorm: nothing here needs them
+COUNTER = "num_batches_tracked"  # PyTorch's counter in every BatchNorm; unused here
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "I64": "int64", "I32": "int32"}
 
 
 @contextlib.contextmanager
 def open_tensors(path: pathlib.Path) -> Iterator[StoredTensors]:
-    """Lists the tensors of a safetensors file, which stays open meanwhile; PyTorch's counters of batches are left out.
+    """Lists the tensors of a safetensors file, which stays open inside the block; PyTorch's batch counters are left out.
 
     Raises:
       DataError: the file is missing or damaged.
@@ -45,11 +45,11 @@ def open_tensors(path: pathlib.Path) -> Iterator[StoredTensors]:
 
 
 def write_tensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Writes arrays with text metadata into a safetensors file, which others may read as the umask says."""
+    """Writes arrays and text metadata into a safetensors file with the permissions of the umask."""
     path.touch()
     mode = path.stat().st_mode
     safetensors.numpy.save_file(dict(arrays), path, metadata=dict(metadata))
-    path.chmod(mode)  # the library writes for the owner alone
+    path.chmod(mode)  # the library makes the file readable only by its owner
 
 
 def _stored(file: safetensors.safe_open, name: str) -> StoredTensor:

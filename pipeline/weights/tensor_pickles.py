@@ -1,9 +1,10 @@
-"""The part of Python's pickle that describes PyTorch's tensors, interpreted without running anything.
+"""Interprets the part of Python's pickle that describes PyTorch's tensors, without running anything.
 
 A pickle is a program for a stack machine. The machine here knows numbers, strings, lists, tuples, dictionaries, tensors and
-their storages; any other instruction or name is refused. Each instruction adds at most one object, keys are text or numbers,
-and the length is bounded, so no file can make it grow or go on for ever: Python's own unpickler does not promise that. What
-PyTorch writes: torch/serialization.py.
+their storages, and refuses every other instruction or name. Each instruction adds at most one object, keys are text or
+numbers, and the length is bounded. So no file can make it run or grow without end, which Python's own unpickler does not
+guarantee. PyTorch's
+format: torch/serialization.py.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from pipeline.host.printable import printable
 
 LARGEST_BYTES = 1 << 22  # the description of L2 with averages and optimizer has about 1 MB
 _MOST_INSTRUCTIONS = 500_000
-_MOST_ARGUMENTS = 8  # of a call, and axes of a tensor
+_MOST_ARGUMENTS = 8  # of a call; also axes of a tensor
 _DTYPES = {
     "FloatStorage": ("float32", 4),
     "HalfStorage": ("float16", 2),
@@ -50,12 +51,12 @@ _MARK = object()
 
 
 class Refused(ValueError):
-    """The pickle is damaged, or asks for something that is no tensor."""
+    """The pickle is damaged, or asks for something that is not a tensor."""
 
 
 @dataclasses.dataclass
 class Storage:
-    """Numbers that tensors view: `elements` of a type; `read` is set by who knows where they are."""
+    """The numbers that tensors view: `elements` of a dtype. The reader of the file sets `read`."""
 
     key: str
     dtype: str
@@ -70,7 +71,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A tensor as the pickle has it: a window of a storage; offset, shape and strides in elements."""
+    """A tensor in the pickle: a view of a storage, with offset, shape and strides in elements."""
 
     storage: Storage
     offset: int
@@ -91,7 +92,7 @@ class View:
 
 
 class Machine:
-    """Runs one pickle; afterwards `storages` has what its tensors view, by key."""
+    """Interprets one pickle; afterwards `storages` has the storages of its tensors by key."""
 
     def __init__(self):
         self.storages: dict[str, Storage] = {}
@@ -100,10 +101,10 @@ class Machine:
         self._left = _MOST_INSTRUCTIONS
 
     def load(self, file: io.BytesIO) -> Any:
-        """Returns what the pickle at the file's position describes, and leaves the position behind it.
+        """Returns the object of the pickle at the file's position, and moves the position after it.
 
         Raises:
-          Refused: it is damaged, too long, or asks for something that is no tensor.
+          Refused: the pickle is damaged, too long, or asks for something that is not a tensor.
         """
         try:
             for instruction, argument, _ in pickletools.genops(file):
@@ -180,7 +181,7 @@ class Machine:
         return items
 
     def _to_mark(self) -> list:
-        """Takes what is above the newest mark, and the mark."""
+        """Pops the values above the newest mark, and the mark."""
         items = []
         while self._stack and self._stack[-1] is not _MARK:
             items.append(self._stack.pop())
@@ -227,7 +228,7 @@ def _find(module: Any, attribute: Any) -> Any:
 
 
 def _paired(items: list) -> dict:
-    """Makes a dictionary of keys and values in turn; keys are text or numbers, whose hashes cost nothing."""
+    """Makes a dictionary of alternating keys and values; keys are text or numbers, which are cheap to hash."""
     if len(items) % 2 or any(type(key) not in (str, int) for key in items[::2]):
         raise Refused("a dictionary has keys that are neither text nor numbers")
     return dict(zip(items[::2], items[1::2]))

@@ -1,7 +1,7 @@
-"""TensorFlow Lite, in four widths: float32, float16, int8 weights, and int8 throughout, calibrated on images.
+"""TensorFlow Lite in four precisions: float32, float16, int8 weights, and calibrated int8 throughout.
 
-Each file takes pixels 0 to 255 of the weights' size, any batch, and gives logits; the calibrated one takes uint8 pixels, the
-others float32. Quantisation costs accuracy, with swish more than with Lite's relu6: what it cost is measured at export.
+Each file maps pixels from 0 to 255, of the weights' image size and any batch, to logits. The calibrated file takes uint8
+pixels, the others float32. Quantisation costs accuracy, more with swish than with Lite's relu6; the export measures how much.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
         return {"logits": network(pixels, training=False)}
 
     def convert(name: str, **settings) -> None:
-        # Without the model itself, so that its variables become constants: calibration cannot read variables.
+        # Without the model, its variables become constants; calibration cannot read variables.
         converter = tf.lite.TFLiteConverter.from_concrete_functions([logits.get_concrete_function()])
         for key, value in settings.items():
             if key == "supported_types":
@@ -62,10 +62,10 @@ def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
 
 
 def rounded_to_half(weights: Weights) -> Weights:
-    """Returns what the float16 file computes with, for float32: each of its constants rounded.
+    """Returns weights for which float32 computes what the float16 file does: each of its constants is rounded.
 
-    The converter folds every BatchNorm into the kernel and the bias before it, and divides by multiplying; pixels become
-    `(pixel * scale - mean) * factor`, as `keras_network.py` normalises them.
+    The converter folds every BatchNorm into the kernel and the bias before it, and multiplies instead of dividing. Pixels
+    become `(pixel * scale - mean) * factor`, as in `keras_network.py`.
     """
     arrays = dict(weights.arrays)
     epsilon = np.float32(weights.metadata.bn_epsilon)

@@ -1,8 +1,8 @@
 """timm's format: the folder layout of the Hugging Face hub, `model.safetensors` with `config.json`.
 
-The architecture is always `tf_efficientnet_…` or `tf_efficientnetv2_…`, which pad as TensorFlow does; their twins without "tf_"
-take the same tensors and silently compute something else. What timm needs to prepare images is written in full, never left
-to its defaults.
+The architecture is always `tf_efficientnet_…` or `tf_efficientnetv2_…`, which pad as TensorFlow does. The models without
+"tf_" take the same tensors and silently compute something else. The preprocessing is stated completely, never left to timm's
+defaults.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _INTERPOLATIONS = {
 
 
 def architecture_name(metadata: Metadata) -> str:
-    """Returns timm's name of a network; raises `ConfigError` when timm does not have it."""
+    """Returns timm's name of a network; raises `ConfigError` if timm does not have it."""
     variant = metadata.variant
     if not architecture(variant).family.name.startswith("efficientnet"):
         raise ConfigError(f"timm has no network {variant}: its format is for EfficientNet, EfficientNet-Lite and V2")
@@ -41,7 +41,7 @@ def architecture_name(metadata: Metadata) -> str:
 
 
 def write(weights: Weights, folder: pathlib.Path) -> None:
-    """Writes both files into a folder that exists; raises `ConfigError` when timm does not have the network."""
+    """Writes both files into an existing folder; raises `ConfigError` if timm does not have the network."""
     config = model_config(weights.metadata)
     write_tensors(folder / TENSORS, weights.in_convention("timm"), {"format": "pt"})
     write_json(folder / CONFIG, config, indent=2)
@@ -79,15 +79,15 @@ def model_config(metadata: Metadata) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def open_folder(folder: pathlib.Path, ignore_preprocessing: bool = False) -> Iterator[ForeignWeights]:
-    """Lists the tensors of a folder of the hub's layout, whose file stays open meanwhile.
+    """Lists the tensors of a folder in the hub's layout, whose file stays open inside the block.
 
     Args:
-      folder: Where `config.json` and `model.safetensors` are.
-      ignore_preprocessing: Whether somebody else says how images are prepared.
+      folder: The folder of `config.json` and `model.safetensors`.
+      ignore_preprocessing: Whether to ignore the preprocessing of `config.json`.
 
     Raises:
-      DataError: a file is missing or damaged, the architecture is not one that pads as TensorFlow does, or the configuration
-        says of images what this project does not do.
+      DataError: a file is missing or damaged, the architecture does not pad as TensorFlow does, or the preprocessing is not
+        supported here.
     """
     path = folder / CONFIG
     config = _of_type(read_json(path), dict, f"{path} is no JSON object")
@@ -114,7 +114,7 @@ def open_folder(folder: pathlib.Path, ignore_preprocessing: bool = False) -> Ite
 
 
 def from_state_dict(tensors: StoredTensors) -> ForeignWeights:
-    """Takes bare tensors under timm's names or those of lukemelas's package, which begin with an underscore."""
+    """Takes tensors with the names of timm, or of lukemelas's package, which begin with an underscore."""
     return ForeignWeights(tensors, convention="lukemelas" if any(name.startswith("_") for name in tensors) else "timm")
 
 
@@ -136,7 +136,7 @@ def _class_names(stated: Any, path: pathlib.Path) -> tuple[str, ...]:
 
 
 def _preprocessing(stated: dict[str, Any], path: pathlib.Path) -> Preprocessing | None:
-    """Returns what a `pretrained_cfg` says of images; None when it says nothing of them."""
+    """Returns the preprocessing of a `pretrained_cfg`; None if it states none."""
     needed = ("mean", "std", "crop_pct", "interpolation")
     missing = [name for name in needed if name not in stated]
     if len(missing) == len(needed):

@@ -1,7 +1,7 @@
-"""Runs an exported folder in timm, which lives in an environment of its own: PyTorch and JAX need not share one.
+"""Runs an exported folder in timm, which has its own environment, because PyTorch and JAX need not share one.
 
-`$TIMM_PYTHON` names the Python that has timm (`launch/test_interop.sh` makes one); without it, this one is taken. What runs
-there is a few lines that load the folder as any user of timm does and pass images and logits through files.
+`$TIMM_PYTHON` names the Python that has timm (`launch/test_interop.sh` creates one); the default is this Python. A short script
+loads the folder as any user of timm does. Images and logits are passed through files.
 """
 
 import json
@@ -41,7 +41,7 @@ with torch.no_grad():
 
 
 def check() -> None:
-    """Raises `ConfigError` when no Python with timm is known."""
+    """Raises `ConfigError` if no Python with timm is known."""
     result = run(IMPORTS, "")
     if result.returncode:
         raise ConfigError(
@@ -72,7 +72,7 @@ def _python() -> str:
 
 
 def run(code: str, argument: str) -> subprocess.CompletedProcess:
-    """Runs Python code that begins with `IMPORTS` where timm is; `argument` is its only one.
+    """Runs Python code that begins with `IMPORTS` in timm's Python; `argument` is its only argument.
 
     Raises:
       ConfigError: that Python cannot be started.

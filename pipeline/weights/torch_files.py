@@ -1,7 +1,7 @@
-"""PyTorch's `.pth` files, read without PyTorch and without running anything that the file says.
+"""Reads PyTorch's `.pth` files without PyTorch, and without running anything in them.
 
-Such a file is a pickle beside raw numbers, in a zip archive or (before PyTorch 1.6) one after the other; `tensor_pickles.py`
-interprets the pickle. Layout as in torch/serialization.py.
+Such a file is a pickle and raw numbers, in a zip archive or, before PyTorch 1.6, one after the other. `tensor_pickles.py`
+interprets the pickle. The layout is that of torch/serialization.py.
 """
 
 import contextlib
@@ -30,13 +30,12 @@ _WRAPPERS = ("state_dict_ema", "state_dict", "model")  # where training scripts 
 
 @contextlib.contextmanager
 def open_state_dict(path: pathlib.Path) -> Iterator[StoredTensors]:
-    """Lists the weights of a `.pth`, `.pt` or `.bin` file, which stays open meanwhile.
+    """Lists the weights of a `.pth`, `.pt` or `.bin` file, which stays open inside the block.
 
-    Of a training script's file they are those under "state_dict_ema", "state_dict" or "model". PyTorch's counters of batches
-    are left out.
+    In a training script's file they are under "state_dict_ema", "state_dict" or "model". PyTorch's batch counters are left out.
 
     Raises:
-      DataError: the file is damaged, names anything that is not a tensor, or is no dictionary of tensors.
+      DataError: the file is damaged, names anything that is not a tensor, or is not a dictionary of tensors.
     """
     check_regular(path)
     with contextlib.ExitStack() as stack:

@@ -1,6 +1,6 @@
 """For how long something has been silent, where looking is disturbed now and then."""
 
-from pod.job.silence import Silence
+from pod.silence import Silence
 
 
 class Time:

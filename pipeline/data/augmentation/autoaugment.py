@@ -1,8 +1,7 @@
-"""AutoAugment's policy v0, which the published EfficientNets were trained with (Cubuk et al., arXiv 1805.09501).
+"""AutoAugment's policy v0, with which the published EfficientNets were trained (Cubuk et al., arXiv 1805.09501).
 
-One of 25 sub-policies is drawn for each image, and each of its two operations is applied with its own probability.
-This module owns the table; what an operation does at a level is in `levels.py`. All draws come from the generator
-passed in.
+One of 25 sub-policies is drawn for each image, and each of its two operations is applied with its own probability. The table is
+here; `levels.py` defines what an operation does at a level. All random draws come from the generator that is passed in.
 """
 
 import dataclasses
@@ -52,11 +51,11 @@ class AutoAugment:
 
     @property
     def scale(self) -> levels.Scale:
-        """How strong level 10 is; the levels were searched with Solarize and Posterize weakening, so that is kept."""
+        """How strong level 10 is; Solarize and Posterize weaken with the level, as when the policy was searched."""
         return levels.Scale(self.semantics, translate_pixels=250.0, cutout_pixels=100.0, increasing=False)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns the augmented image, uint8 `[height, width, 3]` as `image`, which is not written to."""
+        """Returns the augmented image, uint8 of the shape of `image`, which stays unchanged."""
         for name, probability, level in V0[rng.integers(len(V0))]:
             if rng.random() < probability:
                 image = levels.apply(name, image, level, self.scale, rng)

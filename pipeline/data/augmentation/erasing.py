@@ -1,7 +1,6 @@
 """Random erasing (Zhong et al., arXiv 1708.04896): a random rectangle of the image becomes noise.
 
-No published EfficientNet result used it; it is here for those who train with it elsewhere. All draws come from the
-generator passed in.
+No published EfficientNet result used it; other recipes do. All random draws come from the generator that is passed in.
 """
 
 import dataclasses
@@ -19,13 +18,13 @@ class RandomErasing:
     """Random erasing as a picklable callable.
 
     Attributes:
-        probability: Share of the images that lose a rectangle.
+        probability: Probability that an image loses a rectangle.
     """
 
     probability: float
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns uint8 `[height, width, 3]` as `image`, which is not written to."""
+        """Returns uint8 of the shape of `image`, which stays unchanged."""
         if rng.random() >= self.probability:
             return image
         height, width, _ = image.shape

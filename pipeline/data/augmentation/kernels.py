@@ -1,16 +1,16 @@
-"""Loops over pixels that numba compiles, for what neither numpy nor OpenCV does fast and to the bit.
+"""The inner loops of `operations.py`, compiled by numba, where NumPy and OpenCV are slow or not exact to the bit.
 
-Owns the inner loops of `operations.py`, no rule of a policy. Arrays are contiguous uint8 unless a
-loop says otherwise; float32 is computed in the order that is written here, without fused multiplications, so that every
-machine gets the same bits. Each loop is compiled when it is first called; all together that takes six seconds, once on a
-machine, because numba keeps the result beside this file or in the user's cache.
+Arrays are contiguous uint8 unless a loop says otherwise. float32 is computed in the order written here, without fused
+multiplications, so every machine gets the same bits. Compiling all loops takes six seconds, once on a machine.
 """
 
 import numpy as np
 
 from pipeline.data.compiled_loops import compiled
 
-_PLACES = 4  # histograms that are counted into in turns: neighbours are often equal, and would wait for each other
+_PLACES = (
+    4  # histograms used in turns: neighbouring pixels are often equal, and their increments would wait for each other
+)
 
 
 @compiled
@@ -30,7 +30,7 @@ def histograms(pixels: np.ndarray) -> np.ndarray:
 
 @compiled
 def equalizing_tables(counts: np.ndarray) -> np.ndarray:
-    """Returns uint8 `[channels, 256]` that equalise histograms, uint32 of that shape, in Pillow's integer arithmetic."""
+    """Returns lookup tables, uint8 `[channels, 256]`, that equalise uint32 histograms of that shape, in Pillow's integers."""
     tables = np.empty(counts.shape, np.uint8)
     for channel in range(len(counts)):
         total, last = 0, 0
@@ -60,7 +60,7 @@ def extremes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @compiled
 def look_up(pixels: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
-    """Writes to `out` the entry that each level of uint8 `[pixels, 3]` has in the row of its channel in uint8 `[3, 256]`."""
+    """Looks up each level of uint8 `[pixels, 3]` in its channel's row of uint8 `[3, 256]` and writes it to `out`."""
     for pixel in range(len(pixels)):
         for channel in range(3):
             out[pixel, channel] = tables[channel, pixels[pixel, channel]]
@@ -75,14 +75,14 @@ def grey(red: np.ndarray, green: np.ndarray, blue: np.ndarray, out: np.ndarray) 
 
 @compiled
 def blend_with_level(levels: np.ndarray, start: int, factor: float, out: np.ndarray) -> None:
-    """Blends uint8 `[levels]` to `out`: from one grey level (factor 0) to themselves (1) and beyond."""
+    """Blends uint8 `[levels]` into `out`: grey at factor 0, unchanged at 1, extrapolated beyond."""
     for i in range(len(levels)):
         out[i] = _blend(np.float32(start), np.float32(levels[i]), factor)
 
 
 @compiled
 def blend_with_grey(red: np.ndarray, green: np.ndarray, blue: np.ndarray, factor: float) -> None:
-    """Blends three planes, uint8 `[pixels]`, in place: from grey (factor 0) to themselves (1) and beyond."""
+    """Blends three planes, uint8 `[pixels]`, in place: grey at factor 0, unchanged at 1, extrapolated beyond."""
     for pixel in range(len(red)):
         level = np.float32(_grey_level(red[pixel], green[pixel], blue[pixel]))
         red[pixel] = _blend(level, np.float32(red[pixel]), factor)
@@ -92,17 +92,17 @@ def blend_with_grey(red: np.ndarray, green: np.ndarray, blue: np.ndarray, factor
 
 @compiled
 def blend_with_smooth(image: np.ndarray, factor: float, out: np.ndarray) -> None:
-    """Blends from the image under the kernel ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13 (factor 0) to the image (1) and beyond.
+    """Blends with the image smoothed by ((1, 1, 1), (1, 5, 1), (1, 1, 1)) / 13: smoothed at factor 0, unchanged at 1.
 
     Args:
-        image: `[height, 3 * width]`, at least three pixels each way.
-        factor: float32.
-        out: As `image`; the outermost pixels are not written.
+        image: uint8 `[height, 3 * width]`, at least three pixels in each direction.
+        factor: float32; beyond 1 the blend extrapolates.
+        out: Of the shape of `image`; the outermost pixels are not written.
     """
     once, centre = np.float32(1) / np.float32(13), np.float32(5) / np.float32(13)
     size = image.shape[1] - 6
     for row in range(1, len(image) - 1):
-        # Slices from 0 on, so that no index is computed that could count from the end: such loops do not become vector code.
+        # Slices start at 0, so no index can be negative. Loops with possibly negative indices are not vectorised.
         above, here, below = image[row - 1], image[row], image[row + 1]
         above_0, above_1, above_2 = above[:size], above[3 : 3 + size], above[6:]
         here_0, here_1, here_2 = here[:size], here[3 : 3 + size], here[6:]
@@ -114,13 +114,13 @@ def blend_with_smooth(image: np.ndarray, factor: float, out: np.ndarray) -> None
             total = (
                 total + np.float32(below_0[i]) * once + np.float32(below_1[i]) * once + np.float32(below_2[i]) * once
             )
-            # The nine weights have the sum 1, so the total stays below 256.
+            # The nine weights sum to 1, so the total stays below 256.
             target[i] = _blend(np.float32(np.int32(total)), np.float32(here_1[i]), factor)
 
 
 @compiled
 def _grey_level(red: np.uint8, green: np.uint8, blue: np.uint8) -> np.int32:
-    """The float32 roundings of `tf.image.rgb_to_grayscale` in its order: to 0..1, products, sums, back, truncated."""
+    """Rounds as `tf.image.rgb_to_grayscale` does in float32: scaled to 0..1, products, sums, scaled back, truncated."""
     to_unit = np.float32(1 / 255)
     total = (np.float32(red) * to_unit) * np.float32(0.2989) + (np.float32(green) * to_unit) * np.float32(0.5870)
     total = total + (np.float32(blue) * to_unit) * np.float32(0.1140)
@@ -129,6 +129,6 @@ def _grey_level(red: np.uint8, green: np.uint8, blue: np.uint8) -> np.int32:
 
 @compiled
 def _blend(start: np.float32, end: np.float32, factor: np.float32) -> np.uint8:
-    """Returns `start + factor (end - start)`, clipped where it extrapolates, truncated."""
+    """Returns `start + factor * (end - start)`, clipped if it extrapolates, truncated."""
     blended = start + factor * (end - start)
     return np.uint8(np.int32(min(max(blended, np.float32(0)), np.float32(255))))

@@ -1,10 +1,11 @@
-"""What an operation's name and level mean in a policy: the bridge between the policies and `operations.py`.
+"""Maps the name and the level of a policy's operation to a call of `operations.py`.
 
-Levels run from 0 to 10 and may go beyond in RandAugment. `published` is what the published TensorFlow code does when
-it is run today, its accidents included: thresholds of Solarize wrap at 256, Posterize outside 1 to 8 bits keeps one
-bit, translations and cutouts are pixels whatever the image's size, Contrast takes the pixel count for the mean
-grey. `clean` has none of these: sizes are relative to the image and, for RandAugment, a higher level is a stronger
-change.
+Levels run from 0 to 10, and beyond in RandAugment. There are two semantics:
+
+- `published` is what the published TensorFlow code does when it is run today, accidents included. Solarize's threshold wraps at
+  256. Posterize outside 1 to 8 bits keeps one bit. Translations and cutouts are in pixels, whatever the image's size. Contrast
+  takes the pixel count for the mean grey.
+- `clean` has none of these. Sizes are relative to the image and, for RandAugment, a higher level is a stronger change.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from pipeline.errors import ConfigError
 
 SEMANTICS = ("published", "clean")
 
-OPERATIONS = (  # the order of RandAugment's list [autoaugment.py]
+OPERATIONS = (  # in the order of RandAugment's list [autoaugment.py]
     "AutoContrast",
     "Equalize",
     "Invert",
@@ -35,8 +36,8 @@ OPERATIONS = (  # the order of RandAugment's list [autoaugment.py]
     "SolarizeAdd",
 )
 
-_CLEAN_TRANSLATE_SHARE = 0.45  # of the image's side at level 10; 100 of 224 pixels, what RandAugment's constant means
-_CLEAN_CUTOUT_SHARE = 40 / 224  # of the shorter side at level 10, from the middle of the square to its side
+_CLEAN_TRANSLATE_SHARE = 0.45  # of the image's side at level 10: RandAugment's constant, 100 of 224 pixels
+_CLEAN_CUTOUT_SHARE = 40 / 224  # of the shorter side at level 10: half the side of the square
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Scale:
         semantics: One of `SEMANTICS`.
         translate_pixels: Largest translation, with "published".
         cutout_pixels: Half the side of the largest cutout, with "published".
-        increasing: Whether a higher level must be a stronger change for each operation, with "clean".
+        increasing: Whether a higher level is a stronger change for every operation, with "clean".
     """
 
     semantics: str
@@ -65,13 +66,13 @@ def apply(name: str, image: np.ndarray, level: float, scale: Scale, rng: np.rand
 
     Args:
         name: The operation.
-        image: uint8 RGB `[height, width, 3]`; not written to.
+        image: uint8 RGB `[height, width, 3]`; stays unchanged.
         level: 0 to 10, or beyond.
         scale: How strong level 10 is.
-        rng: Draws the sign of geometric operations and the place of the cutout.
+        rng: Draws the sign of geometric operations and the position of the cutout.
 
     Returns:
-        uint8 RGB `[height, width, 3]`; `image` itself where the level changes nothing.
+        uint8 RGB `[height, width, 3]`; `image` itself if the level changes nothing.
     """
     magnitude = level / 10
     match name:
@@ -102,7 +103,9 @@ def _published(name: str, image: np.ndarray, magnitude: float, scale: Scale, rng
         case "Color":
             return operations.color(image, magnitude * 1.8 + 0.1)
         case "Contrast":
-            mean = min(image.shape[0] * image.shape[1] // 256, 255)  # sums the histogram, where its mean was meant
+            mean = min(
+                image.shape[0] * image.shape[1] // 256, 255
+            )  # the original sums the histogram instead of averaging
             return operations.contrast(image, magnitude * 1.8 + 0.1, mean)
         case "Brightness":
             return operations.brightness(image, magnitude * 1.8 + 0.1)
@@ -146,7 +149,7 @@ def _clean(name: str, image: np.ndarray, magnitude: float, scale: Scale, rng: np
 
 
 def _clean_factor(magnitude: float, scale: Scale, rng: np.random.Generator) -> float:
-    """Returns the factor of a blend: 1 changes nothing; an increasing one goes from there both ways."""
+    """Returns the factor of a blend. 1 changes nothing; an increasing factor moves away from 1 in either direction."""
     if not scale.increasing:
         return magnitude * 1.8 + 0.1
     return max(0.1, 1 + _either_sign(magnitude * 0.9, rng))

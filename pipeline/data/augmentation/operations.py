@@ -1,9 +1,8 @@
 """The image operations of AutoAugment and RandAugment, as the published TensorFlow code computes them.
 
-Each function takes and returns uint8 RGB of shape `[height, width, 3]` and never writes into its argument. Results
-are equal to the TensorFlow ops to the bit, including float32 rounding and truncation where those decide the grey
-level; what a level of a policy means as an argument is `levels.py`'s business. Source of every rule: autoaugment.py
-of the published code. The loops that neither numpy nor OpenCV has are in `kernels.py`.
+Each function takes and returns uint8 RGB of shape `[height, width, 3]` and never writes into its argument. Results equal
+those of the TensorFlow ops to the bit, including their float32 rounding and truncation. `levels.py` maps a policy's levels to
+arguments. `kernels.py` has the loops that NumPy and OpenCV lack. Source of every rule: autoaugment.py of the published code.
 """
 
 import functools
@@ -15,7 +14,7 @@ import numpy as np
 
 from pipeline.data.augmentation import kernels
 
-GREY = 128  # what moves into the image in geometric operations
+GREY = 128  # fills what geometric operations uncover
 
 _STRIP_BYTES = 1 << 17  # of an image; a strip and its planes fit in a second-level cache
 
@@ -39,7 +38,7 @@ def invert(image: np.ndarray) -> np.ndarray:
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
     """Inverts the grey levels from a threshold (0 to 256) on."""
     inverted = _where(image, cv2.THRESH_BINARY, threshold - 1, 255)
-    return cv2.bitwise_xor(image, inverted, inverted)  # 255 - level is level with every bit changed
+    return cv2.bitwise_xor(image, inverted, inverted)  # 255 - level flips every bit
 
 
 def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
@@ -54,7 +53,7 @@ def posterize(image: np.ndarray, bits: int) -> np.ndarray:
 
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blends from the grey image (factor 0) to the image (1) and beyond."""
+    """Blends with the grey image: grey at factor 0, unchanged at 1, extrapolated beyond."""
     blended = np.empty(image.shape, np.uint8)
     for rows, planes in _planes(image):
         kernels.blend_with_grey(*(plane.ravel() for plane in planes), np.float32(factor))
@@ -63,17 +62,17 @@ def color(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def contrast(image: np.ndarray, factor: float, mean: int) -> np.ndarray:
-    """Blends from a uniform grey of level `mean` (factor 0) to the image (1) and beyond."""
+    """Blends with a uniform grey of level `mean`: grey at factor 0, unchanged at 1, extrapolated beyond."""
     return _blend_with_level(image, mean, factor)
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blends from black (factor 0) to the image (1) and beyond."""
+    """Blends with black: black at factor 0, unchanged at 1, extrapolated beyond."""
     return _blend_with_level(image, 0, factor)
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blends from the smoothed image (factor 0) to the image (1) and beyond; the outermost pixels stay."""
+    """Blends with the smoothed image: smoothed at factor 0, unchanged at 1; the outermost pixels stay."""
     height, width, _ = image.shape
     blended = image.copy()
     if min(height, width) >= 3:
@@ -91,7 +90,7 @@ def cutout(image: np.ndarray, reach: int, rng: np.random.Generator) -> np.ndarra
 
 
 def translate(image: np.ndarray, right: float, down: float) -> np.ndarray:
-    """Moves the image by pixels, rounded."""
+    """Translates the image by pixels, rounded."""
     if right == down == 0:
         return image
     height, width, _ = image.shape
@@ -103,14 +102,14 @@ def translate(image: np.ndarray, right: float, down: float) -> np.ndarray:
 
 
 def shear(image: np.ndarray, horizontal: float, vertical: float) -> np.ndarray:
-    """Shears about the top left corner: `(x, y)` takes the pixel at `(x + horizontal y, y + vertical x)`."""
+    """Shears about the top left corner: `(x, y)` takes the pixel at `(x + horizontal * y, y + vertical * x)`."""
     if horizontal == vertical == 0:
         return image
     return _project(image, (1, horizontal, 0, vertical, 1, 0))
 
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
-    """Turns the image about its centre, anticlockwise for positive angles."""
+    """Rotates the image about its centre, anticlockwise for positive angles."""
     if degrees == 0:
         return image
     height, width, _ = image.shape
@@ -139,7 +138,7 @@ def _stretching_table(low: np.uint8, high: np.uint8) -> np.ndarray:
 
 
 def _look_up(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    """Replaces the grey levels of each channel by the entries of its row in uint8 `[3, 256]`."""
+    """Looks up the levels of each channel in its row of uint8 `[3, 256]`."""
     result = np.empty(image.shape, np.uint8)
     kernels.look_up(image.reshape(-1, 3), tables, result.reshape(-1, 3))
     return result
@@ -152,38 +151,40 @@ def _blend_with_level(image: np.ndarray, level: int, factor: float) -> np.ndarra
 
 
 def _planes(image: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:
-    """Yields ranges of rows of about `_STRIP_BYTES` with their three channels apart, in memory that the next range reuses."""
+    """Yields strips of about `_STRIP_BYTES` and their three channels, in memory that the next strip reuses."""
     height, width, channels = image.shape
     size = min(height, max(1, _STRIP_BYTES // (width * channels)))
     buffers = np.empty((channels, size, width), np.uint8)
     for first in range(0, height, size):
         rows = slice(first, min(first + size, height))
-        # Into given memory OpenCV splits several times as fast.
+        # OpenCV splits several times as fast into given memory.
         yield rows, cv2.split(image[rows], list(buffers[:, : rows.stop - first]))
 
 
 def _where(image: np.ndarray, comparison: int, threshold: int, value: int) -> np.ndarray:
-    """Returns `value` where a grey level is above the threshold (or with `THRESH_BINARY_INV` is not), else 0."""
+    """Returns `value` where a level is above the threshold, else 0; `THRESH_BINARY_INV` inverts the condition."""
     return cv2.threshold(image, threshold, value, comparison)[1]
 
 
 def _project(image: np.ndarray, transform: tuple[float, ...]) -> np.ndarray:
-    """Takes for each `(x, y)` the nearest pixel to `(t0 x + t1 y + t2, t3 x + t4 y + t5)`, grey outside the image."""
+    """Takes for each `(x, y)` the pixel nearest to `(t0 x + t1 y + t2, t3 x + t4 y + t5)`; outside the image, grey."""
     height, width, _ = image.shape
     pixels = np.empty((height * width + 1, 4), np.uint8)  # four bytes are moved as one number
     cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, pixels[:-1].reshape(height, width, 4))
     pixels[-1] = GREY
     sources = _nearest_sources(height, width, transform)
-    moved = pixels.view(np.uint32).ravel().take(sources, mode="wrap")  # no source is outside; this does not check it
+    moved = (
+        pixels.view(np.uint32).ravel().take(sources, mode="wrap")
+    )  # no index is out of bounds; "wrap" skips the check
     return cv2.cvtColor(moved.view(np.uint8).reshape(height, width, 4), cv2.COLOR_RGBA2RGB)
 
 
 @functools.lru_cache(maxsize=64)
 def _nearest_sources(height: int, width: int, transform: tuple[float, ...]) -> np.ndarray:
-    """Returns int64 `[height * width]`: the number of the pixel each one comes from, `height * width` for grey.
+    """Returns the source of each pixel as an index, int64 `[height * width]`; `height * width` stands for grey.
 
-    Computed in `ImageProjectiveTransformV3`'s float32. Halves are rounded away from zero, as `std::round` does. Policies
-    use few transforms, so they are kept.
+    Computed in float32, as `ImageProjectiveTransformV3` does. Halves are rounded away from zero, as by `std::round`. Policies
+    use few transforms, so results are cached.
     """
     x = np.arange(width, dtype=np.float32)[None]
     y = np.arange(height, dtype=np.float32)[:, None]

@@ -1,7 +1,7 @@
-"""What an image file says about itself before it is decoded: format and size, and where a JPEG keeps them.
+"""Reads the header of an image file: its format and size, and the layout of a JPEG.
 
-Reads a few bytes and never pixels, so that a header that asks for gigabytes is refused before a decoder believes it.
-The format is found in the content, never in a file name.
+Only headers are read, so a file that claims gigabytes of pixels is refused before it reaches a decoder. The format is
+recognised by the content, never by the file name.
 """
 
 import dataclasses
@@ -9,12 +9,12 @@ import struct
 
 from pipeline.errors import DataError
 
-MCU_INDEX = b"mcu index\0"  # what the segment APP9 begins with that holds it
+MCU_INDEX = b"mcu index\0"  # the first bytes of the APP9 segment that holds the index
 _SAMPLINGS = {across << 4 | down for across in range(1, 5) for down in range(1, 5)}  # ITU-T T.81, B.2.2
 
 
 class DamagedImageError(DataError):
-    """An image that cannot be decoded; the message says why."""
+    """The image cannot be decoded; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Header:
         format: "jpeg", "png", "gif", "bmp" or "webp".
         height: In pixels, as stored: EXIF orientation is not applied.
         width: In pixels, as stored.
-        jpeg: Further fields of a JPEG.
+        jpeg: The layout, if the file is a JPEG.
     """
 
     format: str
@@ -39,20 +39,19 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class JpegFrame:
-    """What the frame and scan headers of a JPEG say (ITU-T T.81, B.2.2 and B.2.3).
+    """The layout of a JPEG, from its frame and scan headers (ITU-T T.81, B.2.2 and B.2.3).
 
     Attributes:
         components: 1 for grey, 3 for colour, 4 for CMYK.
-        height_offset: Where in the file the two bytes of the height are.
-        scan_offset: Where in the file the first scan begins.
-        one_scan: Whether the whole image is in a single scan, row after row.
-        mcu_height: Rows of pixels of an MCU, what is coded together.
-        mcu_width: Columns of pixels of an MCU.
-        least_bits: How many bits a block of 64 pixels takes in the file at least: one for each code; 0: unknown.
-        adobe: Whether Adobe's marker is there: its CMYK is stored inverted.
-        restart_interval: How many MCUs lie between two restart markers; 0: there are none.
-        index: Where in the file the index of its MCUs begins, behind its name, and how many bytes it takes; see
-            `mcu_index.py`. None: it has none.
+        height_offset: Offset in the file of the two bytes of the height.
+        scan_offset: Offset in the file of the first scan.
+        one_scan: Whether the whole image is in a single sequential scan.
+        mcu_height: Height of an MCU, the minimum coded unit, in pixels.
+        mcu_width: Width of an MCU in pixels.
+        least_bits: The fewest bits that a block of 64 pixels can take: one for each code. 0: unknown.
+        adobe: Whether there is an Adobe marker; its CMYK is stored inverted.
+        restart_interval: MCUs between two restart markers; 0: there are none.
+        index: Offset of the MCU index after its name, and its length in bytes; see `mcu_index.py`. None: there is no index.
     """
 
     components: int
@@ -67,7 +66,7 @@ class JpegFrame:
     index: tuple[int, int] | None = None
 
     def mcus(self, height: int, width: int) -> tuple[int, int]:
-        """Returns how many MCUs an image of so many pixels has down and across."""
+        """Returns the rows and columns of MCUs of an image of this size in pixels."""
         return -(-height // self.mcu_height), -(-width // self.mcu_width)
 
 
@@ -75,7 +74,7 @@ def read_header(data: bytes) -> Header:
     """Reads the header of an image.
 
     Raises:
-        DamagedImageError: If the format is unknown or the header is cut off or makes no sense.
+        DamagedImageError: The format is unknown, or the header is truncated or invalid.
     """
     try:
         if data[:2] == b"\xff\xd8":
@@ -120,7 +119,7 @@ def _jpeg_header(data: bytes) -> Header:
                 raise DamagedImageError("a JPEG whose sampling factors are not 1 to 4")
             height_offset, sequential = position + 4, marker in (0xC0, 0xC1)
             least_bits = 2 if sequential else 1 if marker == 0xC2 else 0  # DC and end of block; DC; arithmetic coding
-            several = components > 1  # alone, a component has MCUs of one block [T.81, A.2.2]
+            several = components > 1  # a single component has MCUs of one block [T.81, A.2.2]
             mcu_height = 8 * max((factors & 15 for factors in sampling if several), default=1)
             mcu_width = 8 * max((factors >> 4 for factors in sampling if several), default=1)
         elif marker == 0xDA:

@@ -1,10 +1,9 @@
-"""From the bytes of an image file to uint8 RGB pixels.
+"""Decodes the bytes of an image file to uint8 RGB pixels.
 
-Reads JPEG (baseline, progressive, grey, CMYK), PNG (palette, alpha, grey, 16 bit), WebP, GIF (first frame) and BMP.
-Colour and grey JPEGs come out as `tf.io.decode_jpeg` makes them, to the bit: fast integer DCT, smooth chroma. Alpha
-is dropped and EXIF orientation is ignored, as the published pipeline does. Nothing is replaced silently: an image
-that cannot be decoded in full, or whose header asks for more than `MAX_PIXELS`, raises `DamagedImageError`, the latter
-before memory is taken for it.
+The formats are JPEG (baseline, progressive, grey, CMYK), PNG (palette, alpha, grey, 16 bit), WebP, GIF (first frame) and BMP.
+Colour and grey JPEGs equal the result of `tf.io.decode_jpeg` to the bit: fast integer DCT, smooth chroma. Alpha is dropped
+and EXIF orientation is ignored, as in the published pipeline. An image that cannot be decoded completely raises
+`DamagedImageError`. So does a header that claims more than `MAX_PIXELS`, before memory is allocated for it.
 """
 
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from pipeline.data.crops import CropBox
 from pipeline.data.decoding import jpeg_crops
 from pipeline.data.decoding.headers import DamagedImageError, Header, read_header
 
-MAX_PIXELS = 1 << 26  # a progressive JPEG of this size takes 9 bytes a pixel: under 1 GiB
-MAX_SCANNED_PIXELS = 1 << 28  # scans times pixels of a progressive JPEG: a second; 24 megapixels in 10 scans are fewer
+MAX_PIXELS = 1 << 26  # a progressive JPEG takes 9 bytes a pixel, so under 1 GiB
+MAX_SCANNED_PIXELS = 1 << 28  # scans times pixels; about a second. 24 megapixels in 10 scans are below it
 
 
 def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
@@ -32,8 +31,8 @@ def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
         Pixels, uint8 RGB of shape `[height, width, 3]`.
 
     Raises:
-        DamagedImageError: If the format is unknown, the image is larger than `MAX_PIXELS` or its data is damaged. A JPEG
-            counts as damaged when it is cut off; wrong bits inside it decode to wrong pixels, as in TensorFlow.
+        DamagedImageError: The format is unknown, the image is larger than `MAX_PIXELS`, or its data are damaged. A truncated
+            JPEG is damaged; wrong bits inside it decode to wrong pixels, as in TensorFlow.
     """
     header = checked_header(data)
     if header.jpeg and not apply_exif_orientation:
@@ -44,18 +43,18 @@ def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
 def decode_crop(
     data: bytes, choose_box: Callable[[int, int], CropBox], apply_exif_orientation: bool = False
 ) -> np.ndarray:
-    """Decodes the part of an image that is needed.
+    """Decodes a crop of an image.
 
-    Of a JPEG with an index the MCUs of the crop box are decoded; of one without, what lies above its bottom edge. Both
-    give the same pixels as decoding all of it.
+    Of a JPEG with an index, only the MCUs of the crop are decoded. Of one without, everything above the crop's bottom edge is
+    decoded. The pixels equal those of the whole image.
 
     Args:
         data: The bytes of the file.
         choose_box: Takes height and width of the image and returns the crop box.
-        apply_exif_orientation: Whether to turn the image as its EXIF tag says, before the crop box is chosen.
+        apply_exif_orientation: Whether to turn the image as its EXIF tag says, before the box is chosen.
 
     Returns:
-        The crop box's pixels, uint8 RGB of shape `[crop height, crop width, 3]`; not contiguous.
+        The crop, uint8 RGB of shape `[crop height, crop width, 3]`; not contiguous.
 
     Raises:
         DamagedImageError: As `decode` does.
@@ -79,7 +78,7 @@ def checked_header(data: bytes) -> Header:
     """Returns the header of an image that is not too large to decode.
 
     Raises:
-        DamagedImageError: As `decode` does for what can be seen without decoding.
+        DamagedImageError: As for `decode`, as far as that shows without decoding.
     """
     header = read_header(data)
     if header.height < 1 or header.width < 1 or header.height * header.width > MAX_PIXELS:
@@ -90,10 +89,10 @@ def checked_header(data: bytes) -> Header:
 
 
 def _check_scans(data: bytes, header: Header) -> None:
-    """Refuses JPEGs that end too early, and those that cost much more time than the bytes in them suggest.
+    """Refuses truncated JPEGs, and those that take far more time to decode than their length suggests.
 
-    libjpeg's warnings are not errors, as in TensorFlow; its most frequent one, of the early end, is looked for here. Neither
-    marker can occur inside a scan, where a byte of 255 is followed by 0 or belongs to a restart marker.
+    libjpeg's warnings are not errors, as in TensorFlow. Its most frequent one, a premature end, is checked here. Neither marker
+    can occur inside a scan, where a byte of 255 is followed by 0 or belongs to a restart marker.
     """
     if data.rfind(b"\xff\xd9", header.jpeg.scan_offset) < 0:
         raise DamagedImageError(f"{header} is cut off after {len(data)} bytes")
@@ -107,10 +106,10 @@ def _check_scans(data: bytes, header: Header) -> None:
 
 
 def _decode_jpeg(data: bytes, header: Header, bottom: int | None = None) -> np.ndarray:
-    """Decodes a JPEG at least down to row `bottom`."""
+    """Decodes a JPEG down to row `bottom` at least."""
     frame = header.jpeg
     if bottom is not None and frame.one_scan:
-        # One more row of MCUs, because smooth chroma looks one row further down.
+        # Smooth chroma reads one row further down, so decode one more row of MCUs.
         rows = (-(-bottom // frame.mcu_height) + 1) * frame.mcu_height
         if rows < header.height:
             shortened = bytearray(data)

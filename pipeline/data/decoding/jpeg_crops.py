@@ -1,8 +1,8 @@
-"""Decodes a crop of a JPEG of which `pipeline.prepare` wrote down where its MCUs begin.
+"""Decodes a crop of a JPEG to which `pipeline.prepare` has added an MCU index.
 
-The MCUs that the crop needs are put together to a smaller JPEG, which any decoder reads, so that of what lies outside not
-even the bits are decoded. Owns no policy: what the decoder refuses or warns of, and every JPEG without an index, is
-`images.py`'s business. The invariant: a crop has the very pixels that it has when the whole image is decoded.
+The MCUs of the crop are copied into a smaller JPEG, which any decoder reads, so the entropy coding of the rest is never
+decoded. The pixels equal those of decoding the whole image. `images.py` handles JPEGs without an index, and those that the
+decoder refuses or warns of.
 """
 
 import numpy as np
@@ -18,12 +18,12 @@ def decode_crop(data: bytes, header: Header, box: CropBox) -> np.ndarray | None:
 
     Args:
         data: The bytes of the file.
-        header: What `read_header` says of it.
+        header: The result of `read_header`.
         box: Top, left, height and width, inside the image.
 
     Returns:
-        uint8 RGB `[crop height, crop width, 3]`, not contiguous; None when the index is not that of this image or the
-        decoder warns.
+        uint8 RGB `[crop height, crop width, 3]`, not contiguous. None if the index does not fit the image or the decoder
+        warns.
     """
     found = excerpt(data, header, box)
     if found is None:
@@ -37,15 +37,15 @@ def decode_crop(data: bytes, header: Header, box: CropBox) -> np.ndarray | None:
 
 
 def excerpt(data: bytes, header: Header, box: CropBox) -> tuple[bytes, CropBox] | None:
-    """Cuts the MCUs that a crop needs out of a JPEG with an index.
+    """Copies the MCUs of a crop from a JPEG with an index into a smaller JPEG.
 
     Args:
         data: The bytes of the file.
-        header: What `read_header` says of it.
+        header: The result of `read_header`.
         box: Top, left, height and width, inside the image.
 
     Returns:
-        A JPEG and the crop in it; None when the index is not that of this image.
+        The smaller JPEG and the crop box in it; None if the index does not fit the image.
     """
     frame = header.jpeg
     shape = frame.mcus(header.height, header.width)
@@ -69,10 +69,10 @@ def excerpt(data: bytes, header: Header, box: CropBox) -> tuple[bytes, CropBox] 
 
 
 def _mcus_needed(begin: int, size: int, mcu: int, count: int) -> tuple[int, int]:
-    """Returns the first of the MCUs along an axis that `size` pixels from `begin` on need, and the one behind the last.
+    """Returns the range [first, end) of MCUs along an axis that the pixels [begin, begin + size) need.
 
-    Smooth chroma looks at the samples of the pixel before and of the one behind. The last MCU is never alone: it may be so
-    narrow that chroma would not be smooth [libjpeg's jdsample.c].
+    Smooth chroma reads the samples of the pixel before and the pixel after. The last MCU is never taken alone: it may be so
+    narrow that libjpeg would not smooth its chroma [jdsample.c].
     """
     first, last = max(0, begin - 1) // mcu, min(count, (begin + size) // mcu + 1)
     return max(0, min(first, count - 2)), last

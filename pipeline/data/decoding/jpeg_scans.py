@@ -1,11 +1,11 @@
-"""Loops over the entropy-coded data of a JPEG: where its MCUs begin, and ranges of them copied bit by bit.
+"""Loops over the entropy-coded data of a JPEG: they find where MCUs begin, and copy ranges of MCUs bit by bit.
 
-Owns Huffman decoding [ITU-T T.81, annexes C and F.2.2] as far as it takes to find the end of an MCU and its DC values: no AC
-value is ever computed. A range of MCUs can begin anywhere in a new scan, because only the first DC difference of each component
-depends on what came before; that one is written anew, with the file's own Huffman tables. Data may be damaged or hostile: no
-loop reads or writes outside its arrays, and every one ends after the bits that it was given.
+Huffman decoding [ITU-T T.81, annexes C and F.2.2] goes only as far as the end of an MCU and its DC values require; no AC
+value is computed. Only the first DC difference of each component depends on what came before a range of MCUs. The copy
+rewrites that difference with the file's own Huffman tables, so a range can begin anywhere in a new scan. The data may be
+damaged or hostile: no loop reads or writes outside its arrays, and each ends after the bits it was given.
 
-Positions are in bits and count from the first bit of a byte. "Plain" bits are those without the zero that a JPEG puts behind
+Positions are in bits and count from the first bit of a byte. "Plain" bytes are those without the zero that a JPEG inserts after
 each byte of 255.
 """
 
@@ -15,27 +15,27 @@ from pipeline.data.compiled_loops import compiled
 
 MOST_COMPONENTS = 4
 MOST_BLOCKS = 10  # in an MCU [T.81, B.2.3]
-# Bytes behind plain bits: a block that begins inside them ends inside these, after 27 + 63 * 31 bits, where a word more is
-# read. What is in them does not matter, because an MCU that reaches into them is refused.
+# Bytes after the plain ones. A block takes at most 27 + 63 * 31 bits, and one more word is read, so a block that begins in the
+# plain bytes ends in these. Their content does not matter, because an MCU that reaches into them is refused.
 MARGIN = 288
-_PEEK = 10  # bits that are looked up at once; longer codes are rare
-_END_OF_BLOCK = 80  # more than a run goes on beyond the last coefficient
+_PEEK = 10  # bits that are looked up together; longer codes are rare
+_END_OF_BLOCK = 80  # more than any run past the last coefficient
 _NO_CODE = -1
 _LARGEST_DC = 11  # bits of a DC difference of 8-bit samples [T.81, table F.1]
 
 
 @compiled
 def read_scan_header(data: np.ndarray, frame: int, scan: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reads which blocks an MCU has and the Huffman tables of a sequential scan that holds all components.
+    """Reads the blocks of an MCU and the Huffman tables of a sequential scan with all components.
 
     Args:
         data: A JPEG, uint8 `[bytes]`.
-        frame: Where the height is, in the frame header.
-        scan: Where the length of the scan header is.
+        frame: Offset of the height in the frame header.
+        scan: Offset of the length of the scan header.
 
     Returns:
-        blocks: int64 `[blocks, 3]`: of each block of an MCU its component, its DC table and its AC table, the latter from 4 on;
-            no block at all for a scan that is not as expected.
+        blocks: int64 `[blocks, 3]`: component, DC table and AC table of each block of an MCU; AC tables count from 4. Empty if
+            the scan is not of this kind.
         tables: int32 `[8, columns]`; see `_add_table`. DC tables come first.
     """
     tables = np.zeros((8, _COLUMNS), np.int32)
@@ -57,7 +57,7 @@ def read_scan_header(data: np.ndarray, frame: int, scan: int) -> tuple[np.ndarra
         if data[described] != data[selected]:
             return nothing, tables
         sampling, chosen = np.int64(data[described + 1]), np.int64(data[selected + 1])
-        size = (sampling >> 4) * (sampling & 15) if components > 1 else 1  # alone, a component has MCUs of one block
+        size = (sampling >> 4) * (sampling & 15) if components > 1 else 1  # a single component has MCUs of one block
         if count + size > MOST_BLOCKS or chosen >> 4 > 3 or chosen & 15 > 3:
             return nothing, tables
         for block in range(count, count + size):
@@ -71,8 +71,8 @@ def read_scan_header(data: np.ndarray, frame: int, scan: int) -> tuple[np.ndarra
     return blocks[:count], tables
 
 
-# Columns of a table: entries by the next `_PEEK` bits, then by length the largest code and what leads from a code to its place
-# among the values, then the values, then code and length of each value, and whether there is such a table.
+# Columns of a table: an entry for each value of the next `_PEEK` bits; the largest code of each length, and the offset from a
+# code to its place among the values; the values; code and length of each value; whether the table exists.
 _LARGEST = 1 << _PEEK
 _OFFSET = _LARGEST + 17
 _VALUES = _OFFSET + 17
@@ -84,7 +84,7 @@ _COLUMNS = _DEFINED + 1
 
 @compiled
 def _read_tables(data: np.ndarray, end: int, tables: np.ndarray) -> bool:
-    """Reads all Huffman tables between the first marker and the one at `end`; returns whether they make sense."""
+    """Reads all Huffman tables between the first marker and the one at `end`; returns whether they are valid."""
     position = 2
     while position + 4 <= end:
         if data[position] != 0xFF:
@@ -116,12 +116,13 @@ def _read_tables(data: np.ndarray, end: int, tables: np.ndarray) -> bool:
 
 @compiled
 def _add_table(definition: np.ndarray, is_ac: int, table: np.ndarray) -> bool:
-    """Writes a Huffman table [T.81, C.2 and F.2.2.3]: how many codes of each length there are, and their values.
+    """Writes a Huffman table [T.81, C.2 and F.2.2.3] from the number of codes of each length and their values.
 
-    An entry is what the next code and the bits that belong to it come to: their number, times 256, plus of a DC difference its
-    number of bits, of an AC coefficient how much further the next one is, with `_END_OF_BLOCK` for none. Higher up, an entry
-    of an AC table has the same two numbers for this code and, if all its bits are known too, the next one. It is 0 where the
-    bits begin with no short code, `_NO_CODE` for a code that no baseline JPEG has.
+    An entry describes the next code together with the bits that belong to it: 256 times their number of bits, plus a small
+    number. For a DC table that is the number of bits of the difference. For an AC table it is the distance to the next
+    coefficient, or `_END_OF_BLOCK`. The higher bits of an AC entry hold the same two numbers for this code and the next one
+    together, if all their bits are known. An entry is 0 if the bits begin with no short code, and `_NO_CODE` for a code that no
+    baseline JPEG has.
     """
     table[:] = 0
     code = place = 0
@@ -161,7 +162,7 @@ def _entry(length: int, value: int, is_ac: int) -> int:
 
 @compiled
 def _add_pairs(table: np.ndarray) -> None:
-    """Adds the higher numbers to the entries of an AC table; see `_add_table`."""
+    """Adds the numbers for two codes to the entries of an AC table; see `_add_table`."""
     for peeked in range(1 << _PEEK):
         one = table[peeked] & 0xFFFF
         if table[peeked] <= 0:
@@ -176,7 +177,7 @@ def _add_pairs(table: np.ndarray) -> None:
 
 @compiled
 def _look_up(word: np.uint64, tables: np.ndarray, table: int) -> int:
-    """Returns the entry of the code that the 64 bits begin with; 0 or less where there is none."""
+    """Returns the entry of the code at the top of 64 bits; 0 or less if there is none."""
     entry = tables[table, np.int64(word >> np.uint64(64 - _PEEK))]
     if entry:
         return entry
@@ -193,7 +194,7 @@ def _look_up(word: np.uint64, tables: np.ndarray, table: int) -> int:
 
 @compiled
 def _word(bits: np.ndarray, position: int) -> np.uint64:
-    """Returns 57 bits or more from `position` on, at the top of 64."""
+    """Returns at least 57 bits from `position` on, at the top of 64."""
     byte = np.uint64(position >> 3)
     word = np.uint64(0)
     for place in range(8):
@@ -203,7 +204,7 @@ def _word(bits: np.ndarray, position: int) -> np.uint64:
 
 @compiled
 def _dc_difference(word: np.uint64, entry: int) -> int:
-    """Returns the DC difference [T.81, F.2.2.1] whose code and bits the 64 bits begin with."""
+    """Returns the DC difference [T.81, F.2.2.1] at the top of 64 bits."""
     size, total = entry & 255, entry >> 8 & 255
     if size == 0:
         return 0
@@ -213,7 +214,7 @@ def _dc_difference(word: np.uint64, entry: int) -> int:
 
 @compiled
 def _behind_ac(bits: np.ndarray, position: int, tables: np.ndarray, table: int) -> int:
-    """Returns where the AC coefficients of a block end; -1 where they are not as a table says."""
+    """Returns the position after the AC coefficients of a block; -1 if they do not match the table."""
     coefficient = 1
     while coefficient < 64:
         word, left = _word(bits, position), 57
@@ -239,19 +240,19 @@ def _behind_ac(bits: np.ndarray, position: int, tables: np.ndarray, table: int) 
 def skip_mcus(
     bits: np.ndarray, position: int, end: int, count: int, blocks: np.ndarray, tables: np.ndarray, dc: np.ndarray
 ) -> int:
-    """Goes over MCUs.
+    """Skips MCUs.
 
     Args:
-        bits: Plain, uint8 `[bytes + MARGIN]`.
-        position: Where the first MCU begins.
-        end: Behind which no MCU may begin or end.
-        count: How many MCUs.
+        bits: Plain bytes, uint8 `[bytes + MARGIN]`.
+        position: Position of the first MCU.
+        end: No MCU may begin or end after this position.
+        count: Number of MCUs.
         blocks: See `read_scan_header`.
         tables: See `read_scan_header`.
-        dc: The DC values of the components before, int64 `[MOST_COMPONENTS]`; afterwards those behind.
+        dc: The DC values before the MCUs, int64 `[MOST_COMPONENTS]`; updated to those after them.
 
     Returns:
-        Where the last of them ends; -1 where that is not before `end` or the bits are not as a table says.
+        The position after the last MCU; -1 if that is after `end` or the bits do not match the tables.
     """
     for _ in range(count):
         for block in range(len(blocks)):
@@ -268,7 +269,7 @@ def skip_mcus(
 
 @compiled
 def find_marker(data: np.ndarray, begin: int) -> int:
-    """Returns where the first marker from `begin` on is; the length of `data` where there is none."""
+    """Returns the offset of the first marker from `begin` on; the length of `data` if there is none."""
     for position in range(begin, len(data) - 1):
         if data[position] == 255 and data[position + 1]:
             return position
@@ -277,19 +278,19 @@ def find_marker(data: np.ndarray, begin: int) -> int:
 
 @compiled
 def take_plain(data: np.ndarray, begin: int, end: int, out: np.ndarray, written: int, zeros: np.ndarray) -> int:
-    """Appends the bytes from `begin` to `end` to `out` without the zeros behind 255.
+    """Appends the bytes from `begin` to `end` to `out` without the zeros after each 255.
 
     Args:
         data: uint8 `[bytes]`.
-        begin: Inside `data`.
-        end: Not behind the end of `data`.
+        begin: An offset inside `data`.
+        end: An offset, at most the length of `data`.
         out: uint8, long enough for all of them.
-        written: How many bytes `out` holds.
-        zeros: int64; how many zeros were left out so far is counted in its first element. The further ones, where there are
-            any, take how many bytes `out` held at each.
+        written: Number of bytes in `out`.
+        zeros: int64. The first element counts the zeros that were left out. Further elements, if there are any, take the number
+            of bytes in `out` at each of them.
 
     Returns:
-        How many bytes `out` holds then; -1 at a marker.
+        The new number of bytes in `out`; -1 at a marker.
     """
     position, count = begin, zeros[0]
     while position < end:
@@ -337,10 +338,10 @@ def _put(value: np.uint64, count: int, out: np.ndarray, state: np.ndarray) -> No
     """Appends the lowest `count` bits of a value, at most 32.
 
     Args:
-        value: Nothing is set above these bits.
+        value: The bits; all higher ones must be 0.
         count: 0 to 32.
-        out: uint8; bytes of 255 are followed by 0.
-        state: int64: how many bytes `out` holds, and how many bits and which are waiting to become a byte.
+        out: uint8; a 0 is inserted after each byte of 255.
+        state: int64: the number of bytes in `out`, the number of pending bits, and the pending bits.
     """
     waiting = np.uint64(state[2]) << np.uint64(count) | value
     left = state[1] + count
@@ -401,20 +402,20 @@ def write_mcus(
     """Appends MCUs to a scan.
 
     Args:
-        bits: Plain, uint8 `[bytes + MARGIN]`.
-        begin: Where the first MCU begins.
-        end: Where the last MCU ends; -1: it is the first.
-        limit: Behind which it must not end.
+        bits: Plain bytes, uint8 `[bytes + MARGIN]`.
+        begin: Position of the first MCU.
+        end: Position after the last MCU; -1: there is only one MCU.
+        limit: No MCU may end after this position.
         blocks: See `read_scan_header`.
         tables: See `read_scan_header`.
-        dc: The DC values that the first MCU counts from in `bits`, int64 `[MOST_COMPONENTS]`; without an `end` afterwards those
-            behind it.
-        dc_before: Those that it is to count from in `out`.
-        out: uint8; as long as `bits` and half as much again, because each 255 takes two bytes.
+        dc: The DC values before the first MCU in `bits`, int64 `[MOST_COMPONENTS]`. Without an `end` they are updated to those
+            after it.
+        dc_before: The DC values before the first MCU in `out`.
+        out: uint8; one and a half times as long as `bits`, because each 255 takes two bytes.
         state: See `_put`.
 
     Returns:
-        Where the last MCU ends; -1 where the bits are not as a table says or a DC difference has no code.
+        The position after the last MCU; -1 if the bits do not match the tables or a DC difference has no code.
     """
     position = copied = begin
     last, components = -1, blocks[-1, 0] + 1
@@ -438,7 +439,7 @@ def write_mcus(
             _put(np.uint64(tables[table, _CODES + size]), tables[table, _LENGTHS + size], out, state)
             _put(np.uint64(difference if difference >= 0 else difference + (1 << size) - 1), size, out, state)
             copied = behind_dc
-            if last == components - 1 and end >= 0:  # what follows stays
+            if last == components - 1 and end >= 0:  # the rest is copied unchanged
                 break
         position = _behind_ac(bits, behind_dc, tables, blocks[block, 2])
         if not 0 <= position <= limit:
@@ -450,7 +451,7 @@ def write_mcus(
 
 @compiled
 def end_segment(marker: int, out: np.ndarray, state: np.ndarray) -> None:
-    """Fills the last byte with ones, as T.81 asks, and appends a marker."""
+    """Pads the last byte with ones, as T.81 requires, and appends a marker."""
     if state[1]:
         missing = 8 - state[1]
         _put(np.uint64((1 << missing) - 1), missing, out, state)

@@ -1,9 +1,9 @@
-"""The index of a JPEG: where in its scan each few MCUs begin, and the DC values there.
+"""The MCU index of a JPEG: where in the scan every few MCUs begin, and the DC values there.
 
-Owns the form of the index and the loops that make and use it. It lies in a segment APP9 in front of all others: a name, two
-bytes for the number of MCUs that an entry stands for, and the entries. An entry has two bytes for the number of bits of its
-MCUs in the file and two for the DC value of each component before them, big-endian. The scan itself stays as it is. The data
-that a loop is given may be damaged or hostile; it then returns 0.
+The index is an APP9 segment in front of all others. It has a name, two bytes for the number of MCUs of an entry, and the
+entries. An entry has two bytes for the number of bits of its MCUs in the file, and two for the DC value of each component
+before them, all big-endian. The scan stays as it is. The loops here make and use the index. Their data may be damaged or
+hostile; they then return 0.
 """
 
 import numpy as np
@@ -30,15 +30,15 @@ def find_mcus(
 
     Args:
         data: A JPEG, uint8 `[bytes]`.
-        frame: Where the height is, in the frame header.
-        scan: Where the length of the scan header is.
-        mcus: How many MCUs the scan has.
-        interval: How many MCUs an entry stands for.
-        starts: int64 `[entries + 1]`; takes the bits from the first of the scan to each entry, and to the end.
-        dc_values: int64 `[entries, MOST_COMPONENTS]`; takes the DC values before each entry.
+        frame: Offset of the height in the frame header.
+        scan: Offset of the length of the scan header.
+        mcus: Number of MCUs in the scan.
+        interval: Number of MCUs of an entry.
+        starts: int64 `[entries + 1]`; receives the position of each entry in the scan, and that of the end, in bits.
+        dc_values: int64 `[entries, MOST_COMPONENTS]`; receives the DC values before each entry.
 
     Returns:
-        Whether the scan is what its headers say, to the last bit.
+        Whether the scan matches its headers to the last bit.
     """
     blocks, tables = jpeg_scans.read_scan_header(data, frame, scan)
     begin = _begin_of_data(data, scan)
@@ -67,18 +67,18 @@ def find_mcus(
 
 @compiled
 def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: int, out: np.ndarray) -> int:
-    """Writes the data of a scan with restart markers without them.
+    """Rewrites the data of a scan without its restart markers.
 
     Args:
         data: A JPEG, uint8 `[bytes]`.
-        frame: Where the height is, in the frame header.
-        scan: Where the length of the scan header is.
-        mcus: How many MCUs the scan has.
-        interval: How many of them are between two markers.
+        frame: Offset of the height in the frame header.
+        scan: Offset of the length of the scan header.
+        mcus: Number of MCUs in the scan.
+        interval: Number of MCUs between two restart markers.
         out: uint8, twice as long as `data`.
 
     Returns:
-        How many bytes are written, with the marker behind the last; 0 where the scan is not what its headers say.
+        The number of bytes written, including the final marker; 0 if the scan does not match its headers.
     """
     blocks, tables = jpeg_scans.read_scan_header(data, frame, scan)
     position = _begin_of_data(data, scan)
@@ -118,20 +118,20 @@ def cut(
     columns: tuple[int, int],
     out: np.ndarray,
 ) -> int:
-    """Puts a rectangle of MCUs together to the data of a scan.
+    """Copies a rectangle of MCUs into the data of a new scan.
 
     Args:
         data: A JPEG with an index, uint8 `[bytes]`.
-        frame: Where the height is, in the frame header.
-        scan: Where the length of the scan header is.
-        index: Where the index begins, behind its name, and how many bytes it has.
-        shape: How many MCUs the image has down and across.
-        rows: The first of the rectangle and the one behind its last.
-        columns: As `rows`.
+        frame: Offset of the height in the frame header.
+        scan: Offset of the length of the scan header.
+        index: Offset of the index after its name, and its length in bytes.
+        shape: Rows and columns of MCUs of the image.
+        rows: The range [first, end) of rows of MCUs.
+        columns: The range of columns, likewise.
         out: uint8; `most_written` bytes.
 
     Returns:
-        How many bytes are written, with the marker behind the last; 0 when the index is not that of this image.
+        The number of bytes written, including the final marker; 0 if the index does not fit the image.
     """
     components = np.int64(data[frame + 4])
     begin, interval, starts = _read_index(data, scan, index, shape[0] * shape[1], components)
@@ -175,19 +175,19 @@ def cut(
 def first_mcus(
     data: np.ndarray, frame: int, scan: int, index: tuple[int, int], mcus: int, count: int, out: np.ndarray
 ) -> int:
-    """Writes the first MCU of each entry, one behind the other, as the data of a scan.
+    """Copies the first MCU of each entry into the data of a new scan.
 
     Args:
         data: A JPEG with an index, uint8 `[bytes]`.
-        frame: Where the height is, in the frame header.
-        scan: Where the length of the scan header is.
-        index: Where the index begins, behind its name, and how many bytes it has.
-        mcus: How many MCUs the image has.
-        count: How many MCUs to write, at least one for each entry: the last one is repeated.
+        frame: Offset of the height in the frame header.
+        scan: Offset of the length of the scan header.
+        index: Offset of the index after its name, and its length in bytes.
+        mcus: Number of MCUs of the image.
+        count: Number of MCUs to write, at least one for each entry; the last one is repeated.
         out: uint8.
 
     Returns:
-        How many bytes are written, with the marker behind the last; 0 when the index is not that of this image.
+        The number of bytes written, including the final marker; 0 if the index does not fit the image.
     """
     components = np.int64(data[frame + 4])
     begin, interval, starts = _read_index(data, scan, index, mcus, components)
@@ -223,22 +223,22 @@ def same_mcus(
     across: int,
     mcu: tuple[int, int],
 ) -> bool:
-    """Returns whether the first MCUs of the entries of an index have the pixels that they have in the whole image.
+    """Returns whether the first MCU of each entry has the same pixels as in the whole image.
 
     Args:
         whole: The image, uint8 `[height, width, 3]`.
-        firsts: The first MCUs, in rows of `across`, uint8 `[height, width, 3]`.
-        entries: How many entries.
-        interval: How many MCUs an entry stands for.
-        columns: How many MCUs a row of the image has.
-        across: How many MCUs a row of `firsts` has.
+        firsts: The first MCUs of the entries, in rows of `across`, uint8 `[height, width, 3]`.
+        entries: Number of entries.
+        interval: Number of MCUs of an entry.
+        columns: Number of MCUs in a row of the image.
+        across: Number of MCUs in a row of `firsts`.
         mcu: Height and width of an MCU in pixels.
     """
     for entry in range(entries):
         row, column = entry * interval // columns, entry * interval % columns
         top, left = row * mcu[0], column * mcu[1]
         other_top, other_left = entry // across * mcu[0], entry % across * mcu[1]
-        for y in range(min(mcu[0], len(whole) - top)):  # the last MCUs may reach beyond the image
+        for y in range(min(mcu[0], len(whole) - top)):  # the last MCUs may extend beyond the image
             for x in range(min(mcu[1], whole.shape[1] - left)):
                 for channel in range(3):
                     if whole[top + y, left + x, channel] != firsts[other_top + y, other_left + x, channel]:
@@ -248,8 +248,8 @@ def same_mcus(
 
 @compiled
 def most_written(length: int) -> int:
-    """Returns the most bytes that MCUs of `length` plain bytes can become, with the marker behind them."""
-    return 2 * (length + 16) + 8  # every byte may become 255, which takes two; DC differences take up to 108 bits more
+    """Returns the most bytes that MCUs of `length` plain bytes can take, including the final marker."""
+    return 2 * (length + 16) + 8  # each byte may become 255, which takes two; DC differences take up to 108 bits more
 
 
 @compiled
@@ -259,7 +259,7 @@ def _dc() -> np.ndarray:
 
 @compiled
 def _begin_of_data(data: np.ndarray, scan: int) -> int:
-    """Returns where the data of a scan begins whose header has its length at `scan`."""
+    """Returns the offset of the data of a scan; its header's length is at `scan`."""
     return scan + (np.int64(data[scan]) << 8 | np.int64(data[scan + 1]))
 
 
@@ -267,10 +267,10 @@ def _begin_of_data(data: np.ndarray, scan: int) -> int:
 def _take(
     data: np.ndarray, begin: int, first: int, middle: int, last: int, bits: np.ndarray, zeros: np.ndarray
 ) -> tuple[int, int]:
-    """Takes the plain bytes of a scan between two bits of it.
+    """Copies the plain bytes of a scan between two of its bits.
 
     Returns:
-        Where among the bits taken the one is that `middle` is in the scan, and how many bytes are taken; -1 at a marker.
+        The position of `middle` in the copied bits, and the number of copied bytes; -1 at a marker.
     """
     length = take_plain(data, begin + (first >> 3), begin + (middle >> 3), bits, 0, zeros)
     if length < 0:
@@ -287,8 +287,8 @@ def _read_index(
     """Reads an index.
 
     Returns:
-        Where the data of the scan begin, the number of MCUs of an entry, and the bits from the first of the scan to each entry
-        and to the end, int64 `[entries + 1]`: none, when the index is not that of this image.
+        The offset of the data of the scan, the number of MCUs of an entry, and the positions of the entries and of the end in
+        the scan, in bits, int64 `[entries + 1]`; empty if the index does not fit the image.
     """
     begin, starts = _begin_of_data(data, scan), np.zeros(0, np.int64)
     place, size = index

@@ -1,10 +1,9 @@
-"""What a damaged image is to training: nothing. And its name, once, to people.
+"""Keeps damaged images out of training, and names each of them once.
 
-A transform gives a damaged image the weight 0, which keeps it out of the loss and of every metric. BatchNorm knows no weights,
-so in training its pixels are those of the next row that is not damaged: the batch's statistics are those of images that the
-network sees anyway. Its label and its record stay. Which row that is follows from the order of the rows alone, whoever makes
-the batch. In evaluation, where the running statistics normalise, a black image is harmless. One in a million is not worth a
-crash on the third day; thousands mean that the dataset or a disk is broken.
+A damaged image gets weight 0, which keeps it out of the loss and the metrics. BatchNorm ignores weights, so in training the
+image also takes the pixels of the next undamaged row; its label and its record stay. Which row that is depends on the order
+of the rows alone. In evaluation the running statistics normalise, so a black image is harmless. One damaged image in a
+million should not end a run; more than `data.max_bad_images` mean that the dataset or a disk is broken.
 """
 
 import grain
@@ -12,13 +11,11 @@ from absl import logging
 
 from pipeline.errors import DataError
 
-_FURTHEST = (
-    64  # rows to look for one that is not damaged; with half of all images damaged it lasts 10**19 rows to need more
-)
+_FURTHEST = 64  # rows to search; even if half of all images were damaged, one row in 10**19 would need more
 
 
 class StandIns(grain.MapDataset):
-    """The rows of `parent`, endless ones; those of weight 0 with the image of the next row that has a weight."""
+    """The endless rows of `parent`; a row of weight 0 takes the image of the next row with a positive weight."""
 
     def __len__(self) -> int:
         return len(self._parent)
@@ -27,7 +24,7 @@ class StandIns(grain.MapDataset):
         """Returns a row.
 
         Raises:
-            DataError: this row and all those that could stand in for it are damaged.
+            DataError: this row and all rows that could replace it are damaged.
         """
         row = self._parent[index]
         if row["weight"] > 0:
@@ -43,10 +40,10 @@ class StandIns(grain.MapDataset):
 
 
 class DamagedImages:
-    """The damaged records that this process has met; the same record in another epoch is not counted again."""
+    """The damaged records that this process has met; a record counts once, not once an epoch."""
 
     def __init__(self, source, limit: int | None):
-        """Starts with none. `limit`: how many are tolerated; None: any number."""
+        """`limit` is the number of damaged records that are tolerated; None: any number."""
         self._source = source
         self._limit = limit
         self._records = set()
@@ -55,7 +52,7 @@ class DamagedImages:
         """Notes the damaged rows of a batch.
 
         Raises:
-            DataError: they are more than the limit now.
+            DataError: the limit is exceeded.
         """
         damaged = batch["record"][(batch["weight"] == 0) & (batch["record"] >= 0)]  # padding has no record
         for record in sorted(set(damaged.tolist()) - self._records):

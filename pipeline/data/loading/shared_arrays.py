@@ -1,9 +1,9 @@
-"""Arrays of worker processes in memory that their parent sees too, and that is used again when the parent is done with it.
+"""Arrays in memory that a worker process shares with its parent, and reuses when the parent no longer needs them.
 
-grain takes new shared memory for each array and copies it there: of 600 pixels that costs more than the augmentation. Here a
-worker makes its arrays in memory of its own without a name (memfd) and sends where they are; the parent maps each piece once.
-The last byte of a piece says whether anybody has it: the worker sets it and the parent, once no view of the array is left,
-clears it. Nothing has to be cleaned up, because the memory ends with the processes that have it.
+grain copies each array into new shared memory; at 600 px that copy costs more than augmentation. Here a worker creates its
+arrays in anonymous shared memory (memfd) and sends only their addresses. The parent maps each block once. The last byte of a
+block is the buffer's in-use flag: the worker sets it, and the parent clears it once no view of the array is left. Nothing
+needs cleaning up, because the memory is freed with the processes.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ import numpy as np
 from pipeline.data.loading.recycling import lend
 
 _FREE, _TAKEN = 0, 1
-_FROM_BYTES = 1 << 20  # smaller arrays are not worth the trouble; grain sends them
+_FROM_BYTES = 1 << 20  # grain sends smaller arrays by itself
 
 
 class WorkerGone(Exception):
-    """A process has ended, and its arrays with it.
+    """A worker process has ended, and its arrays are lost.
 
     Attributes:
-        process: its id.
+        process: the worker's process id.
     """
 
     def __init__(self, process: int):
@@ -35,13 +35,13 @@ class WorkerGone(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """Where in another process an array is.
+    """The address of an array in another process.
 
     Attributes:
-        process: its id.
-        file: descriptor of the memory in it.
-        shape: of the array.
-        dtype: of the array, as text.
+        process: the process id.
+        file: the descriptor of the memory in that process.
+        shape: the array's shape.
+        dtype: the array's dtype, as text.
     """
 
     process: int
@@ -51,7 +51,7 @@ class Address:
 
 
 class SharedArrays:
-    """The arrays of a worker. Pickles without memory."""
+    """The arrays of a worker. It pickles without memory."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class SharedArrays:
         return SharedArrays, ()
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Returns an array of that shape and type with arbitrary values, as `np.empty` does."""
+        """Returns an uninitialised array, like `np.empty`."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if size < _FROM_BYTES:
             return np.empty(shape, dtype)
@@ -74,7 +74,7 @@ class SharedArrays:
         return piece[:-1].view(dtype).reshape(shape)
 
     def address(self, array: np.ndarray) -> Address | np.ndarray:
-        """Returns what to send in place of an array that `empty` made."""
+        """Returns the address of an array that `empty` made, to be sent in its place."""
         with self._lock:
             files = [file for file, piece in self._pieces.items() if np.may_share_memory(piece, array)]
         return Address(os.getpid(), files[0], array.shape, array.dtype.str) if files else array
@@ -93,10 +93,10 @@ class ReceivedArrays:
         self._pieces = {}  # by process and descriptor
 
     def array(self, address: Address) -> np.ndarray:
-        """Returns the array; its memory goes back to the worker when it and all its views are gone.
+        """Returns the array. Its memory returns to the worker when the array and all its views are gone.
 
         Raises:
-            WorkerGone: it ended before its memory was ever seen here.
+            WorkerGone: the worker ended before its memory was mapped here.
         """
         key = address.process, address.file
         if key not in self._pieces:
@@ -107,4 +107,4 @@ class ReceivedArrays:
                 raise WorkerGone(address.process) from error
         piece = self._pieces[key]
         memory = piece[:-1].view(address.dtype).reshape(address.shape)
-        return lend(memory, functools.partial(piece.__setitem__, -1, _FREE))  # no names, which are gone at exit
+        return lend(memory, functools.partial(piece.__setitem__, -1, _FREE))  # global names are gone at exit

@@ -1,7 +1,7 @@
-"""The processes that read and transform examples, and what becomes of them.
+"""The worker processes that read and transform examples: their number, their set-up, and their end.
 
-Owns how many there are, how they are set up and how their end is noticed. grain starts them and takes their results; here
-a worker that dies becomes one error that names the record, and workers never outlive their parent.
+grain starts them and collects their results. A worker that dies becomes one error that names its record. Workers never outlive
+their parent.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ _CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")
 
 
 def worker_count(workers: int) -> int:
-    """Returns the number of worker processes: as asked for, or for -1 one for each CPU but two.
+    """Returns the number of worker processes: the requested number, or for -1 two fewer than there are CPUs.
 
-    Two CPUs are left for the training loop and for the runtime's own threads; up to two CPUs there are no workers.
+    Two CPUs are left to the training loop and the runtime's threads. With one or two CPUs there are no workers.
     """
     return max(0, usable_cpus() - 2) if workers == -1 else workers
 
 
 def usable_cpus() -> int:
-    """Returns how many CPUs this process may use: its affinity, or the quota of its container when that is less."""
+    """Returns how many CPUs this process may use: the smaller of its affinity and its container's quota."""
     cpus = len(os.sched_getaffinity(0))
     try:
         quota, period = _CPU_QUOTA.read_text().split()
@@ -45,11 +45,11 @@ def usable_cpus() -> int:
 
 
 def keep_memory_in_workers() -> None:
-    """Has the worker processes that start from now on keep the memory of images and batches for the next ones.
+    """Makes worker processes that start from now on reuse the memory of images and batches.
 
-    By default glibc gives large pieces back to the kernel at once, which then clears every page anew; without that two workers
-    make 5 % more images of 600 pixels a second. Only a variable that is there when a process starts can change it; what the
-    user set stays.
+    By default glibc returns large blocks to the kernel at once, so each reuse zeroes every page again. Without that, two
+    workers make 5 % more images of 600 pixels a second. Only an environment variable set before a process starts can change
+    this. A value that the user set is kept.
     """
     os.environ.setdefault("GLIBC_TUNABLES", _HEAP)
 
@@ -57,7 +57,7 @@ def keep_memory_in_workers() -> None:
 def set_up_worker(worker_index: int, worker_total: int) -> None:
     """Runs first in each worker process.
 
-    Ctrl-C and a SIGTERM to the whole process group are the parent's business: it still needs batches, or time to save.
+    It ignores Ctrl-C and a SIGTERM to the whole process group: the parent still needs batches, or time to save.
     """
     del worker_index, worker_total
     import cv2
@@ -75,23 +75,23 @@ def _leave_later() -> None:
 
 
 def _leave_with_parent() -> None:
-    """Ends this worker when its parent is gone, however that came about; otherwise it would wait for ever."""
+    """Ends this worker once its parent is gone; otherwise it would wait forever."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordTrace:
-    """Which record each thread of each worker is at, in a folder of small files that outlive the worker.
+    """Tells at which record each thread of each worker is, by small files that outlive the worker.
 
     Attributes:
-        folder: where the files are.
+        folder: the folder of the files.
     """
 
     folder: str
 
     def note(self, record: int) -> None:
-        """Writes down that this thread begins with `record`."""
+        """Notes that this thread begins with `record`."""
         file = getattr(_thread, self.folder, None)
         if file is None:
             name = f"{os.getpid()}.{threading.get_ident()}"
@@ -100,8 +100,8 @@ class RecordTrace:
         os.pwrite(file.fileno(), b"%20d" % record, 0)
 
     def of_dead_workers(self) -> list[int]:
-        """Returns the records at which the workers were that are no more."""
-        multiprocessing.active_children()  # takes note of those that have ended, which until then are still there
+        """Returns the records at which workers that have died were."""
+        multiprocessing.active_children()  # reaps finished children, which /proc lists until then
         records = []
         for path in pathlib.Path(self.folder).iterdir():
             if not os.path.exists(f"/proc/{path.name.split('.')[0]}"):
@@ -113,7 +113,7 @@ _thread = threading.local()
 
 
 def failure_of_workers(error: Exception, trace: RecordTrace, source) -> MachineError | None:
-    """Returns what to raise when `error` means that a worker is dead or could not be started; else None."""
+    """Returns the error to raise if `error` means that a worker died or could not be started; else None."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return MachineError(f"The data workers cannot be started. {_shared_memory_hint()}")
     match = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
@@ -134,7 +134,7 @@ def failure_of_workers(error: Exception, trace: RecordTrace, source) -> MachineE
 
 
 def _exit_code(process: int) -> int | None:
-    """Returns what a child that ends ended with, minus the signal if by one; None if that was asked for already."""
+    """Returns a child's exit code, or minus the signal that ended it; None if it was reaped before."""
     try:
         end = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
     except ChildProcessError:

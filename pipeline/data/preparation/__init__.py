@@ -1,1 +1,1 @@
-"""Makes datasets that `pipeline.data.sources` can open, for `python -m pipeline.prepare`; a run makes the digits alone."""
+"""Prepares datasets that `pipeline.data.sources` can open, for `python -m pipeline.prepare`; a run prepares only the digits."""

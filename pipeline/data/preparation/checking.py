@@ -1,7 +1,8 @@
-"""Reads a prepared dataset once from end to end and writes down what is in it.
+"""Reads a prepared dataset once from end to end and records its contents.
 
-Owns `contents.json` beside the shards: for each split the number of images of each class, the number without a label, and a
-checksum over everything. It is the sign that a preparation is finished; `pipeline.data.sources` checks it when a run starts.
+The result is `contents.json` beside the shards. For each split it has the number of images of each class, the number without a
+label, and a checksum of everything. The file marks the preparation as finished. `pipeline.data.sources` checks it when a run
+starts.
 """
 
 import hashlib
@@ -15,14 +16,14 @@ from pipeline.data.sources import CONTENTS_FILE, Source, open_builder
 from pipeline.errors import DataError
 from pipeline.host.whole_files import write_whole
 
-_UNKNOWN_LABEL = -1  # tfds' label of examples whose class is not published, such as ImageNet's test split
+_UNKNOWN_LABEL = -1  # tfds's label if the class is not published, as in ImageNet's test split
 
 
 def check_dataset(directory: epath.Path) -> None:
     """Writes `contents.json` of the dataset in `directory`.
 
     Raises:
-        DataError: a record cannot be read, a label is no class, or a class has no image in the split "train".
+        DataError: a record cannot be read, a label is not a class, or a class has no image in the split "train".
     """
     contents = {}
     for split in open_builder(directory).info.splits:

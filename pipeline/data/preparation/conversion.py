@@ -1,7 +1,7 @@
-"""Converts a tfds dataset of TFRecord shards, which can only be read in order, to ArrayRecord.
+"""Converts a tfds dataset from TFRecord, which can only be read in order, to ArrayRecord.
 
-Owns the copy: shard by shard, record by record, bytes unchanged, with the dataset's own metadata. The source is only read. An
-interrupted conversion goes on at the first missing shard; `dataset_info.json` comes last and makes the result a dataset.
+Records are copied shard by shard with their bytes unchanged, and so are the metadata. The source is only read. An interrupted
+conversion continues at the first missing shard. `dataset_info.json` is written last and makes the result a dataset.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The datasets that can be prepared, each by one function that returns the folder of the finished dataset.
+"""One function for each kind of dataset that can be prepared; it returns the folder of the finished dataset.
 
-Owns what becomes of a preparation that was begun, interrupted or finished before: a finished one is never touched. Each ends
-with an index for every JPEG (`jpeg_index`) and a check of every record (`checking`); without the check it is not finished.
+An interrupted preparation continues, and a finished dataset is never touched. Each preparation ends with an index for every
+JPEG (`jpeg_index`) and a check of every record (`checking`). Without the check it is not finished.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from pipeline.host.paths import expanded
 
 
 def prepare_digits(data_dir: str | None = None, *, together: bool = False) -> epath.Path:
-    """Prepares the digits of scikit-learn; `together` with other processes that want the same."""
+    """Prepares the digits of scikit-learn; with `together`, other processes may do the same at the same time."""
     directory = _directory(data_dir, digits.NAME)
     return _prepare(
         directory,
@@ -41,9 +41,9 @@ def prepare_digits(data_dir: str | None = None, *, together: bool = False) -> ep
 
 
 def ensure_digits(data_dir: str | None = None) -> None:
-    """Prepares the digits if they are not there: the quickstart's data, and the only ones that training prepares.
+    """Prepares the digits if they are missing. They are the quickstart's data, and all that training itself prepares.
 
-    Several processes may do this at the same time: each prepares its own copy, and one of the copies is kept.
+    Several processes may do this at the same time. Each prepares its own copy, and one of the copies is kept.
     """
     directory = _directory(data_dir, digits.NAME)
     if (directory / sources.CONTENTS_FILE).exists():
@@ -61,7 +61,7 @@ def ensure_digits(data_dir: str | None = None) -> None:
 
 
 def prepare_fake_imagenet(train_examples: int, data_dir: str | None = None) -> epath.Path:
-    """Prepares synthetic images: `train_examples`, and a tenth as many, 1,000 or more, for validation."""
+    """Prepares synthetic images: `train_examples` for training, and a tenth as many, at least 1,000, for validation."""
     if train_examples < fake_imagenet.NUM_CLASSES:
         raise ConfigError(
             f"--examples={train_examples}: expected {fake_imagenet.NUM_CLASSES} or more, one for each class."
@@ -91,12 +91,12 @@ def prepare_image_folder(root: str, name: str, data_dir: str | None = None) -> e
 def prepare_tfds(name: str, data_dir: str | None = None, manual_dir: str | None = None) -> epath.Path:
     """Prepares a dataset of the tfds catalogue by its own builder, which downloads what it needs.
 
-    Downloads and archives are kept, so an interrupted preparation does not fetch them again; the shards are begun anew.
+    Downloads and archives are kept, so an interrupted preparation does not fetch them again. Its shards start over.
 
     Args:
         name: as in `tfds.builder`, such as "imagenet2012" or "cifar10:3.0.2".
         data_dir: where to write it.
-        manual_dir: folder of the archives that must be fetched by hand.
+        manual_dir: the folder of archives that must be downloaded by hand.
     """
     import tensorflow_datasets as tfds
 
@@ -130,12 +130,12 @@ def _directory(data_dir: str | None, name: str) -> epath.Path:
 
 
 def _prepare(directory: epath.Path, write: Callable[[], None], *, together: bool = False) -> epath.Path:
-    """Does what is left to do: write the shards, index their JPEGs, check them.
+    """Does what is left to do: writes the shards, indexes their JPEGs, checks them.
 
     Args:
-        directory: of the dataset.
-        write: writes the shards that are missing, and what makes the folder a dataset.
-        together: whether others may have the same wish: then the first does it, and they wait.
+        directory: the folder of the dataset.
+        write: writes the missing shards and the metadata that make the folder a dataset.
+        together: whether other processes may prepare the same dataset; the first does it, and the others wait.
 
     Raises:
         ConfigError: another process is preparing it.
@@ -148,7 +148,7 @@ def _prepare(directory: epath.Path, write: Callable[[], None], *, together: bool
 
 
 def _alone_in(directory: epath.Path, *, patient: bool) -> contextlib.AbstractContextManager:
-    """Keeps a second preparation away from a folder on a disk; its lock lies beside it."""
+    """Locks a folder on a disk against a second preparation; the lock is beside it."""
     if "://" in os.fspath(directory):
         return contextlib.nullcontext()
     directory.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The 1,797 handwritten digits that come inside scikit-learn: real images that need no download.
+"""The 1,797 handwritten digits that come with scikit-learn: real images that need no download.
 
-Owns their split, 1,437 for training and 360 for testing, stratified by class and fixed for good: it depends on the
-order in scikit-learn's file and on nothing else. Images are 8 by 8, grey, one byte a pixel, stored as PNG.
+The split of 1,437 for training and 360 for testing is stratified by class and fixed: it depends on the order in scikit-learn's
+file alone. Images are 8 by 8 pixels, grey, one byte a pixel, stored as PNG.
 Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI repository (1998), its test part.
 """
 
@@ -40,14 +40,14 @@ def _split(name: str, pixels: np.ndarray, labels: np.ndarray, indices: np.ndarra
 
 
 def stratified_subset(labels: np.ndarray, size: int) -> np.ndarray:
-    """Chooses `size` examples so that each class has its share, by largest remainders.
+    """Chooses `size` examples, stratified by class with the largest-remainder method.
 
     Args:
         labels: the class of each example, integers `[n]`.
-        size: how many to choose.
+        size: the number of examples to choose.
 
     Returns:
-        Sorted indices, int64 `[size]`; within a class those whose index has the smallest hash.
+        Sorted indices, int64 `[size]`. Within a class, those with the smallest hashes are chosen.
     """
     classes, counts = np.unique(labels, return_counts=True)
     quotas = counts * size / len(labels)

@@ -1,10 +1,10 @@
-"""Synthetic photographs with 1,000 classes, to try a pod, its network and its disks before ImageNet is there.
+"""Synthetic photographs in 1,000 classes, to try a pod, its network and its disks before ImageNet is there.
 
-Owns the images: JPEGs that cost a host what ImageNet's cost. Most are 500 by 375 pixels, on average 110 kB; each has Huffman
-tables of its own; most are of quality 96 and without chroma subsampling, as a survey of ImageNet found
-[terryalanunlimited.com, Compression in the ImageNet Dataset, 2021]. It gives no shares, so the rest, and how many are grey or
-progressive, are guesses. Each class has its own colours, so that a loss falls. An image is a pure function of (split, number)
-and is made when it is read.
+They are JPEGs that cost a host as much as ImageNet's. Most have 500 by 375 pixels, 110 kB on average, and each has its own
+Huffman tables. Most have quality 96 and no chroma subsampling, as in a survey of ImageNet [terryalanunlimited.com,
+Compression in the ImageNet Dataset, 2021]. The survey gives no shares, so the shares here are guesses, also those of grey and
+progressive images. Each class has its own colours, so that a loss falls. An image is a pure function of (split, number) and
+is made when it is read.
 """
 
 import functools
@@ -19,7 +19,7 @@ NUM_CLASSES = 1000
 CLASS_NAMES = tuple(f"class_{label:04d}" for label in range(NUM_CLASSES))
 DESCRIPTION = "Synthetic JPEGs like ImageNet's in 1,000 classes: for trying machines, not for training."
 _IMAGE_BYTES = 110_000
-# What a hundred images have.
+# The properties of a hundred images.
 _SIZES = {
     (375, 500): 62,
     (500, 375): 18,
@@ -31,12 +31,12 @@ _SIZES = {
 _QUALITIES = {96: 75, 92: 8, 90: 6, 85: 5, 75: 4, 99: 2}
 _SUBSAMPLINGS = {"444": 80, "420": 15, "422": 5}
 _PROGRESSIVE, _GREY = 1, 2
-_STRENGTH = -0.8  # the logarithm of the texture's
-_OCTAVES = 4  # of the texture: each is half as fine as the one before and as strong again
+_STRENGTH = -0.8  # logarithm of the texture's strength
+_OCTAVES = 4  # of the texture: each is half as fine as the one before, and equally strong
 
 
 def fake_imagenet_splits(train_examples: int, validation_examples: int) -> tuple[Split, Split]:
-    """Returns the splits "train" and "validation"; in each the classes take turns."""
+    """Returns the splits "train" and "validation", in which the classes alternate."""
     return _split("train", train_examples), _split("validation", validation_examples)
 
 
@@ -51,7 +51,7 @@ def _split(name: str, size: int) -> Split:
 
 
 def _image(split: str, index: int) -> bytes:
-    """Returns a JPEG: the colour patches of the class, moved and dimmed, under a texture like a photograph's."""
+    """Returns a JPEG: the class's colour patches, moved and dimmed, under a texture like a photograph's."""
     import cv2
 
     class_rng = np.random.default_rng(index % NUM_CLASSES)
@@ -79,7 +79,7 @@ def _image(split: str, index: int) -> bytes:
 
 
 def _drawn(hundred: dict, rng: np.random.Generator):
-    """Returns one of a hundred things, given how many there are of each."""
+    """Returns the choice for one of a hundred, given the number of each choice."""
     left = rng.integers(100)
     for thing, count in hundred.items():
         left -= count

@@ -1,6 +1,6 @@
-"""What lies in a folder of images, told apart without opening what could block: files, folders, broken links, the rest.
+"""Lists a folder of images by kind (files, folders, broken links, the rest) without opening anything that could block.
 
-Names are bytes on disk; here they are text that gives the same bytes, and `shown` makes text of them that can be written.
+Names on disk are bytes. Here they are text with surrogate escapes, which gives the same bytes; `shown` makes them printable.
 """
 
 import collections
@@ -13,12 +13,12 @@ import stat
 
 from pipeline.errors import DataError
 
-_NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)  # where a link leads
+_NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)  # errors of a link that leads nowhere
 _HEAD_BYTES = 12
 
 
 class Kind(enum.Enum):
-    """What a name stands for, links followed; the value is what to call some of them."""
+    """The kind of an entry, after following links; the values are used in messages."""
 
     FILE = "file(s)"
     FOLDER = "folder(s)"
@@ -28,11 +28,11 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A name in a folder.
+    """An entry of a folder.
 
     Attributes:
-        path: of it.
-        kind: what it is.
+        path: its path.
+        kind: its kind.
         size: of a file, in bytes.
     """
 
@@ -47,7 +47,7 @@ class Entry:
 
 
 def entries(folder: pathlib.Path) -> list[Entry]:
-    """Returns what is in a folder, sorted; raises `DataError` when that cannot be read."""
+    """Returns the entries of a folder, sorted; raises `DataError` if it cannot be read."""
     try:
         return [_entry(path) for path in sorted(folder.iterdir())]
     except OSError as error:
@@ -55,7 +55,7 @@ def entries(folder: pathlib.Path) -> list[Entry]:
 
 
 def head_of(path: pathlib.Path) -> bytes:
-    """Returns the first bytes of a file; raises `DataError` when they cannot be read."""
+    """Returns the first bytes of a file; raises `DataError` if they cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(_HEAD_BYTES)
@@ -69,14 +69,14 @@ def shown(name: str | os.PathLike) -> str:
 
 
 class LeftOut:
-    """What of a folder does not become part of the dataset, by the reason."""
+    """The paths that do not become part of the dataset, by reason."""
 
     def __init__(self, root: pathlib.Path):
         self._root = root
         self._paths = collections.defaultdict(list)
 
     def add(self, reason: str, path: pathlib.Path) -> None:
-        """Takes note of a path."""
+        """Adds a path."""
         self._paths[reason].append(path)
 
     def log(self) -> None:
@@ -101,7 +101,7 @@ def _entry(path: pathlib.Path) -> Entry:
 
 
 def _files_below(path: pathlib.Path) -> int:
-    """Returns how many files are in a folder; none in a file, and none behind a link, which could lead in a circle."""
+    """Returns the number of files in a folder; 0 for files, and for links, which could be circular."""
     return 0 if path.is_symlink() else sum(len(files) for _, _, files in os.walk(path))
 
 

@@ -1,9 +1,8 @@
 """A folder of images as splits: `DIR/<split>/<class>/<image>`, or `DIR/<class>/<image>` for "train" alone.
 
-Owns how a folder is read: splits, classes and images in sorted order, images recognised by their first bytes and not by their
-name. Everything is looked at before anything is written: a name that a dataset cannot have, a class that "train" has not and a
-file that cannot be read refuse the folder; whatever holds no image of a class is left out, counted and named. Never decodes or
-changes an image.
+Splits, classes and images are in sorted order. Images are recognised by their first bytes, not by their names, and are neither
+decoded nor changed. Everything is checked before anything is written. An invalid name, a class that "train" lacks and an
+unreadable file refuse the folder. Whatever is no image of a class is left out, counted and named.
 """
 
 import pathlib
@@ -23,11 +22,11 @@ def is_image(head: bytes) -> bool:
 
 
 def folder_splits(root: pathlib.Path) -> tuple[list[Split], list[str]]:
-    """Returns the splits in `root` and the names of the classes, sorted; prints what is left out.
+    """Returns the splits in `root` and the sorted class names; prints what is left out.
 
     Raises:
-        DataError: no images, a class without images in "train", splits with different classes, a name that a split or a
-            class cannot have, or a file that cannot be read.
+        DataError: there are no images, a class has none in "train", splits have different classes, a name is invalid, or a
+            file cannot be read.
     """
     if not root.is_dir():
         raise DataError(f"{shown(root)} is not a folder.")
@@ -55,19 +54,19 @@ def folder_splits(root: pathlib.Path) -> tuple[list[Split], list[str]]:
 
 
 def _split_folders(root: pathlib.Path, left_out: LeftOut) -> dict[str, pathlib.Path]:
-    """Returns the folders of the splits; the classes may lie in `root` itself, which then is "train"."""
+    """Returns the folders of the splits; if `root` itself holds the classes, it is "train"."""
     folders = [entry.path for entry in entries(root) if entry.kind is Kind.FOLDER and not entry.hidden]
     insides = {folder: [entry for entry in entries(folder) if not entry.hidden] for folder in folders}
     with_folders = [folder for folder in folders if any(entry.kind is Kind.FOLDER for entry in insides[folder])]
     with_images = [folder for folder in folders if any(_is_image(entry) for entry in insides[folder])]
     if not with_folders or (with_images and root / "train" not in folders):
         return {"train": root}
-    _class_folders(root, left_out)  # for what is left out at this level
+    _class_folders(root, left_out)  # notes what is left out at this level
     return {folder.name: folder for folder in folders}
 
 
 def _class_folders(root: pathlib.Path, left_out: LeftOut) -> dict[str, pathlib.Path]:
-    """Returns the folders in a folder by their names; of the rest it takes note."""
+    """Returns the folders in a folder by name; notes the rest as left out."""
     folders = {}
     for entry in entries(root):
         if entry.kind is Kind.FOLDER and not entry.hidden:
@@ -125,7 +124,7 @@ def _check_split_name(name: str, root: pathlib.Path) -> None:
 
 
 def _check_class_name(name: str, root: pathlib.Path) -> None:
-    """Raises for a name that would not come back from a list of names with one on each line, in UTF-8."""
+    """Raises for a name that a UTF-8 list with one name on each line would not preserve."""
     if shown(name) != name or not name.isprintable() or name != name.strip():
         raise DataError(
             f"{shown(root)}/{shown(name)} cannot be a class: its name has bytes that are not UTF-8, control characters, "

@@ -1,10 +1,9 @@
-"""Writes an index into the JPEGs of a dataset, so that crops can be cut out of them before anything is decoded.
+"""Adds an MCU index to the JPEGs of a dataset, so that training decodes only the crop.
 
-The index says where each few MCUs begin (`mcu_index.py`); the scan stays as it is, byte for byte, with the file's own Huffman
-tables. About 4 % is added. One pass of entropy decoding makes the index, and a decoder then checks it: the MCU at each entry,
-decoded by itself, must have the pixels that it has in the image. Only the DC tables get the codes that they lack, because a
-crop may need any; restart markers of a camera go. Every image for which this cannot be done, or that is not decoded without
-a warning, stays as it is.
+The index says where every few MCUs begin (`mcu_index.py`). It adds about 4 %. The scan stays as it is, byte for byte, with
+the file's own Huffman tables. One pass of entropy decoding makes the index. A decoder then checks it: the MCU at each entry,
+decoded by itself, must have the same pixels as in the image. DC tables get the codes that they lack, because a crop may need
+any, and restart markers are removed. An image that cannot be indexed, or that decodes with a warning, stays as it is.
 """
 
 import concurrent.futures
@@ -29,14 +28,14 @@ from pipeline.data.loading.workers import usable_cpus
 from pipeline.data.preparation.shards import INCOMPLETE, write_shard
 from pipeline.storage import local
 
-_SHARE = 24  # a file is so many times as long as its index
-_LEAST_SHARE = 16  # ... or, where an entry for each row takes more, so many times
-_DONE_FILE = "indexed_shards.txt"  # until all are; losing it costs time only
+_SHARE = 24  # the index takes at most this fraction of the file: 1 / _SHARE
+_LEAST_SHARE = 16  # or this fraction, if an entry for each row takes more
+_DONE_FILE = "indexed_shards.txt"  # removed once all shards are done; losing it costs only time
 _DC_VALUES = 12  # the differences of 8-bit samples have 0 to 11 bits [ITU-T T.81, table F.1]
 
 
 def index_dataset(directory: epath.Path, image_key: str) -> None:
-    """Rewrites the shards of the tfds dataset in `directory`; an interrupted call goes on. All CPUs work on one shard."""
+    """Rewrites the shards of the tfds dataset in `directory`; resumable. All CPUs work on one shard at a time."""
     import tensorflow_datasets as tfds
 
     done_file = directory / _DONE_FILE
@@ -46,10 +45,10 @@ def index_dataset(directory: epath.Path, image_key: str) -> None:
     shards = sorted(
         path
         for path in directory.glob("*.array_record*")
-        if path.name not in done and not path.name.startswith(INCOMPLETE)  # left on gs:// by an error
+        if path.name not in done and not path.name.startswith(INCOMPLETE)  # an error leaves these on gs://
     )
     total = sum(lengths.get(path.name, 0) for path in shards)
-    workers = concurrent.futures.ThreadPoolExecutor(usable_cpus())  # what takes time does not hold Python's lock
+    workers = concurrent.futures.ThreadPoolExecutor(usable_cpus())  # the compiled loops release Python's lock
     writer = concurrent.futures.ThreadPoolExecutor(1)
     try:
         with tqdm.tqdm(total=total, unit=" images", desc="indexing") as progress:
@@ -59,7 +58,7 @@ def index_dataset(directory: epath.Path, image_key: str) -> None:
                 if writing:
                     done.add(writing.result())
                     done_file.write_text("\n".join(done))
-                writing = writer.submit(_write, path, records)  # while the next ones are indexed
+                writing = writer.submit(_write, path, records)  # while the next shard is indexed
             if writing:
                 writing.result()
     finally:
@@ -69,10 +68,10 @@ def index_dataset(directory: epath.Path, image_key: str) -> None:
 
 
 def _indexed_records(path: epath.Path, image_key: str, workers: concurrent.futures.Executor, progress) -> list[bytes]:
-    """Returns the records of a shard with their indices, or none where nothing changes. They are in memory: about 200 MB."""
+    """Returns the records of a shard with their indices, about 200 MB; none if nothing changes."""
     records, changed = [], False
     with (
-        local.local_copy(path) as file,  # of a bucket: one read instead of two for each record
+        local.local_copy(path) as file,  # one read instead of two for each record of a bucket
         array_record_data_source.ArrayRecordDataSource(os.fspath(file)) as shard,
     ):
         index = functools.partial(_indexed_record, image_key=image_key)
@@ -84,7 +83,7 @@ def _indexed_records(path: epath.Path, image_key: str, workers: concurrent.futur
 
 
 def _indexed_record(record: bytes, image_key: str) -> tuple[bytes, bool]:
-    """Returns a `tf.train.Example` with the index of its image, and whether it got one."""
+    """Returns a `tf.train.Example` whose image has an index, and whether that is new."""
     example = tf_example_pb2.Example.FromString(record)
     image = example.features.feature[image_key].bytes_list
     indexed = add_index(image.value[0])
@@ -95,17 +94,17 @@ def _indexed_record(record: bytes, image_key: str) -> tuple[bytes, bool]:
 
 
 def _write(path: epath.Path, records: list[bytes]) -> str:
-    """Writes a shard anew, where there is something to write, and returns its name."""
+    """Rewrites a shard if it has changed, and returns its name."""
     if records:
         write_shard(path, records)
     return path.name
 
 
 def add_index(data: bytes) -> bytes:
-    """Returns a JPEG with an index; whatever that cannot be done to comes back as it is.
+    """Returns a JPEG with an index; returns anything that cannot be indexed unchanged.
 
     Args:
-        data: The bytes of an image of any format, or of none.
+        data: Any bytes; usually an image.
     """
     try:
         header = images.checked_header(data)
@@ -118,9 +117,9 @@ def add_index(data: bytes) -> bytes:
 
 
 def is_right(data: bytes) -> bool:
-    """Returns whether the MCUs at which the entries of an index begin have, decoded by themselves, the pixels of the image.
+    """Returns whether the first MCU of each entry, decoded by itself, has the pixels of the image.
 
-    All numbers of the index go into that. Chroma is not smooth in either, so that no pixel depends on another MCU.
+    Every number of the index affects the result. Both decodings leave chroma unsmoothed, so no pixel depends on another MCU.
 
     Args:
         data: A JPEG with an index.
@@ -154,7 +153,7 @@ def _decoded(data: bytes) -> np.ndarray:
 
 
 def _indexed(data: bytes) -> bytes | None:
-    """Returns a JPEG of one scan with its index, or None where it is not what its headers say."""
+    """Returns a JPEG of one scan with its index; None if the scan does not match its headers."""
     data = _with_all_dc_codes(data)
     header = read_header(data)
     if header.jpeg.restart_interval:
@@ -178,19 +177,19 @@ def _indexed(data: bytes) -> bytes | None:
 
 
 def _interval(mcus: int, size: int, components: int) -> int:
-    """Returns how many MCUs an entry stands for so that the index is short beside a file of `size` bytes."""
+    """Returns the number of MCUs of an entry, such that the index is short compared with a file of `size` bytes."""
     each = mcu_index.entry_bytes(components)
     entries = max(1, min(size // _SHARE, MOST_CONTENT - len(MCU_INDEX) - 2) // each)
     return -(-mcus // entries)
 
 
 def _with_all_dc_codes(data: bytes) -> bytes:
-    """Returns a JPEG whose DC tables have a code for every difference: anew, in front of the scan, where they had not.
+    """Returns a JPEG whose DC tables have a code for every difference. Extended tables are added in front of the scan.
 
-    The codes that are there stay. The new ones are longer than all of them and begin with the ones that no code consists of.
+    Existing codes stay. New codes are longer than all of them; they begin with the all-ones prefix, which no code uses.
 
     Raises:
-        ValueError: There is no room for them, or the headers are not as they should be.
+        ValueError: There is no room for the new codes, or the headers are invalid.
     """
     scan = read_header(data).jpeg.scan_offset
     tables = {}
@@ -219,7 +218,7 @@ def _without_restart_markers(data: bytes, header: Header) -> bytes:
     """Returns a JPEG of one scan without its restart markers.
 
     Raises:
-        ValueError: It is not what its headers say.
+        ValueError: The scan does not match its headers.
     """
     frame = header.jpeg
     rows, columns = frame.mcus(header.height, header.width)
@@ -234,10 +233,10 @@ def _without_restart_markers(data: bytes, header: Header) -> bytes:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Goes over the segments in front of the first scan: the marker's second byte, and the content.
+    """Yields the segments in front of the first scan: the marker's second byte and the content.
 
     Raises:
-        ValueError: Something else is between them.
+        ValueError: There are other bytes between them.
     """
     position, end = 2, read_header(data).jpeg.scan_offset - 1
     while position < end:

@@ -1,9 +1,9 @@
 """Writes labelled images as a tfds dataset of ArrayRecord shards.
 
-Owns the layout on disk of the datasets that we make ourselves. An image's bytes are stored as they are; JPEGs get their index
-afterwards (`jpeg_index.py`). Each shard appears under its name only when it is whole, and `dataset_info.json`, which makes
-the folder a dataset, is written last: an interrupted preparation goes on at the first missing shard, and nothing half-written
-is ever read. The order on disk is a fixed shuffle of the keys, so that any run of records, such as a hold-out, is mixed.
+The bytes of an image are stored unchanged; JPEGs get their index afterwards (`jpeg_index.py`). A shard appears under its name
+only when it is complete, and `dataset_info.json`, which makes the folder a dataset, is written last. So an interrupted
+preparation continues at the first missing shard, and nothing incomplete is ever read. The order on disk is a fixed shuffle of
+the keys, so any range of records, such as a hold-out, is mixed.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from pipeline.errors import DataError
 from pipeline.host.whole_files import PARTIAL, write_whole
 
 VERSION = "1.0.0"
-INCOMPLETE = "incomplete."  # what the names of files and folders begin with that are not finished
+INCOMPLETE = "incomplete."  # prefix of the names of unfinished files and folders
 _SHARD_BYTES = 200 * 1024**2  # of images; tfds uses shards of about this size too
 _PLAN_FILE = "preparation.json"
 
@@ -32,10 +32,10 @@ class Split:
 
     Attributes:
         name: such as "train".
-        keys: one text per example, all different; they decide the order on disk.
+        keys: a unique text for each example; the keys decide the order on disk.
         labels: the class of each example, an index into the class names.
         read: returns the encoded image of the example at an index; called once per example, in the order on disk.
-        image_bytes: about how many bytes an image has; decides the number of shards.
+        image_bytes: the approximate size of an image; decides the number of shards.
     """
 
     name: str
@@ -49,7 +49,7 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
     """Writes `splits` to `directory`, which is `<data_dir>/<name>/<version>`, local or on gs://.
 
     Raises:
-        DataError: the folder holds something else, such as the beginning of a dataset of other images, or a damaged one.
+        DataError: the folder holds something else, such as a damaged dataset or the beginning of another one.
     """
     import tensorflow_datasets as tfds
 
@@ -84,12 +84,12 @@ def write_dataset(directory: epath.Path, splits: Sequence[Split], class_names: S
 
 
 def _size(path: epath.Path) -> int:
-    """Returns the bytes of a file; epath asks for its owner's name besides, who in a container may have none."""
+    """Returns the size of a file. epath would also look up its owner's name, which may not exist in a container."""
     return path.stat().length if "://" in os.fspath(path) else os.path.getsize(path)
 
 
 def _check_plan(directory: epath.Path, splits: Sequence[Split], class_names: Sequence[str]) -> None:
-    """Writes down what is being prepared, or compares it with what an interrupted preparation wrote down."""
+    """Records what is being prepared, or compares it with the record of an interrupted preparation."""
     digest = hashlib.sha256()
     for split in splits:
         digest.update(
@@ -114,7 +114,7 @@ def _check_plan(directory: epath.Path, splits: Sequence[Split], class_names: Seq
 
 
 def _write_split(split: Split, template, features) -> list[int]:
-    """Writes the shards that are missing and returns the number of examples in each shard."""
+    """Writes the missing shards and returns the number of examples in each shard."""
     import tqdm
 
     order = sorted(range(len(split.keys)), key=lambda i: hashlib.blake2b(split.keys[i].encode()).digest())
@@ -136,13 +136,13 @@ def _serialize(split: Split, index: int, features) -> bytes:
 
 
 def write_shard(path: epath.Path, records) -> None:
-    """Writes one ArrayRecord file; `path` exists afterwards, or, after an error or a kill, not at all."""
+    """Writes one ArrayRecord file atomically: after an error or a kill, `path` does not exist."""
     from array_record.python import array_record_module
 
     local = "://" not in os.fspath(path)
     with tempfile.TemporaryDirectory(dir=path.parent if local else None, prefix=INCOMPLETE) as folder:
         file = os.path.join(folder, path.name)
-        # One record in a group, to be read alone; images are compressed already.
+        # One record in a group, so it can be read alone; images are already compressed.
         writer = array_record_module.ArrayRecordWriter(file, "group_size:1,uncompressed")
         for record in records:
             writer.write(record)
@@ -153,5 +153,5 @@ def write_shard(path: epath.Path, records) -> None:
             with (
                 open(file, "rb") as source,
                 path.open("wb") as target,
-            ):  # an object appears whole, and not after an error
+            ):  # an object appears complete, and not after an error
                 shutil.copyfileobj(source, target, length=16 * 1024**2)

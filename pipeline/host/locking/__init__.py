@@ -1,7 +1,7 @@
-"""Locks of places that one run or one preparation may write to at a time: none of them outlives its holder.
+"""Locks for folders to which one run or one preparation may write at a time. No lock outlives its holder.
 
-On disks a lock is one of the kernel's on an open file (`files.py`), in a bucket an object that its holder keeps alive
-(`objects.py`). Readers are never kept away.
+On a disk a lock is a kernel lock on an open file (`files.py`). In a bucket it is an object that its holder keeps renewing
+(`objects.py`). Readers need no lock.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ def held(path: str) -> Iterator[None]:
     """Holds the lock `path`, a local file or `gs://bucket/object`, while the block runs.
 
     Raises:
-      ConfigError: another process holds it; the message says which.
+      ConfigError: another process holds it; the message names it.
       MachineError: the bucket cannot be reached.
-      OSError: the file cannot be made.
+      OSError: the file cannot be created.
     """
     from pipeline.host.locking import bucket, files, objects
 

@@ -1,4 +1,4 @@
-"""What a lock needs of a bucket, by the client that everything else uses (`pipeline/storage/objects.py`)."""
+"""The operations on a bucket that a lock needs, by the client of `pipeline/storage/objects.py`."""
 
 import contextlib
 
@@ -10,14 +10,14 @@ class Bucket:
     """An `ObjectStore` whose names are whole locations, `gs://bucket/object`."""
 
     def read(self, name: str) -> tuple[bytes, int] | None:
-        """Returns the content and the generation of an object; None when there is none."""
+        """Returns the content and the generation of an object, or None."""
         while entry := objects.stat(name):
-            with contextlib.suppress(FileNotFoundError):  # it was written anew between the two requests
+            with contextlib.suppress(FileNotFoundError):  # it was rewritten between the two requests
                 return objects.read(name, generation=entry.generation), entry.generation
         return None
 
     def write(self, name: str, content: bytes, generation: int) -> int:
-        """Replaces that generation of an object, 0 for none, and returns the new one; raises `Changed`."""
+        """Replaces a generation of an object (0: none) and returns the new one; raises `Changed` if it has another."""
         try:
             return objects.write(name, content, generation=generation).generation
         except FileExistsError as error:

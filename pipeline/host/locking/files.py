@@ -1,8 +1,8 @@
-"""A lock on a local disk: the kernel's, on an open file, so that the end of the process ends it, however it comes.
+"""A lock on a local disk: a kernel lock on an open file, which ends with the process however that ends.
 
-The file holds who has it. It vanishes with an orderly end; one that a killed process left is no lock. A holder can watch that
-the file is still there, because who removes a folder removes the lock with it. Machines that share a file system by NFS share
-the lock as well; gcsfuse keeps it to one machine.
+The file names the holder. An orderly end removes it; the file of a killed process locks nothing. A holder can watch that the
+file still exists, because removing a folder removes its lock too. Machines that share a file system by NFS share the lock;
+with gcsfuse it holds on one machine.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextlib.contextmanager
 def held(path: str, *, patient: bool = False, watch_seconds: float | None = None) -> Iterator[None]:
-    """Holds the lock while the block runs; on a file system without locks it says so, and the block runs without.
+    """Holds the lock while the block runs. On a file system without locks it logs a warning and runs the block without one.
 
     Args:
-      path: of the file.
-      patient: whether to wait for the end of another process that holds it.
-      watch_seconds: how often to look whether the file is still there; when it is not, its folder was moved or removed, and
-        this process ends. None: never.
+      path: the path of the lock file.
+      patient: whether to wait until another holder ends.
+      watch_seconds: how often to check that the file still exists. If it does not, its folder was moved or removed, and this
+        process ends. None: never.
 
     Raises:
-      ConfigError: another process holds it, and there is no patience.
-      OSError: the file cannot be made.
+      ConfigError: another process holds the lock, and `patient` is False.
+      OSError: the file cannot be created.
     """
     descriptor = _locked(path, fcntl.LOCK_EX if patient else fcntl.LOCK_EX | fcntl.LOCK_NB)
     stop = threading.Event()
@@ -43,7 +43,7 @@ def held(path: str, *, patient: bool = False, watch_seconds: float | None = None
         yield
     finally:
         stop.set()
-        # Before the lock is let go: whoever opened the file meanwhile finds that it has no name any more, and begins again.
+        # Unlink before unlocking: whoever has opened the file meanwhile sees that it is unlinked, and starts over.
         with contextlib.suppress(OSError):
             if _is_named(descriptor, path):
                 os.unlink(path)
@@ -77,7 +77,7 @@ def _watch(descriptor: int, path: str, seconds: float, stop: threading.Event) ->
         try:
             missed = 0 if _is_named(descriptor, path) else missed + 1
         except OSError:
-            continue  # the disk is away for a moment
+            continue  # the disk does not answer for the moment
         if missed == 2 and not stop.is_set():
             folder = os.path.dirname(path)
             ending.abandon(
@@ -86,7 +86,7 @@ def _watch(descriptor: int, path: str, seconds: float, stop: threading.Event) ->
 
 
 def refusal(path: str, owner: Owner | None) -> ConfigError:
-    """Returns what to raise for a lock that somebody has."""
+    """Returns the error for a lock that another process holds."""
     folder = path.rpartition("/")[0]
     return ConfigError(
         f"{folder} is in use by {owner or 'another process'}. Wait for its end or stop it, or take another folder"

@@ -1,9 +1,9 @@
-"""A lock in a bucket: an object that its holder writes anew every few seconds, so that one who is gone is noticed.
+"""A lock in a bucket: an object that its holder rewrites every few seconds, so a dead holder is noticed.
 
-An empty object is a lock that nobody holds. Every write names the generation that it replaces, so of two who want the lock the
-store lets one have it. Whether a holder is alive is told by its writing alone, on the clock of the one who waits: clocks of
-machines are never compared. A holder that loses its lock ends itself. Limit: between the take-over and its next write, one who
-was cut off from the bucket does not know.
+An empty object is a free lock. Every write names the generation that it replaces, so of two contenders one succeeds. A
+waiting process judges by writes alone, on its own clock, whether the holder is alive; clocks of machines are never compared.
+A holder that loses the lock ends itself. One limit remains: a holder that was cut off from the bucket learns of a take-over
+only at its next write.
 """
 
 import contextlib
@@ -20,23 +20,23 @@ from pipeline.host.locking.files import refusal
 from pipeline.host.locking.owner import Owner
 
 HEARTBEAT_SECONDS = 15.0
-STALE_SECONDS = 60.0  # without a heartbeat a holder counts as gone
-_FREE = b""  # the content of a lock that nobody holds
-ABSENT = 0  # the generation of an object that is not there, as the service has it
+STALE_SECONDS = 60.0  # without a heartbeat for so long, a holder counts as dead
+_FREE = b""  # the content of a free lock
+ABSENT = 0  # the service's generation of a missing object
 
 
 class Changed(Exception):
-    """The object is not of the generation that was named."""
+    """The object has another generation than expected."""
 
 
 class ObjectStore(Protocol):
-    """What a lock needs of a bucket."""
+    """The operations on a bucket that a lock needs."""
 
     def read(self, name: str) -> tuple[bytes, int] | None:
-        """Returns the content and the generation of an object; None when there is none."""
+        """Returns the content and the generation of an object, or None."""
 
     def write(self, name: str, content: bytes, generation: int) -> int:
-        """Replaces that generation of an object and returns the new one; raises `Changed`."""
+        """Replaces a generation of an object and returns the new one; raises `Changed` if it has another."""
 
 
 @contextlib.contextmanager
@@ -51,12 +51,12 @@ def held(
 
     Args:
       store: the bucket.
-      path: of the object in it.
-      heartbeat_seconds: between two writes of the holder.
+      path: the location of the object.
+      heartbeat_seconds: the interval of the holder's writes.
       stale_seconds: how long a holder may be silent.
 
     Raises:
-      ConfigError: another process holds it, and is alive.
+      ConfigError: another process holds the lock and is alive.
       MachineError: the bucket cannot be reached.
     """
     owner = Owner.this_process()
@@ -75,14 +75,14 @@ def held(
 
 
 def _acquire(store: ObjectStore, path: str, owner: Owner, stale_seconds: float) -> int:
-    """Returns the generation of the lock as this process has written it."""
+    """Takes the lock and returns the generation of its object."""
     while True:
         found = store.read(path)
         generation = ABSENT if found is None else found[1]
         if found is not None and found[0] != _FREE:
             holder = Owner.from_json(found[0])
             if holder and holder.token == owner.token:
-                return generation  # an earlier write came through, and its answer did not
+                return generation  # an earlier write succeeded, but its answer was lost
             if not (holder and holder.is_dead()):
                 _wait_until_stale(store, path, holder, generation, stale_seconds)
             logging.warning("Taking over the lock %s of %s, which is gone", path, holder or "an unknown process")
@@ -93,7 +93,7 @@ def _acquire(store: ObjectStore, path: str, owner: Owner, stale_seconds: float) 
 def _wait_until_stale(
     store: ObjectStore, path: str, holder: Owner | None, generation: int, stale_seconds: float
 ) -> None:
-    """Returns when the holder was silent for long enough or has let go; raises `ConfigError` when it is alive."""
+    """Waits until the holder is dead or releases the lock; raises `ConfigError` if it is alive."""
     logging.info("%s says %s; seeing for %.0f s whether that is alive", path, holder or "nothing", stale_seconds)
     until = time.monotonic() + stale_seconds
     while time.monotonic() < until:
@@ -106,7 +106,7 @@ def _wait_until_stale(
 
 
 class _Heartbeat:
-    """Writes the lock anew, from a thread of its own, until `stop` is set."""
+    """Rewrites the lock from its own thread until `stop` is set."""
 
     def __init__(self, store: ObjectStore, path: str, owner: Owner, generation: int):
         self._store, self._path, self._owner = store, path, owner
@@ -123,13 +123,13 @@ class _Heartbeat:
                 self._find_own()
 
     def _find_own(self) -> None:
-        """Takes note of a write that succeeded without an answer; ends the process when the lock is another's."""
+        """Notes a write that succeeded without an answer; ends the process if another one holds the lock."""
         try:
             found = self._store.read(self._path)
         except (ConfigError, MachineError):
-            return  # to be found out at the next write
+            return  # the next write will tell
         if found is None:
-            self.generation = ABSENT  # somebody cleared the bucket
+            self.generation = ABSENT  # the object was deleted
             return
         holder = Owner.from_json(found[0])
         if holder and holder.token == self._owner.token:

@@ -1,4 +1,4 @@
-"""Who holds a lock, as it is written down in the lock itself, for people and for the next start."""
+"""The description of a lock's holder, which is stored in the lock."""
 
 import dataclasses
 import datetime
@@ -16,13 +16,13 @@ class Owner:
     """A process that holds a lock.
 
     Attributes:
-      host: its machine's name.
-      boot: the boot of that machine and the container's space of process ids, so that a number is not taken for another's.
-      pid: its number there.
-      started: when it started, in clock ticks since the boot; a number that was given again has another.
-      since: when it took the lock, for people.
-      command: what it runs, for people.
-      token: random, so that a holder knows its own lock again.
+      host: the name of its machine.
+      boot: the boot id of the machine and the container's PID namespace, which make the process id unique.
+      pid: its process id there.
+      started: its start, in clock ticks since the boot; a reused process id has another.
+      since: when it took the lock, for messages.
+      command: its command, for messages.
+      token: a random word by which a holder recognises its own lock.
     """
 
     host: str
@@ -35,7 +35,7 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> "Owner":
-        """Returns this process as the holder from now on."""
+        """Returns the description of this process, as the holder from now on."""
         return cls(
             host=socket.gethostname(),
             boot=_boot(),
@@ -48,7 +48,7 @@ class Owner:
 
     @classmethod
     def from_json(cls, content: bytes) -> "Owner | None":
-        """Returns what `to_json` wrote; None when it is anything else, such as not yet written."""
+        """Parses what `to_json` wrote; None if it is anything else, such as not yet written."""
         try:
             return cls(**json.loads(content))
         except (TypeError, ValueError):
@@ -59,7 +59,7 @@ class Owner:
         return json.dumps(dataclasses.asdict(self)).encode()
 
     def is_dead(self) -> bool:
-        """Says whether this is a process of this very machine that has ended; False when that cannot be known."""
+        """Returns whether the holder was a process of this machine that has ended; False if that is unknown."""
         return self.boot == _boot() and _start_time(self.pid) != self.started
 
     def __str__(self) -> str:
@@ -71,11 +71,11 @@ def _boot() -> str:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
-        return secrets.token_hex(8)  # never another's
+        return secrets.token_hex(8)  # matches no other process
 
 
 def _start_time(pid: int) -> int:
-    """Returns the field `starttime` of proc(5); -1 when there is no such process."""
+    """Returns the field `starttime` of proc(5); -1 if there is no such process."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,7 +1,6 @@
-"""The families of networks: a module for each, with its table of stages, its rounding rule and its defaults.
+"""The families of networks: one module each, with its tables of stages, its rounding rule and its defaults.
 
-`VARIANTS` has every named network. A new family is a module like the others and a line here; what it needs beyond the
-kinds of blocks of `model/specs.py` goes there. Nothing outside this folder asks which family a network is of.
+`VARIANTS` has every named network. A new family is a new module and a line here; CONTRIBUTING.md lists the other places.
 """
 
 from pipeline.model.families import (

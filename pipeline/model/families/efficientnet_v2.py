@@ -1,11 +1,10 @@
 """EfficientNetV2: S, M, L, XL, and B0 to B3.
 
-It rounds widths without the ten-percent rule of the first generation, which B3 alone shows: 16 * 1.2 is 16 channels here and
-24 there. The pixels of a variant are those of evaluation; it trains at fewer.
+Widths are rounded without the ten-percent rule of the first generation. Only B3 differs by that: 16 * 1.2 rounds to 16 channels
+here and would round to 24 there. The resolution of a variant is that of evaluation; training uses a smaller one.
 
 Source: google/automl, efficientnetv2/effnetv2_configs.py and effnetv2_model.py; Tan and Le, arXiv 2104.00298, table 4 (whose
-BatchNorm momentum of 0.99 differs from the code's 0.9). Weight decay leaves out whatever has bias, gamma or beta in its name
-(hparams.py).
+BatchNorm momentum of 0.99 differs from the code's 0.9). Weight decay excludes names with bias, gamma or beta (hparams.py).
 """
 
 from pipeline.model.specs import Baseline, Family, StageSpec, Variant

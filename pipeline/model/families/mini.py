@@ -1,4 +1,4 @@
-"""A small network of the same blocks for images of 16 to 64 pixels; this project's own.
+"""A small EfficientNet for images of 16 to 64 pixels, this project's own.
 
 To try another network for small images, edit the table or add a row.
 """

@@ -1,7 +1,7 @@
-"""MobileNet: a stack of depthwise separable convolutions, here as stages of equal width so that it can be scaled.
+"""MobileNet: depthwise separable convolutions, grouped into stages of equal width so that the network can be scaled.
 
-Source: Howard et al., arXiv 1704.04861, table 1; the defaults are those of keras.applications and of TensorFlow's slim
-models (mobilenet_v1.py: no weight decay on depthwise kernels). Compound scaling of it: arXiv 1905.11946, table 3.
+Source: Howard et al., arXiv 1704.04861, table 1. The defaults are those of keras.applications and of TensorFlow's slim models
+(mobilenet_v1.py: no weight decay on depthwise kernels). Its compound scaling: arXiv 1905.11946, table 3.
 """
 
 from pipeline.model.specs import Baseline, Family, StageSpec, Variant

@@ -1,8 +1,8 @@
-"""MobileNetV2: inverted residuals, EfficientNet's blocks without squeeze-and-excitation.
+"""MobileNetV2: inverted residuals, which are EfficientNet's blocks without squeeze-and-excitation.
 
-Source: Sandler et al., arXiv 1801.04381, table 2; the defaults are those of keras.applications (BatchNorm momentum 0.999) and
-of TensorFlow's slim models (dropout 0.2, no weight decay on depthwise kernels). Compound scaling of it: arXiv 1905.11946,
-table 3.
+Source: Sandler et al., arXiv 1801.04381, table 2. The defaults are those of keras.applications (BatchNorm momentum 0.999) and
+  of TensorFlow's slim models (dropout 0.2, no weight decay on depthwise kernels). Its compound scaling: arXiv 1905.11946,
+  table 3.
 """
 
 from pipeline.model.specs import Baseline, Family, StageSpec, Variant

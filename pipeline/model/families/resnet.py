@@ -1,8 +1,8 @@
 """ResNet-50, -101 and -152.
 
-"v1.5", the default, has the stride of a block on its 3x3 convolution: the networks of tensorflow/tpu, torchvision and NVIDIA,
-and those that the papers compare with. "v1" has it on the first 1x1 convolution, as first published and as in
-keras.applications.ResNet50, whose BatchNorm epsilon is 1.001e-5.
+"v1.5", the default, has a block's stride on the 3x3 convolution, as in tensorflow/tpu, torchvision, NVIDIA's models and the
+papers' comparisons. "v1" has it on the first 1x1 convolution, as first published and in keras.applications.ResNet50, whose
+BatchNorm epsilon is 1.001e-5.
 
 Source: He et al., arXiv 1512.03385, table 1; tensorflow/tpu, models/official/resnet/resnet_model.py (padding, BatchNorm
 momentum and epsilon, the last scale of a block that starts at 0).
@@ -42,7 +42,7 @@ def _baseline(family: Family, block: str, repeats: tuple[int, int, int, int]) ->
 
 _REPEATS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
-# v1 comes first: its tensors and those of v1.5 are the same, and Keras's files, which do not say which, are of v1.
+# v1 comes first: v1.5 has the same tensors, and Keras's files, which do not name the version, hold v1.
 VARIANTS = {
     f"resnet{layers}{suffix}": Variant(_baseline(family, block, repeats), 1.0, 1.0, 224, 0.0)
     for suffix, family, block in (("_v1", FAMILY_V1, "bottleneck_v1"), ("", FAMILY, "bottleneck"))

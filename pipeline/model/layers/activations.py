@@ -1,9 +1,8 @@
-"""The nonlinearities of the networks, written so that XLA:CPU computes each once.
+"""The activation functions, written so that XLA:CPU computes each once.
 
-XLA:CPU copies cheap operations into every consumer and keeps what ends in an expensive one, such as a division.
-`nn.swish` ends in a product, so that its input is read again, and everything cheap before it repeated, by each
-consumer; a quotient is stored once. Invariant: values and gradients are those of `nn.swish` and `nn.relu6` but for
-rounding.
+XLA:CPU duplicates cheap operations into every consumer and stores the results of expensive ones, such as a division. `nn.swish`
+ends in a product, so every consumer would repeat it and all cheap operations before it. A quotient is stored once. Values and
+gradients equal those of `nn.swish` and `nn.relu6` up to rounding.
 """
 
 from collections.abc import Callable
@@ -17,7 +16,7 @@ Activation = Callable[[jax.Array], jax.Array]
 
 @jax.custom_vjp
 def swish(x: jax.Array) -> jax.Array:
-    """x * sigmoid(x), as a quotient; any shape, the dtype of `x`."""
+    """Returns x / (1 + exp(-x)), which is x * sigmoid(x); any shape, the dtype of `x`."""
     return x / (1 + jnp.exp(-x))
 
 
@@ -26,7 +25,7 @@ def _swish_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _swish_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
-    # Where exp(-x) is too large for its dtype the derivative is 0 in any dtype; -40 keeps the quotient finite over infinite.
+    # Clipped at -40 so that exp(-x) stays finite; below, the derivative is 0 in any dtype.
     x = jnp.maximum(x, -40)
     exponential = jnp.exp(-x)
     return (cotangent * (1 + exponential + x * exponential) / jnp.square(1 + exponential),)

@@ -1,11 +1,10 @@
-"""Normalisation with the statistics of groups of images, and the activation after it, with a gradient of its own.
+"""BatchNorm with the statistics of groups of images, the activation after it, and their gradient.
 
-Owns how statistics are taken, forward and backward: first over the pixels of each image, then over the images of a group,
-so that no array of pixels changes its shape. Mean and mean of squares are reduced side by side in float32, and so are the
-two sums of the gradient: XLA joins each pair in one all-reduce for a layer, limited to the devices that hold a group. Knows
-nothing of parameters and running statistics.
+Sums go first over the pixels of each image and then over the images of a group, so no array of pixels is reshaped. Mean and
+mean of squares are reduced side by side in float32, and so are the two sums of the gradient: XLA joins each pair into one
+all-reduce for a layer, limited to the devices that hold a group.
 
-Invariant: values and gradients depend on the groups, and never on how many devices share the batch, but for rounding.
+Values and gradients depend on the groups but, up to rounding, not on how many devices share the batch.
 """
 
 import functools
@@ -43,19 +42,27 @@ def batch_norm(
     activation: Activation,
     dtype: jnp.dtype,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises with batch statistics; the gradient is written out so that it keeps only `images` and needs two sums.
+    """Normalises with the statistics of groups of images, and activates.
+
+    For a group of images x with n pixels, scale s, bias b and activation f, per channel:
+
+        mean = sum(x) / n
+        var = sum(x ** 2) / n - mean ** 2
+        y = f((x - mean) / sqrt(var + epsilon) * s + b)
+
+    The gradient is written out: it keeps only `images` for the backward pass and needs two sums over the pixels.
 
     Args:
       images: [batch, height, width, channels].
       scale: [channels].
       bias: [channels].
-      groups: How many groups of consecutive images have statistics of their own.
+      groups: Number of groups of consecutive images with their own statistics.
       epsilon: Added to the variance.
       activation: Applied to the normalised values, in float32.
-      dtype: Of the output.
+      dtype: Dtype of the output.
 
     Returns:
-      The activated output, of the shape of `images` and `dtype`; mean and biased variance, float32 [groups, channels],
+      The activated output y, of the shape of `images` and `dtype`; mean and biased variance, float32 [groups, channels],
       through which no gradient flows.
     """
     values = images.astype(jnp.float32)
@@ -75,7 +82,7 @@ def _backward(groups, epsilon, activation, dtype, residuals, cotangents):
     images, scale, bias, mean, inverse_stddev = residuals
     _, pullback = jax.vjp(activation, normalized_values(images, scale, bias, mean, inverse_stddev))
     (gradient,) = pullback(cotangents[0].astype(jnp.float32))
-    # Rounded as the array that two passes read: in float32 it would be twice the memory to write and to read.
+    # Two passes read this array, so it is rounded to the dtype of the images; float32 would double the traffic.
     gradient = gradient.astype(images.dtype).astype(jnp.float32)
     mean_gradient, mean_product = group_means(gradient, groups), group_means(gradient * images, groups)
     return through_statistics(images, scale, mean, inverse_stddev, gradient, mean_gradient, mean_product)
@@ -87,7 +94,15 @@ batch_norm.defvjp(_forward, _backward)
 def normalized_values(
     images: jax.Array, scale: jax.Array, bias: jax.Array, mean: jax.Array, inverse_stddev: jax.Array
 ) -> jax.Array:
-    """Normalises [batch, height, width, channels] by statistics [groups, channels], scales and shifts; float32."""
+    """Returns (images - mean) * inverse_stddev * scale + bias in float32, of the shape of `images`.
+
+    Args:
+      images: [batch, height, width, channels].
+      scale: [channels].
+      bias: [channels].
+      mean: [groups, channels].
+      inverse_stddev: [groups, channels].
+    """
     return (images - per_image(mean, images)) * per_image(inverse_stddev * scale, images) + bias
 
 
@@ -100,21 +115,27 @@ def through_statistics(
     mean_gradient: jax.Array,
     mean_product: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Takes the gradient of the normalised values back through the statistics that normalised them.
+    """Propagates the gradient of the normalised values through their statistics.
+
+    With g the gradient, s the scale, r the inverse standard deviation and E the mean over a group:
+
+        z = (x - mean) * r
+        dx = s * r * (g - E[g] - z * E[g * z])
+        ds = sum(g * z),  db = sum(g)
 
     Args:
-      images: What was normalised, [batch, height, width, channels].
+      images: The images x that were normalised, [batch, height, width, channels].
       scale: [channels].
       mean: float32 [groups, channels].
       inverse_stddev: float32 [groups, channels].
-      gradient: By the normalised, scaled and shifted values; float32, of the shape of `images`.
-      mean_gradient: Of each group, float32 [groups, channels].
-      mean_product: Of `gradient * images` over each group, likewise.
+      gradient: Gradient by the normalised, scaled and shifted values; float32, of the shape of `images`.
+      mean_gradient: Mean of `gradient` over each group, float32 [groups, channels].
+      mean_product: Mean of `gradient * images` over each group, float32 [groups, channels].
 
     Returns:
       The gradients by `images`, in their dtype, and by the scale and the bias, float32 [channels].
     """
-    # Of the gradient with the standardised values: E[g (x - mean)] / stddev.
+    # E[g z], from E[g x] and E[g].
     correlation = (mean_product - mean * mean_gradient) * inverse_stddev
     count = images.size // (len(mean) * images.shape[-1])
     offset = mean_gradient - mean * inverse_stddev * correlation
@@ -126,21 +147,21 @@ def through_statistics(
 
 
 def group_means(values: jax.Array, groups: int) -> jax.Array:
-    """Means of [batch, height, width, channels] over each group of images: [groups, channels]."""
+    """Returns the means of [batch, height, width, channels] over each group of images, [groups, channels]."""
     batch, height, width, channels = values.shape
     sums = values.sum(axis=(1, 2)).reshape(groups, batch // groups, channels).sum(axis=1)
     return sums / (batch // groups * height * width)
 
 
 def per_image(statistics: jax.Array, images: jax.Array) -> jax.Array:
-    """Spreads [groups, channels] over the images of each group: [batch, 1, 1, channels].
+    """Repeats [groups, channels] for the images of each group: [batch, 1, 1, channels].
 
-    XLA:TPU that sees one value for all pixels of a channel writes the normalised pixels down, and reads them again, where
-    it could normalise them a second time in passing. Opaque, they are an array like others.
+    If XLA:TPU sees a per-channel broadcast, it materialises the normalised activations instead of recomputing them. The barrier
+    hides the broadcast.
     """
     return opaque(jnp.repeat(statistics, len(images) // len(statistics), axis=0)[:, None, None])
 
 
 def opaque(arrays: Any) -> Any:
-    """The same arrays, of which XLA:TPU does not know where they come from; other platforms need no such hint."""
+    """Returns the arrays behind an optimisation barrier on TPUs, and unchanged elsewhere."""
     return lax.platform_dependent(arrays, tpu=lax.optimization_barrier, default=lambda arrays: arrays)

@@ -1,16 +1,15 @@
-"""The depthwise convolution: one function, one set of values, a lowering for each platform.
+"""The depthwise convolution: one function with a lowering for each platform.
 
-XLA:CPU runs `lax.conv_general_dilated` with one group per channel 5 to 15 times slower than a sum of shifted products,
-so on CPU the convolution, and both halves of its gradient, are written as such sums; everywhere else XLA's own
-convolution is used. The platform is chosen when the function is lowered (`lax.platform_dependent`), so one traced
-program serves several platforms.
+On CPU, XLA's `lax.conv_general_dilated` with one group per channel is 5 to 15 times slower than a sum of shifted products. So
+on CPU the convolution and both halves of its gradient are written as such sums. Other platforms use XLA's convolution. The
+platform is chosen at lowering (`lax.platform_dependent`), so one traced program serves several platforms.
 
-XLA:TPU runs one group per channel on its vector units and reads an image in windows so small that most of what it reads
-is their margins. With `channels_per_group` channels in a group, each with a kernel that is zero for the others, the matrix
-units do the same work in the time that the memory takes, where the images of a device fill the 128 lanes. Products
-with those zeros are exact, so the sums are the same.
+XLA:TPU computes one group per channel on the vector units, in windows so small that it mostly reads their margins. With
+`channels_per_group` channels in a group, and kernels that are zero for the other channels, the matrix units do the same work
+in the time of the memory traffic, if the images of a device fill the 128 lanes. Products with zeros are exact, so the sums
+are the same.
 
-Invariant: all lowerings compute TensorFlow's SAME convolution, and their values and gradients differ only by rounding.
+All lowerings compute TensorFlow's SAME convolution. Their values and gradients differ only by rounding.
 """
 
 import functools
@@ -20,18 +19,20 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-SMALLEST_BLOCKED_MAP = 20  # pixels a side; smaller ones XLA:TPU reads whole, or would lay out anew for their blocks
+SMALLEST_BLOCKED_MAP = 20  # pixels a side; XLA:TPU reads smaller maps whole, or would change their layout for groups
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def depthwise_conv(images: jax.Array, kernel: jax.Array, strides: int, channels_per_group: int = 1) -> jax.Array:
-    """Convolves each channel with its own kernel, padded SAME as in TensorFlow: the odd zero at the bottom and right.
+    """Convolves each channel with its own kernel: y[h, w, c] = sum over i, j of x[s * h + i, s * w + j, c] * k[i, j, 0, c].
+
+    s is the stride, and x is padded SAME as in TensorFlow: an odd zero goes to the bottom and right.
 
     Args:
       images: [batch, height, width, channels].
       kernel: [size, size, 1, channels], of the same dtype.
-      strides: Of both spatial axes.
-      channels_per_group: Channels in a group on TPUs; 1 for XLA's own depthwise convolution.
+      strides: Stride of both spatial axes.
+      channels_per_group: Number of channels in a group on TPUs; 1: XLA's own depthwise convolution.
 
     Returns:
       [batch, ceil(height / strides), ceil(width / strides), channels], of the dtype of `images`.
@@ -66,7 +67,7 @@ def _backward(
 
 
 def _usable(channels_per_group: int, images: jax.Array) -> int:
-    """The argument, or 1 where blocks do not divide the channels, gain nothing, or would round float32 on the matrix units."""
+    """The argument, or 1 if groups do not divide the channels, gain nothing, or would round float32 on the matrix units."""
     divides = images.shape[-1] % channels_per_group == 0
     return (
         channels_per_group
@@ -79,12 +80,12 @@ depthwise_conv.defvjp(_forward, _backward)
 
 
 def grouped_conv(images: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
-    """The same as `depthwise_conv`, by XLA's convolution on every platform; the yardstick of tests and benchmarks."""
+    """`depthwise_conv` by XLA's convolution on every platform; the reference of tests and benchmarks."""
     return blocked_conv(images, kernel, strides, channels_per_group=1)
 
 
 def blocked_conv(images: jax.Array, kernel: jax.Array, strides: int, channels_per_group: int) -> jax.Array:
-    """The same, with `channels_per_group` channels in a group: each channel's kernel is zero for the others of its group."""
+    """`depthwise_conv` with several channels in a group; each kernel is zero for the group's other channels."""
     channels = images.shape[-1]
     own = jnp.arange(channels_per_group)[:, None] == jnp.arange(channels) % channels_per_group
     return lax.conv_general_dilated(
@@ -105,9 +106,10 @@ def _grouped_gradients(images: jax.Array, kernel: jax.Array, cotangent: jax.Arra
 def blocked_gradients(
     images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int, channels_per_group: int
 ):
-    """The gradients of `blocked_conv` by its images and its kernel.
+    """Returns the gradients of `blocked_conv` by images and kernel.
 
-    The kernel's is XLA's own: with blocks it would be `channels_per_group` times as many sums, all but one of them of no use.
+    The kernel's gradient is XLA's own. With groups it would take `channels_per_group` times as many sums, of which only one
+    counts.
     """
     _, pullback = jax.vjp(
         functools.partial(blocked_conv, kernel=kernel, strides=strides, channels_per_group=channels_per_group), images
@@ -116,7 +118,7 @@ def blocked_gradients(
 
 
 def same_padding(size: int, kernel_size: int, strides: int) -> tuple[int, int]:
-    """The zeros TensorFlow puts before and after an axis, so that it yields ceil(size / strides) values."""
+    """Returns the zeros before and after an axis in TensorFlow's SAME padding, which yields ceil(size / strides) values."""
     total = max(0, (math.ceil(size / strides) - 1) * strides + kernel_size - size)
     return total // 2, total - total // 2
 
@@ -137,7 +139,7 @@ def _pad(images: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> 
 
 
 def _windows(padded: jax.Array, height: int, width: int, size: int, strides: int) -> list[list[jax.Array]]:
-    """For each element (i, j) of a kernel, the values that it meets: [batch, height, width, channels]."""
+    """Yields for each element (i, j) of a kernel the values it multiplies: [batch, height, width, channels]."""
     rows, columns = ((extent - 1) * strides + 1 for extent in (height, width))
     return [[padded[:, i : i + rows : strides, j : j + columns : strides] for j in range(size)] for i in range(size)]
 
@@ -147,10 +149,10 @@ def _shifted_gradients(images: jax.Array, kernel: jax.Array, cotangent: jax.Arra
 
 
 def _images_gradient(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int) -> jax.Array:
-    """The gradient of the images, by sums of shifted products with the flipped kernel.
+    """Returns the gradient by the images, as sums of shifted products with the flipped kernel.
 
-    Pixels of the padded input that are congruent modulo the stride meet the same kernel elements, so each such phase is
-    a stride-1 convolution of the cotangent, and the phases are interleaved.
+    Pixels of the padded input that are congruent modulo the stride meet the same kernel elements. Each such phase is a stride-1
+    convolution of the cotangent, and the phases are interleaved.
     """
     size = kernel.shape[0]
     batch, height, width, channels = images.shape
@@ -173,7 +175,7 @@ def _images_gradient(images: jax.Array, kernel: jax.Array, cotangent: jax.Array,
 
 
 def _phase_gradient(kernel: jax.Array, cotangent: jax.Array, height: int, width: int) -> jax.Array:
-    """The full correlation of the cotangent with a part of the kernel: [batch, height, width, channels]."""
+    """Returns the full correlation of the cotangent with a part of the kernel: [batch, height, width, channels]."""
     rows, columns = kernel.shape[:2]
     padded = _pad(
         cotangent,
@@ -185,17 +187,16 @@ def _phase_gradient(kernel: jax.Array, cotangent: jax.Array, height: int, width:
 
 
 def _kernel_gradient(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int) -> jax.Array:
-    """The gradient of the kernel, accumulated row by row of the output.
+    """Returns the gradient by the kernel, accumulated row by row of the output.
 
-    XLA:CPU walks a reduction over all but the last axis with a stride, without vector instructions. A loop whose body
-    adds one row of products to one accumulator for each kernel element reads memory in order and keeps what it reads in
-    the cache.
+    XLA:CPU reduces over all but the last axis with a stride and without vector instructions. This loop adds one row of
+    products to an accumulator for each kernel element, so it reads memory in order and from the cache.
     """
     size = kernel.shape[0]
     batch, height, width, channels = cotangent.shape
     row_length = width * channels
     padded = _pad(images, *(same_padding(extent, size, strides) for extent in images.shape[1:3]))
-    # Columns that meet the same kernel elements side by side, so that a window is a contiguous piece of a row.
+    # Columns that meet the same kernel elements lie side by side, so a window is a contiguous part of a row.
     phases = [padded[:, :, phase::strides] for phase in range(strides)]
     phases = [phase.reshape(batch, padded.shape[1], -1) for phase in phases]
     rows_of_cotangent = cotangent.reshape(batch * height, row_length)

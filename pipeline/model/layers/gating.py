@@ -1,14 +1,13 @@
-"""BatchNorm, its activation and squeeze-and-excitation in one, with a gradient that reads the pixels twice.
+"""BatchNorm, its activation and squeeze-and-excitation together, with a gradient that reads the pixels twice.
 
-Taken one after the other, XLA:TPU reads them three times: for the gradient of the gate, which wants a sum over each
-image; for the two sums over a group of images that BatchNorm's gradient wants, and that wait for the gate's; and for
-the gradient itself. But what the gate adds to the gradient is the same for all pixels of an image, so it can be taken
-out of BatchNorm's sums: five sums over each image, all from one pass, give both.
+Computed one after the other, the gradients read the pixels three times on TPUs: for the gate's sum over each image, for
+BatchNorm's two sums over each group, which depend on the gate's, and for the gradient itself. But the gate adds the same
+value to the gradient of all pixels of an image. It can be moved out of BatchNorm's sums, and one pass of five sums over each
+image gives both.
 
-XLA:CPU makes a pass of its own of each sum, so there, and wherever else nothing is known to be gained, the gradients are
-taken one after the other.
+XLA:CPU makes a separate pass for each sum. There, and on other platforms, the gradients are computed one after the other.
 
-Invariant: values and gradients are those of `batch_norm` followed by the gate, but for rounding.
+Values and gradients equal those of `batch_norm` followed by the gate, up to rounding.
 """
 
 import functools
@@ -43,27 +42,27 @@ def batch_norm_and_gate(
     dtype: jnp.dtype,
     gate: Gate,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises with batch statistics, then multiplies by the gate of the means of each image's channels.
+    """Returns a * gate(variables, mean of a over the pixels of each image), with a = `batch_norm(images, …)`.
 
     Args:
-      images: As in `batch_norm`, like all arguments but the gate and its variables.
+      images: [batch, height, width, channels].
       scale: [channels].
       bias: [channels].
       gate_variables: A tree of arrays, the first argument of `gate`.
-      groups: How many groups.
+      groups: Number of groups of images with their own statistics.
       epsilon: Added to the variance.
-      activation: Applied before the means are taken.
-      dtype: Of the output.
+      activation: Applied to the normalised values, before the gate.
+      dtype: Dtype of the output.
       gate: Maps its variables and float32 means [batch, 1, 1, channels] to factors of that shape.
 
     Returns:
-      As `batch_norm`.
+      Output, mean and variance, as `batch_norm`.
     """
     return _forward(images, scale, bias, gate_variables, groups, epsilon, activation, dtype, gate)[0]
 
 
 def channel_means(images: jax.Array) -> jax.Array:
-    """Means of [batch, height, width, channels] over the pixels of each image: float32 [batch, 1, 1, channels]."""
+    """Returns the means over the pixels of each image, float32 [batch, 1, 1, channels]."""
     return images.mean(axis=(1, 2), keepdims=True, dtype=jnp.float32)
 
 
@@ -71,7 +70,7 @@ def _forward(images, scale, bias, gate_variables, groups, epsilon, activation, d
     normalized, mean, var = batch_norm(images, scale, bias, groups, epsilon, activation, dtype)
     inverse_stddev = lax.rsqrt(var + epsilon)
     means = channel_means(normalized)
-    # Once more, as if from other statistics: else the pass that takes the means would write the pixels down for the next one.
+    # Recompute behind a barrier; otherwise the pass that takes the means would store the pixels for the next one.
     normalized = activation(normalized_values(images, scale, bias, *opaque((mean, inverse_stddev)))).astype(dtype)
     residuals = images, scale, bias, gate_variables, mean, inverse_stddev, means
     return (normalized * gate(gate_variables, means), mean, var), residuals
@@ -90,7 +89,7 @@ batch_norm_and_gate.defvjp(_forward, _backward)
 
 
 def sequential_backward(groups, epsilon, activation, dtype, gate, residuals, cotangent):
-    """The gradients of `batch_norm_and_gate` by images, scale, bias and variables: the gate's first, then `batch_norm`'s."""
+    """Returns the gradients of `batch_norm_and_gate`: first through the gate, then through `batch_norm`."""
 
     def outputs(images, scale, bias, gate_variables):
         normalized, _, _ = batch_norm(images, scale, bias, groups, epsilon, activation, dtype)
@@ -101,11 +100,17 @@ def sequential_backward(groups, epsilon, activation, dtype, gate, residuals, cot
 
 
 def fused_backward(groups, activation, gate, residuals, cotangent):
-    """The same gradients, with all sums over pixels from one pass.
+    """Returns the same gradients with all sums over pixels from one pass.
 
-    For an image of P pixels, outputs a and a gate e(m) of their mean m, the gradient by a is d e + k: d is the cotangent,
-    and k = e'(m) sum(d a) / P has no pixels. With a' the slope of the activation, BatchNorm's sums are therefore
-    sum((d e + k) a') = e sum(d a') + k sum(a'), and likewise with the inputs x: e sum(d a' x) + k sum(a' x).
+    An image has P pixels, inputs x, activations a with slopes a', their mean m, the gate e(m), and the cotangent d. The
+    gradient by a is
+
+        d * e + k, where k = e'(m) * sum(d * a) / P does not depend on the pixel.
+
+    So BatchNorm's two sums are
+
+        sum((d * e + k) * a')     = e * sum(d * a')     + k * sum(a')
+        sum((d * e + k) * a' * x) = e * sum(d * a' * x) + k * sum(a' * x)
     """
     images, scale, bias, gate_variables, mean, inverse_stddev, means = residuals
     cotangent = cotangent.astype(jnp.float32)

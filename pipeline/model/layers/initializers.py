@@ -1,8 +1,8 @@
-"""How the parameters of each family start.
+"""The initialisers of each family.
 
-Kernels are laid out [height, width, in, out] and depthwise ones [height, width, 1, channels]. The initialisers of EfficientNet
-are normal, not truncated, with the fan-out of TensorFlow's depthwise layout; Flax's own `variance_scaling` would divide it by
-the channels.
+Kernels are [height, width, in, out] and depthwise kernels [height, width, 1, channels]. EfficientNet's initialisers are
+normal, not truncated. A depthwise kernel has the fan-out of TensorFlow's layout, height * width; Flax's `variance_scaling`
+would multiply it by the channels.
 
 Sources: tensorflow/tpu, models/official/efficientnet/efficientnet_model.py and models/official/resnet/resnet_model.py;
 google/automl, efficientnetv2/effnetv2_model.py; tensorflow/models, research/slim/nets/mobilenet_v1.py.
@@ -26,7 +26,7 @@ def conv_kernel_init(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = 
 def depthwise_kernel_init(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Normal with standard deviation sqrt(2 / (height * width)): 0.471 for 3x3, 0.283 for 5x5 [efficientnet_model.py].
 
-    TensorFlow's kernel is [height, width, channels, 1], so that the fan-out has a factor of 1 and not of `channels`.
+    TensorFlow's kernel is [height, width, channels, 1], so its fan-out has no factor of `channels`.
     """
     height, width = shape[:2]
     return math.sqrt(2 / (height * width)) * jax.random.normal(rng, shape, dtype)
@@ -42,10 +42,10 @@ class Initializers(NamedTuple):
     """The initialisers of a family.
 
     Attributes:
-      conv: Of dense kernels.
-      depthwise: Of depthwise kernels.
-      classifier: Of the classifier's kernel.
-      last_scale: Of the scale of the BatchNorm before a sum that is activated.
+      conv: For dense kernels.
+      depthwise: For depthwise kernels.
+      classifier: For the classifier's kernel.
+      last_scale: For the scale of the BatchNorm before an activated sum.
     """
 
     conv: Initializer

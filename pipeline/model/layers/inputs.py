@@ -1,7 +1,7 @@
-"""From pixels to what the network sees: normalisation, on the device, inside the step.
+"""Normalises images on the device, inside the step.
 
-Images cross to the device as uint8, four times fewer bytes than float32; means and standard deviations come from the
-configuration, in units of pixel values (0 to 255). Nothing here crops or resizes.
+Images are transferred to the device as uint8, a quarter of the bytes of float32. Means and standard deviations come from the
+configuration, in units of pixel values (0 to 255).
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ import jax.numpy as jnp
 def normalize_images(
     images: jax.Array, mean_rgb: Sequence[float], stddev_rgb: Sequence[float], dtype: jnp.dtype
 ) -> jax.Array:
-    """Subtracts the mean and divides by the standard deviation, in float32.
+    """Returns (images - mean_rgb) / stddev_rgb, computed in float32.
 
     Args:
       images: uint8 [batch, height, width, 3].
       mean_rgb: Three pixel values.
       stddev_rgb: Three pixel values.
-      dtype: Of the result.
+      dtype: Dtype of the result.
 
     Returns:
       [batch, height, width, 3] of `dtype`.

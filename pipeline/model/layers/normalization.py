@@ -1,9 +1,8 @@
-"""The BatchNorm layer: its parameters, its running statistics, and the activation and the gate that follow it.
+"""The BatchNorm layer: its parameters and running statistics, and the activation and the gate that follow it.
 
-Statistics are taken over groups of `bn_batch` consecutive images of the global batch, so they depend on the configuration
-and never on how many devices or processes share the batch. Variances are biased, also in the running statistics, which
-move towards the mean over all groups. How a group's statistics are computed is the business of `batch_statistics.py`, and
-what a gate has to do with them that of `gating.py`.
+Statistics are taken over groups of `bn_batch` consecutive images of the global batch. They depend on the configuration, and
+not on how many devices or processes share the batch. Variances are biased, also in the running statistics, which move towards
+the mean over all groups. `batch_statistics.py` computes the statistics, and `gating.py` combines them with a gate.
 """
 
 import jax
@@ -18,16 +17,20 @@ from pipeline.model.layers.gating import batch_norm_and_gate, channel_means
 
 
 class GroupedBatchNorm(nn.Module):
-    """Batch normalisation with statistics over groups of images, and an activation.
+    """Batch normalisation with the statistics of groups of images, and an activation f.
+
+    In training, with mean and var over a group:  y = f((x - mean) / sqrt(var + epsilon) * scale + bias), and for both
+    statistics running = momentum * running + (1 - momentum) * (mean over the groups). In evaluation, mean and var are the
+    running ones.
 
     Attributes:
-      bn_batch: Images that share statistics in training.
+      bn_batch: Number of images that share statistics in training.
       momentum: Share of the running statistics that a step keeps.
       epsilon: Added to the variance.
-      dtype: Of the output; statistics, running statistics and parameters are float32.
-      activation: Applied to the normalised values, in float32; None for none.
-      frozen: Whether training normalises with the running statistics too, and leaves them alone.
-      scale_init: How the scale starts.
+      dtype: Dtype of the output; statistics and parameters are float32.
+      activation: Applied to the normalised values, in float32; None: no activation.
+      frozen: Whether training uses the running statistics and leaves them unchanged.
+      scale_init: Initialiser of the scale.
     """
 
     bn_batch: int
@@ -40,13 +43,16 @@ class GroupedBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, gate: nn.Module | None = None) -> jax.Array:
-        """Normalises [batch, height, width, channels] with the statistics of groups in training, else the running ones.
+        """Normalises images: with the statistics of groups in training, else with the running statistics.
 
         Args:
-          images: The images.
-          train: Whether to use the statistics of groups, and to move the running ones.
-          gate: Maps float32 means of each image's activated channels, [batch, 1, 1, channels], to factors of that shape,
-            which the output is multiplied by; None for none.
+          images: [batch, height, width, channels].
+          train: Whether to use the statistics of groups and to update the running ones.
+          gate: Maps float32 means of each image's activated channels, [batch, 1, 1, channels], to factors of that shape, by
+            which the output is multiplied; None: no gate.
+
+        Returns:
+          An array of the shape of `images` and `dtype`.
 
         Raises:
           ValueError: In training, if the groups do not divide the batch.

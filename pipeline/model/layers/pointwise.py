@@ -1,9 +1,8 @@
-"""The 1x1 convolution as a matrix product, with its gradient written so that XLA:CPU moves little memory.
+"""The 1x1 convolution as a matrix product, with a gradient that moves little memory on XLA:CPU.
 
-A product over all pixels is one matrix multiplication. For the gradient of the kernel XLA:CPU transposes the first
-operand, and when that is the wide one it also recomputes, in transposed order, whatever elementwise work led to it:
-almost half of a training step. So the narrow operand comes first here. Invariant: values and gradients are those of the
-plain product.
+For the gradient by the kernel, XLA:CPU transposes the first operand. If that is the wide one, it also recomputes the
+elementwise operations before it in transposed order, which took almost half of a training step. So the narrow operand comes
+first here. Values and gradients are those of the plain product.
 """
 
 import jax
@@ -13,7 +12,7 @@ from jax import lax
 
 @jax.custom_vjp
 def pointwise_conv(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Multiplies the channels of each pixel by a matrix.
+    """Multiplies the channels of each pixel by a matrix: y[h, w] = x[h, w] @ kernel.
 
     Args:
       images: [batch, height, width, in].

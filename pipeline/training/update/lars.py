@@ -1,7 +1,12 @@
 """LARS, layer-wise adaptive rates for large batches, as the authors of EfficientNet released it.
 
-It differs from `optax.lars` in the trust ratio: the norms of gradient and decay are added, where optax takes the norm of their
-sum. The learning rate is inside the momentum buffer. Biases and BatchNorm keep the plain rate and are not decayed.
+For a kernel w with gradient g, learning rate lr, momentum m and weight decay d:
+
+    ratio = trust_coefficient * |w| / (|g| + d * |w| + epsilon)
+    buffer = m * buffer + lr * ratio * (g + d * w)
+    w = w - buffer
+
+`optax.lars` instead divides by |g + d * w|. Biases and BatchNorm have a ratio of 1 and no decay.
 
 Sources: You, Gitman and Ginsburg, arXiv 1708.03888, equation 6; tensorflow/tpu, models/official/efficientnet,
 lars_optimizer.py.
@@ -19,11 +24,11 @@ def lars(
 
     Args:
       schedule: The learning rate by step.
-      weight_decay: Times the weights, added to the gradient and counted in the trust ratio. The L2 term of the loss is another
-        one, and is in the gradient already.
+      weight_decay: Multiplies the weights; the product is added to the gradient and counts in the trust ratio. It comes on top
+        of the L2 term of the loss, which is part of the gradient.
       trust_coefficient: The rate of a layer whose gradient is as large as its weights, relative to the schedule's.
       epsilon: Added to the denominator of the trust ratio.
-      momentum: Of the buffer that holds the updates.
+      momentum: The decay of the buffer that holds the updates.
     """
     return optax.chain(
         scale_by_layer(weight_decay, trust_coefficient, epsilon),

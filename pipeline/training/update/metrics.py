@@ -1,7 +1,7 @@
-"""What is summed on the device while training and evaluating, as `clu.metrics` collections.
+"""The metrics that are summed on the device in training and evaluation, as `clu.metrics` collections.
 
-Sums are float32 and counts int32, whatever the activations are. The training sums since the last report are part of the
-train state: a run that was cut off between two reports goes on to report the numbers of an undisturbed one.
+Sums are float32 and counts int32, whatever the dtype of the activations. The training sums since the last report are part of
+the train state, so a run that was interrupted between two reports reports the same numbers as an undisturbed one.
 """
 
 import flax.struct
@@ -56,9 +56,9 @@ class FirstStep(metrics.Metric):
 
 @flax.struct.dataclass
 class RecordSum(metrics.Metric):
-    """A checksum of which record was in which row of which step, modulo 2**32.
+    """A checksum, modulo 2**32, of which record was in which row of which step.
 
-    The sum over all steps of a run does not depend on how often it was reported or restarted, or on the number of devices.
+    The sum over all steps of a run does not depend on the number of reports, restarts or devices.
     """
 
     total: jax.Array  # shape=(), dtype=uint32
@@ -69,7 +69,7 @@ class RecordSum(metrics.Metric):
 
     @classmethod
     def from_model_output(cls, records: jax.Array, step: jax.Array, **_) -> "RecordSum":
-        """Takes records int32 `[batch]` and the number of the step, from 1, that they were in."""
+        """Takes the records of a batch, int32 `[batch]`, and its step, counted from 1."""
         places = (step.astype(jnp.uint32) - 1) * records.size + jnp.arange(records.size, dtype=jnp.uint32)
         return cls(total=jnp.sum(_mixed(_mixed(places) + records.astype(jnp.uint32)), dtype=jnp.uint32))
 
@@ -81,7 +81,7 @@ class RecordSum(metrics.Metric):
 
 
 def _mixed(values: jax.Array) -> jax.Array:
-    """Returns uint32 values in whose bits all bits of `values` take part: the finalizer of MurmurHash3."""
+    """Hashes uint32 values by the finalizer of MurmurHash3."""
     values = (values ^ (values >> 16)) * jnp.uint32(0x85EBCA6B)
     values = (values ^ (values >> 13)) * jnp.uint32(0xC2B2AE35)
     return values ^ (values >> 16)

@@ -1,8 +1,7 @@
 """The published learning-rate schedules and optimizers, as optax transformations.
 
-Owns what happens between gradients and updates. L2 regularisation is not here: the recipe has it in the loss
-(`training/step.py`), so that it passes through RMSProp's denominator. Steps count from 0: the first update is made with the
-learning rate of step 0, as in TensorFlow 1.
+L2 regularisation is in the loss (`step.py`), as in the recipe, so it passes through RMSProp's denominator. Steps count from 0:
+the first update uses the learning rate of step 0, as in TensorFlow 1.
 """
 
 import jax
@@ -15,10 +14,17 @@ from pipeline.training.update.lars import lars
 
 
 def make_schedule(config: ConfigDict, hparams: Hyperparameters) -> optax.Schedule:
-    """Returns the learning rate as a function of the step (int, [] or any shape), float32.
+    """Returns the learning rate as a function of the step: integers of any shape to float32 of that shape.
 
-    A linear warm-up from 0, then `config.schedule.name` (tensorflow/tpu, efficientnet/utils.py, build_learning_rate):
-    "exponential" is a staircase whose clock started at step 0, not at the end of the warm-up.
+    The rate rises linearly from 0 to the peak in the warm-up. After it, with s the step, W the warm-up and T the total steps:
+
+        exponential: peak * decay_rate ** floor(s / decay_every)
+        cosine:      peak / 2 * (1 + cos(pi * s / T))
+        polynomial:  final_lr + (peak - final_lr) * (1 - (s - W) / (T - W + 1)) ** 2
+        constant:    peak
+
+    The exponential staircase counts from step 0 and not from the end of the warm-up. Source: tensorflow/tpu,
+    efficientnet/utils.py, build_learning_rate.
     """
     peak, warmup, total = hparams.peak_lr, hparams.warmup_steps, hparams.total_steps
     after_warmup = {
@@ -42,8 +48,13 @@ def make_schedule(config: ConfigDict, hparams: Hyperparameters) -> optax.Schedul
 def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Returns the optimizer named by `config.optimizer.name`.
 
-    "rmsprop" is TensorFlow 1's: the mean square starts at 1, epsilon is inside the root and the learning rate inside the
-    momentum buffer. "lars" is that of `lars.py`.
+    "rmsprop" is TensorFlow 1's, for a gradient g, momentum m and learning rate lr; the mean square starts at 1:
+
+        mean_square = decay * mean_square + (1 - decay) * g ** 2
+        buffer = m * buffer + lr * g / sqrt(mean_square + epsilon)
+        w = w - buffer
+
+    "lars" is that of `lars.py`.
     """
     settings = config.optimizer
     makers = {

@@ -1,7 +1,7 @@
 """The train state: everything that the next step depends on besides the batch, and nothing else.
 
-What is saved in a checkpoint is this structure; randomness is derived from (seed, step) and needs no field. The state is
-created by one compiled function directly in its final sharding, so that no device ever holds more than its part.
+A checkpoint stores this structure. Randomness follows from (seed, step) and needs no field. One compiled function creates the
+state directly in its final sharding.
 """
 
 import flax.struct
@@ -25,7 +25,7 @@ class TrainState:
     metrics: TrainMetrics  # sums since the last report
 
     def raw_variables(self) -> dict:
-        """Returns the variables that the last step left."""
+        """Returns the variables after the last step, not averaged."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 

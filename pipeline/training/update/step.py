@@ -1,7 +1,7 @@
 """The train step: a pure function `(state, batch) -> (state, loss)`, built once from the model, the optimizer and the recipe.
 
-It knows nothing of devices: given a batch that is sharded over them and a replicated state, the compiler derives the
-collectives. The loss and everything after the logits is float32. Randomness comes from (seed, step).
+It knows nothing of devices. The caller shards the batch and replicates the state, and the compiler derives the collectives. The
+loss and everything after the logits is float32. Randomness follows from (seed, step).
 """
 
 from collections.abc import Callable
@@ -24,9 +24,13 @@ Batch = dict[str, jax.Array]
 def make_train_step(
     config: ConfigDict, model: Network, tx: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
-    """Returns the function that takes one step; beside the new state it returns the batch's loss, float32 [].
+    """Returns the step function `(state, batch) -> (new state, loss)`; the loss is float32 [].
 
-    An image of weight 0 (one that could not be decoded) takes no part in the loss.
+    With p the parameters, q the smoothed (and mixed) targets and w the images of positive weight:
+
+        loss = mean over w of cross_entropy(logits(p), q) + weight_decay * l2(p)
+
+    An image of weight 0, which could not be decoded, takes no part in it.
     """
     dtype = jnp.dtype(config.model.dtype)
     mean_rgb, stddev_rgb = config.data.mean_rgb, config.data.stddev_rgb
@@ -87,12 +91,12 @@ def smoothed_targets(labels: jax.Array, num_classes: int, label_smoothing: float
 
 
 def l2(params: dict, decayed: str = "all_but_norm") -> jax.Array:
-    """Returns half the squared norm of the parameters that L2 regularisation covers, float32 [].
+    """Returns sum(p ** 2) / 2 over the parameters p that L2 regularisation covers, float32 [].
 
     Args:
-      params: Of the network.
-      decayed: "all_but_norm", where biases count too, because EfficientNet's code leaves out what has 'batch_normalization' in
-        its name and nothing else; "kernels" (EfficientNetV2); or "kernels_but_depthwise" (MobileNet).
+      params: The network's parameters.
+      decayed: Which parameters count. "all_but_norm" includes biases, because EfficientNet's code excludes only names with
+        'batch_normalization'. The others are "kernels" (EfficientNetV2) and "kernels_but_depthwise" (MobileNet).
     """
     covers = {
         "all_but_norm": lambda path: not is_batch_norm(path),
@@ -104,14 +108,17 @@ def l2(params: dict, decayed: str = "all_but_norm") -> jax.Array:
 
 
 def is_batch_norm(path: tuple) -> bool:
-    """Says whether a parameter, by its path of keys, belongs to a BatchNorm (modules named `bn` or `…_bn`)."""
+    """Returns whether the parameter at a path of keys belongs to a BatchNorm, a module named `bn` or `…_bn`."""
     return path[-2].key.endswith("bn")
 
 
 def update_ema(ema: dict | None, values: dict, step: jax.Array, decay: float) -> dict | None:
-    """Moves the averages towards `values` with the decay min(decay, (1 + step) / (10 + step)); `step` counts from 1.
+    """Returns the moving averages after a step; `step` counts from 1.
 
-    TF1's `ExponentialMovingAverage` with `num_updates`: short runs get a short window. 0.9999 is reached at step 89,990.
+        d = min(decay, (1 + step) / (10 + step))
+        average = d * average + (1 - d) * value
+
+    This is TF1's `ExponentialMovingAverage` with `num_updates`. A decay of 0.9999 is reached at step 89,990.
     """
     if ema is None:
         return None
