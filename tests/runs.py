@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from pipeline.reporting.reporter import read_events
 from tests.forks import ROOT, Fork
 
-TINY = "tests/configs/tiny.py"
+TINIEST = "tests/configs/tiniest.py"
 COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 

@@ -10,7 +10,7 @@ from pipeline.data.preparation import datasets, shards
 from pipeline.data.sources import CONTENTS_FILE, Source
 from pipeline.errors import ConfigError
 from pipeline.host import open_files
-from tests.runs import ROOT, TINY, start
+from tests.runs import ROOT, TINIEST, start
 
 SHARDS = 1099
 
@@ -37,7 +37,7 @@ def test_a_preparation_holds_one_shard_open_at_a_time(data_dir):
     assert len(Source(str(data_dir / "digits/1.0.0"), "train")) == 1437
 
 
-ARGUMENTS = ("--config=" + TINY, "--config.duration=100 steps", "--config.log.tensorboard=False")
+ARGUMENTS = ("--config=" + TINIEST, "--config.duration=100 steps", "--config.log.tensorboard=False")
 ARGUMENTS += ("--config.evaluation.every=100 steps", "--config.checkpoint.every=100 steps")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
 from tests import forks
-from tests.runs import TINY, run, xla_flags
+from tests.runs import TINIEST, run, xla_flags
 
 HANG = """
 import sys, threading
@@ -64,7 +64,7 @@ def data_dir(tmp_path_factory):
 def unevaluated(tmp_path_factory, data_dir):
     """A run that took all its steps and was killed before its last evaluation."""
     workdir = tmp_path_factory.mktemp("run")
-    code, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}")
+    code, output = run(f"--config={TINIEST}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}")
     assert code == 0, output
     (workdir / "results.json").unlink()
     record = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -79,7 +79,7 @@ def test_a_hang_ends_with_a_message(hang, continued, message, tmp_path, data_dir
     if continued:
         shutil.copytree(unevaluated, workdir)
     process = forks.run(
-        *("-c", HANG + hang + RUN, f"--config={TINY}", f"--workdir={workdir}"),
+        *("-c", HANG + hang + RUN, f"--config={TINIEST}", f"--workdir={workdir}"),
         *(f"--config.data.data_dir={data_dir}", "--config.watchdog.warn_seconds=4"),
         XLA_FLAGS=xla_flags(devices=4),
     )
