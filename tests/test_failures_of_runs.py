@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
-from tests.runs import TINY, run, start, state_at, wait_for
+from tests.runs import TINIEST, run, start, state_at, wait_for
 
 TINY_STEPS = 12
 STEPS = 300
@@ -21,7 +21,7 @@ LIMIT_SECONDS = 600  # also on a machine that does much else
 
 def arguments(workdir: pathlib.Path, data_dir: pathlib.Path, workers: int) -> list[str]:
     return [
-        f"--config={TINY}",
+        f"--config={TINIEST}",
         f"--workdir={workdir}",
         f"--config.data.data_dir={data_dir}",
         f"--config.data.workers={workers}",
@@ -103,7 +103,7 @@ def data_dir(tmp_path_factory):
 )
 def test_a_start_that_is_refused_leaves_nothing(argument, code, message, tmp_path, data_dir):
     workdir = tmp_path / "runs" / "refused"
-    status, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}", argument)
+    status, output = run(f"--config={TINIEST}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}", argument)
     assert status == code, output
     assert message in output.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
@@ -111,7 +111,7 @@ def test_a_start_that_is_refused_leaves_nothing(argument, code, message, tmp_pat
 
 @pytest.mark.slow
 def test_what_a_run_continues_with_is_said_and_what_cannot_continue_is_no_damage(tmp_path, data_dir):
-    command = (f"--config={TINY}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}")
+    command = (f"--config={TINIEST}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}")
     command += ("--config.log.tensorboard=False",)
     assert run(*command)[0] == 0
     switches = ("--config.resume_changed=True", "--config.resume_changed_data=True", "--config.duration=14 steps")

@@ -22,8 +22,8 @@ import pytest
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.weights import directory, official, timm
 from pipeline.weights.keras_network import build_keras
+from tests import forks
 from tests.data.preparation.making import tfrecord_dataset
-from tests.forked_commands import commands
 from tests.weights import torch_samples
 from tests.weights.samples import random_weights, write_keras_2
 
@@ -235,17 +235,20 @@ def disk(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with commands(XDG_CACHE_HOME=str(tmp_path_factory.mktemp("cache"))) as running:
-        yield running
+def run(tmp_path_factory):
+    """Runs `python -m pipeline.NAME ARGUMENT …` in a process of its own; returns its exit code and what it wrote."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return lambda name, *arguments: forks.run(
+        "-m", f"pipeline.{name}", *arguments, TF_CPP_MIN_LOG_LEVEL="3", XDG_CACHE_HOME=cache
+    )
 
 
-def assert_one_error(running, line: str, code: int, message: str, disk, new, **names) -> None:
+def assert_one_error(run, line: str, code: int, message: str, disk, new, **names) -> None:
     """Runs a command line; it must end with the code and one line of error, and write nothing."""
     command, *arguments = (word.format(disk=disk, new=new, **names) for word in shlex.split(line))
     before = listing(disk)
-    end = running.run(command, *arguments)
-    assert end.code == code, end
+    end = run(command, *arguments)
+    assert end.returncode == code, end
     errors = [said for said in end.stderr.splitlines() if said.startswith("Error:")]
     assert len(errors) == 1, end.stderr
     assert end.stderr.splitlines()[-1] == errors[0]
@@ -260,8 +263,8 @@ def listing(folder: pathlib.Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("line", "code", "message"), TYPED, ids=[line for line, _, _ in TYPED])
-def test_what_is_typed_is_answered_in_one_line(running, disk, tmp_path, line, code, message):
-    assert_one_error(running, line, code, message, disk, tmp_path)
+def test_what_is_typed_is_answered_in_one_line(run, disk, tmp_path, line, code, message):
+    assert_one_error(run, line, code, message, disk, tmp_path)
 
 
 OF_EACH_FORMAT = ("cut.safetensors", "cut.pth", "cut.keras", "cut.weights.h5", "ours", "timm", "official")
@@ -274,32 +277,32 @@ OF_EACH_FORMAT = ("cut.safetensors", "cut.pth", "cut.keras", "cut.weights.h5", "
         *((command, name) for command in COMMANDS if command != "convert" for name in OF_EACH_FORMAT),
     ],
 )
-def test_a_damaged_weight_file_is_named_in_one_line(running, disk, tmp_path, command, name):
-    assert_one_error(running, COMMANDS[command], 65, name, disk, tmp_path, file=disk / "damaged" / name)
+def test_a_damaged_weight_file_is_named_in_one_line(run, disk, tmp_path, command, name):
+    assert_one_error(run, COMMANDS[command], 65, name, disk, tmp_path, file=disk / "damaged" / name)
 
 
-def test_whole_files_of_the_same_kinds_are_taken(running, disk, tmp_path):
+def test_whole_files_of_the_same_kinds_are_taken(run, disk, tmp_path):
     """Else the damage would not be what was refused."""
     for path in sorted((disk / "whole").iterdir()):
-        end = running.run("convert", str(path), f"--out={tmp_path}/{path.name}")
-        assert end.code == 0, (path, end.stderr)
+        end = run("convert", str(path), f"--out={tmp_path}/{path.name}")
+        assert end.returncode == 0, (path, end.stderr)
 
 
 @pytest.mark.parametrize("name", ["digits", "records"])
-def test_a_command_that_an_error_names_works_as_it_is_printed(running, disk, tmp_path, name):
+def test_a_command_that_an_error_names_works_as_it_is_printed(run, disk, tmp_path, name):
     """A dataset that is not prepared, and one that is stored in another format; both in a folder with a space."""
     folder = tmp_path / "a folder"
     if name == "records":
         tfrecord_dataset(folder, [0, 1, 2])
     preview = ("preview", "--config=configs/quickstart.py", f"--out={tmp_path}/sheet.png", f"--config.data.name={name}")
-    end = running.run(*preview, f"--config.data.data_dir={folder}")
-    assert end.code == 65, end
+    end = run(*preview, f"--config.data.data_dir={folder}")
+    assert end.returncode == 65, end
     _, module, command, *arguments = shlex.split(re.search(r"once: (.*)", end.stderr)[1])
     assert module == "-m"
     if "ANOTHER_FOLDER" in arguments:
         folder = tmp_path / "another"
         arguments[arguments.index("ANOTHER_FOLDER")] = str(folder)
-    end = running.run(command.removeprefix("pipeline."), *arguments)
-    assert end.code == 0, end
-    end = running.run(*preview, f"--config.data.data_dir={folder}")
-    assert end.code == 0, end
+    end = run(command.removeprefix("pipeline."), *arguments)
+    assert end.returncode == 0, end
+    end = run(*preview, f"--config.data.data_dir={folder}")
+    assert end.returncode == 0, end

@@ -95,7 +95,7 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
     clock = make_clock(given)
     service, plane, _ = connect(given, environment, place.control or "gs://none/none", 1)
     lock = RunLock(plane.bucket, plane.name(), owner_name(record), given.limits.lock_seconds, clock)
-    elsewhere = "so a supervisor on another machine would ask for the slice anew"
+    elsewhere = "so a supervisor on another machine would request the slice again"
     unknown: Refused | None = None
     if not place.control:
         record.log(f"nothing says where the run's folder is, {elsewhere}: name it with --workdir to end that one too")

@@ -9,7 +9,6 @@ are composed.
 
 import collections
 import contextlib
-import ctypes
 import http.client
 import http.server
 import importlib.resources
@@ -17,7 +16,6 @@ import io
 import json
 import os
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -30,7 +28,8 @@ from collections.abc import Callable, Iterator
 from tests.storage.faults import Fault, Request
 
 _PIECE_BYTES = 256 * 1024
-_PR_SET_PDEATHSIG = 1
+# Becomes a program that the kernel ends when the tests are killed: 1 is PR_SET_PDEATHSIG, 9 SIGKILL.
+END_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 _DROPPED_HEADERS = ("connection", "transfer-encoding", "content-length", "host", "keep-alive")
 
 
@@ -59,11 +58,10 @@ class StorageServer:
         )
         process = subprocess.Popen(
             [
-                str(binary),
+                *(sys.executable, "-c", END_WITH_PARENT, str(binary)),
                 *("-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(backend_port)),
                 *("-external-url", self.url, "-public-host", f"127.0.0.1:{port}", "-log-level", "error"),
-            ],
-            preexec_fn=_end_with_parent,
+            ]
         )
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
@@ -267,11 +265,6 @@ def _client(headers) -> str:
     if "tensorstore" in agent:
         return "tensorstore"
     return "python" if "gl-python" in agent or "python" in agent else "array_record"
-
-
-def _end_with_parent() -> None:
-    """Has the kernel end this process when the tests are killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:

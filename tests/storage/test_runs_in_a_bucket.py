@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 
 import cv2
 import jax
@@ -15,13 +13,14 @@ from etils import epath
 
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.reporting.reporter import read_events
-from tests.runs import ROOT, TINY, finish, start_all, state_at, wait_for
+from tests import forks
+from tests.runs import TINIEST, finish, start_all, state_at, wait_for
 from tests.storage.faults import SeededFaults
 
 KILLS = int(os.environ.get("STORAGE_KILLS", "2"))
 STEPS = 12 * KILLS  # so many that there is a run left to kill
 RUN = (
-    f"--config={TINY}",
+    f"--config={TINIEST}",
     f"--config.duration={STEPS} steps",
     "--config.log.every=1 steps",
     "--config.checkpoint.every=4 steps",
@@ -57,13 +56,7 @@ def train(workdir, data_dir, *arguments):
 
 
 def command(name, *arguments, code=0):
-    result = subprocess.run(
-        [sys.executable, "-c", KNOWS_TINY, f"pipeline.{name}", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        capture_output=True,
-        text=True,
-    )
+    result = forks.run("-c", KNOWS_TINY, f"pipeline.{name}", *map(str, arguments))
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout
 
@@ -124,7 +117,7 @@ def test_training_on_gs_equals_the_local_disk(run, local_run):
 @pytest.mark.slow
 def test_what_comes_after_a_run_works_on_gs_alone(run, data_dir):
     command(
-        *("evaluate", f"--workdir={run}", f"--config={TINY}", f"--config.data.data_dir={data_dir}"),
+        *("evaluate", f"--workdir={run}", f"--config={TINIEST}", f"--config.data.data_dir={data_dir}"),
         "--out=gs://bucket/evaluated",
     )
     results = json.loads((run / "results.json").read_text())
