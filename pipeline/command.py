@@ -23,6 +23,7 @@ from pipeline.configuration import domains
 from pipeline.errors import ConfigError
 from pipeline.host import caches, ending, open_files
 from pipeline.host.paths import expanded
+from pipeline.host.printable import printable
 
 _RENAMED_FLAGS = {"picture": "image", "pictures": "images"}
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -132,12 +133,13 @@ def absolute_workdir(workdir: str | None) -> str:
     if not workdir:
         raise ConfigError("--workdir is missing: name the directory of the run, such as --workdir runs/b0")
     if "://" in workdir:
-        if not workdir.startswith("gs://"):
-            raise ConfigError(
-                f"--workdir={workdir}: give a local path, or one of Google Cloud Storage, gs://BUCKET/FOLDER"
-            )
-        return workdir.rstrip("/")
+        return _checked_url(workdir)
     workdir = os.path.abspath(expanded(workdir))
+    if "\\" in workdir or not _is_utf8(workdir):
+        raise ConfigError(
+            f"--workdir={printable(workdir)}: tensorstore, which writes the checkpoints, takes a backslash for a slash and "
+            "names in UTF-8 alone; take another name"
+        )
     try:
         _try_to_create(workdir)
     except OSError as error:
@@ -146,6 +148,32 @@ def absolute_workdir(workdir: str | None) -> str:
     if os.path.isdir(workdir) and not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir={workdir}: no permission to read and write there")
     return workdir
+
+
+def _checked_url(workdir: str) -> str:
+    """Returns a `gs://…` without slashes at its end.
+
+    Raises:
+      ConfigError: it is another URL, or a bucket does not have such names. `..` is a name like any other there, which the
+        libraries below would follow, each in its own way.
+    """
+    if not workdir.startswith("gs://"):
+        raise ConfigError(f"--workdir={workdir}: give a local path, or one of Google Cloud Storage, gs://BUCKET/FOLDER")
+    path = workdir.removeprefix("gs://").rstrip("/")
+    if not path.isprintable() or any(name in ("", ".", "..") for name in path.split("/")):
+        raise ConfigError(
+            f"--workdir={printable(workdir)}: expected gs://BUCKET/FOLDER, without empty names, '.', '..' and control "
+            "characters; write the path out"
+        )
+    return f"gs://{path}"
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # the system gives other bytes as lone surrogates
+        return False
+    return True
 
 
 def _try_to_create(directory: str) -> None:
@@ -194,7 +222,7 @@ def _parse(arguments: list[str], structure: types.ModuleType) -> list[str]:
         raise ConfigError(f"{reason}. `--help` lists the flags") from error
     except flags.Error as error:
         raise ConfigError(f"{error}. `--help` lists the flags") from error
-    except (AttributeError, LookupError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
+    except Exception as error:
         _check_keys(arguments, structure)
         # ml_collections runs the user's file while it parses, so any error is about the configuration.
         raise ConfigError(f"--config: {type(error).__name__}: {' '.join(str(error).split())}") from error

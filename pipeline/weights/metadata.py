@@ -121,8 +121,8 @@ class Metadata:
             f"there are {len(self.class_names)} class names for {self.num_classes} classes",
         )
         for label, name in enumerate(self.class_names):
-            _require(_is_unicode(name), f"the name of class {label}, {name!a}, is no Unicode text")
-        _require(_is_unicode(self.source), f"source, {self.source!a:.100}, is no Unicode text")
+            _require(_is_unicode(name), f"the name of class {label}, {name!a}, is not Unicode text")
+        _require(_is_unicode(self.source), f"source, {self.source!a:.100}, is not Unicode text")
         self.preprocessing.check()
 
     @property
