@@ -1,7 +1,7 @@
 """The process that measures latencies: `python -m pipeline.benchmarks.latency_process CORES RUNTIME ROUNDS BATCH FOLDER …`.
 
-CORES are numbers with commas between them, RUNTIME is a key of `RUNTIMES`, and each FOLDER has weights and their exports below it.
-It prints one line of JSON: by each folder's and file's name, what a batch takes. The cores are set before anything that starts
+CORES are numbers with commas between them, RUNTIME is a key of `RUNTIMES`, and each FOLDER has weights and their exports. It
+prints one line of JSON: by each folder's and file's name, what a batch takes. The cores are set before anything that starts
 threads is imported, because runtimes count the cores when they are loaded.
 """
 
