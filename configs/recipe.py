@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict(
         {
-            "variant": "b0",  # a row of `python -m pipeline.model`
+            "variant": "b0",  # a row of `python -m pipeline.model`, or one scaled: "b0:phi=2"; see pipeline/model/variants.py
             "dropout_rate": placeholder(float),  # unset: the variant's own, 0.2 (B0) to 0.5 (B7) [paper]
             # These three belong to the variant's family; unset: its own, for B0 to B8 the values that stand here.
             "survival_probability": placeholder(

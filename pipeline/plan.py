@@ -54,7 +54,7 @@ def main() -> None:
         if _BEST.value:
             found = search.best(config, tpu_slice.devices, make_plan)
             if found is None:
-                raise TrainingError(f"nothing that was tried fits {tpu_slice.name}: take a larger slice")
+                raise TrainingError(f"no variant that was tried fits {tpu_slice.name}: take a larger slice")
             words, plan = found
             print(f"best on {tpu_slice.name}: {words}", file=sys.stderr if _JSON.value else sys.stdout)
         else:

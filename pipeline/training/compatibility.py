@@ -64,9 +64,8 @@ def check_continues(
     if arrays := differing_arrays(saved_state(), current_state):
         because = f" by {listed}" if changes else " by other data"
         raise ConfigError(
-            f"{workdir} holds a run whose state has another structure,{because}: {_some(arrays)}. It cannot be continued like "
-            f"this, whatever is set. Take another --workdir; of the same network, --config.init_from={workdir} starts from its "
-            "weights"
+            f"{workdir} holds a run whose state has another structure,{because}: {_some(arrays)}. No option can "
+            f"continue it. Take another --workdir; for the same network, --config.init_from={workdir} starts from its weights"
         )
     if changes and not current["config"]["resume_changed"]:
         raise ConfigError(

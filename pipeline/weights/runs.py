@@ -60,7 +60,7 @@ def read(workdir: str, checkpoint: str = NEWEST) -> RunWeights:
     if checkpoint not in (NEWEST, BEST) and not checkpoint.isdecimal():
         raise ConfigError(f"--checkpoint={checkpoint} is neither newest, best nor a step")
     if not is_run(workdir):
-        raise DataError(f"{workdir} is no run of pipeline.train: it has no checkpoints")
+        raise DataError(f"{workdir} is not a run of pipeline.train: it has no checkpoints")
     folder = f"{workdir.rstrip('/')}/{'best' if checkpoint == BEST else 'checkpoints'}"
     variables, run_metadata = read_variables(folder, int(checkpoint) if checkpoint.isdecimal() else None)
     metadata = _metadata(run_metadata, workdir, int(variables["step"]))

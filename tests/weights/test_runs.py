@@ -116,7 +116,7 @@ def test_before_the_first_checkpoint(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(DataError, match="holds no checkpoint yet"):
         runs.read(str(tmp_path))
-    with pytest.raises(DataError, match="is no run"):
+    with pytest.raises(DataError, match="is not a run"):
         runs.read(str(tmp_path / "elsewhere"))
 
 
