@@ -33,6 +33,7 @@ LONGEST = (
     "planning/test_plan.py",
     "benchmarks/test_step_benchmark.py",
     "test_train.py",
+    "test_failures_of_runs.py",
     "test_input_failures.py",
     "training/test_finetuning.py",
     "runtime/test_watchdog.py",

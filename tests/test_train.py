@@ -170,19 +170,23 @@ def test_an_evaluation_does_not_keep_a_run_that_is_to_stop(tmp_path, data_dir):
     assert reported(tmp_path, "evaluation", "ema_examples") == {2: 8 * 1437}
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path, data_dir):
+@pytest.mark.parametrize("first", ["log", "checkpoint", "evaluation"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(first, tmp_path, data_dir):
+    """Whatever comes first after it: a report, a checkpoint, or the best state so far."""
     status, output = run(
         f"--config={TINIEST}",
         f"--workdir={tmp_path}",
         f"--config.data.data_dir={data_dir}",
         "--config.schedule.lr_per_256=1e30",
+        "--config.log.tensorboard=False",
+        *(f"--config.{what}.every={3 if what == first else 12} steps" for what in ("log", "checkpoint", "evaluation")),
     )
-    assert status == 70
+    assert status == 70, output
     assert "is not finite" in output.splitlines()[-1]
-    for checkpoint in (tmp_path / "checkpoints").glob("[0-9]*"):
-        assert all(
-            np.isfinite(leaf).all() for leaf in jax.tree.leaves(state_at(tmp_path, int(checkpoint.name))["params"])
-        )
+    for kind in ("checkpoints", "best"):
+        for checkpoint in (tmp_path / kind).glob("[0-9]*"):
+            state = state_at(tmp_path, int(checkpoint.name), kind)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state["params"])), checkpoint
 
 
 @pytest.mark.parametrize(

@@ -11,21 +11,25 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pod import checks, controller, gcloud, history, options, status
-from pod.accelerators import find_accelerator
+from pod import status
 from pod.checkout import ROOT
 from pod.clock import Clock
-from pod.connection import connect, connect_compute, find_credentials, make_clock, owner_name
-from pod.control_plane import ControlPlane
 from pod.errors import FINISHED, Refused
-from pod.http import ApiError
-from pod.lock import RunLock
-from pod.options import Options
+from pod.plane import history
+from pod.plane.control_plane import ControlPlane
+from pod.plane.lock import RunLock
 from pod.record import Place, Record
-from pod.removal import remove
 from pod.run import control_of, workdir_of
-from pod.service import Service
-from pod.start import PLACE_OBJECT, up
+from pod.services import gcloud
+from pod.services.connection import connect, connect_compute, find_credentials, make_clock, owner_name
+from pod.services.http import ApiError
+from pod.services.service import Service
+from pod.slices import controller
+from pod.slices.accelerators import find_accelerator
+from pod.slices.removal import remove
+from pod.starting import checks, options
+from pod.starting.options import Options
+from pod.starting.start import PLACE_OBJECT, up
 
 
 def main(
@@ -91,7 +95,7 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
     clock = make_clock(given)
     service, plane, _ = connect(given, environment, place.control or "gs://none/none", 1)
     lock = RunLock(plane.bucket, plane.name(), owner_name(record), given.limits.lock_seconds, clock)
-    elsewhere = "so a supervisor on another machine would ask for the slice anew"
+    elsewhere = "so a supervisor on another machine would request the slice again"
     unknown: Refused | None = None
     if not place.control:
         record.log(f"nothing says where the run's folder is, {elsewhere}: name it with --workdir to end that one too")

@@ -23,7 +23,7 @@ def test_a_run_says_what_begins_and_prints_commands_that_work(tmp_path):
     assert code == 0, output
     said = [line for line in output.splitlines() if re.search(r"\(usually .*\) …$", line)]
     assert [line.split(" (")[0] for line in said] == [
-        "Importing JAX and joining the other processes",
+        "Importing JAX and connecting to the other processes",
         "Opening digits",
         "Restoring the newest checkpoint, or making a new state",
         "Compiling the train step",

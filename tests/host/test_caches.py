@@ -68,6 +68,6 @@ def test_a_user_with_neither_name_nor_home_trains(tmp_path, data_dir):
     assert "Traceback" not in end.stderr
     assert not list((tmp_path / "here").iterdir())  # such as a folder called ~
     if data_dir.startswith("~"):
-        assert (end.returncode, "no home directory is known for that" in end.stderr) == (78, True)
+        assert (end.returncode, "there is no home directory" in end.stderr) == (78, True)
     else:
         assert end.returncode == 0, end.stderr

@@ -3,6 +3,8 @@
 fake-gcs-server keeps the objects. In front of it stands a proxy on the loopback interface that counts requests, fails those
 that a test wants to fail, and adds what fake-gcs-server lacks: preconditions of downloads, and a new generation when objects
 are composed.
+
+`python -m tests.storage.server COMMAND …` runs a command with such a server, which has the bucket gs://bucket.
 """
 
 import collections
@@ -12,6 +14,7 @@ import http.server
 import importlib.resources
 import io
 import json
+import os
 import re
 import socket
 import struct
@@ -280,3 +283,9 @@ def _wait_for(port: int) -> None:
         else:
             return
     raise AssertionError("fake-gcs-server does not answer")
+
+
+if __name__ == "__main__":
+    with StorageServer() as running:
+        running.make_bucket("bucket")
+        sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, **running.environment}).returncode)

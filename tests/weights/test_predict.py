@@ -1,4 +1,4 @@
-"""`pipeline.predict` with what people have: folders, patterns, lists, and files that are no images among them."""
+"""`pipeline.predict` with what people have: folders, patterns, lists, and files that are not images among them."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_a_folder_a_pattern_and_a_list_name_the_same_images(weights, images):
     names = [str(images / name) for name in ("a/1.png", "a/2.jpg", "b/3.png")]
     folder = predict(weights, images)
     assert list(folder[1]) == [names[0], names[1], str(images / "a/bad.jpg"), names[2]]
-    assert f"{images}: left out 1 hidden folder(s), 1 file(s) that are no images\n" in folder[2]
+    assert f"{images}: left out 1 hidden folder(s), 1 file(s) that are not images\n" in folder[2]
     code, found, _ = predict(weights, images / "*" / "[0-9].*g")
     assert (code, list(found)) == (0, names)
     listed = "\n".join([*names[:2], "", names[2]]).encode()
