@@ -34,7 +34,9 @@ def test_a_fork_ends_as_a_process_of_its_own_does(last):
 
 
 def test_signals_reach_a_fork_and_its_end_is_seen():
-    code = "import time\ntry:\n print('ready', flush=True)\n time.sleep(600)\nexcept KeyboardInterrupt:\n print('asked')"
+    code = (
+        "import time\ntry:\n print('ready', flush=True)\n time.sleep(600)\nexcept KeyboardInterrupt:\n print('asked')"
+    )
     process = Fork(["-c", code], dict(os.environ))
     wait_for(process, "ready")
     assert process.poll() is None
