@@ -29,14 +29,15 @@ def get_config() -> ConfigDict:
             "stage": "none",  # copy the data to each host's "disk" or "memory" in the background; see docs/storage.md
             "train_split": "train",
             "eval_split": "validation",
-            "crop": "random_resized",  # or "shift", for small images: see pipeline/data/decoding/images.py
+            "crop": "random_resized",  # or "shift", for small images; "evaluation": as in evaluation, see docs/progressive.md
             "crop_area": (0.08, 1.0),  # smallest and largest share of the image [preprocessing.py]
+            "crop_covers": 0.1,  # a smaller share than this is drawn again; EfficientNetV2: 0 [preprocessing.py]
             "shift_fraction": 0.125,  # with crop="shift": the largest translation, as a share of the size
             "flip": True,  # horizontally, half of the images [preprocessing.py]
             "augment": "autoaugment_v0",  # "none", "autoaugment_v0" or "randaugment" [autoaugment.py]
             "augment_semantics": "published",  # "published": to the bit, quirks included; "clean": without its quirks
             "randaugment_layers": 2,  # [main.py]
-            "randaugment_magnitude": 10,  # [main.py]; published: B5 17, B7 and B8 28
+            "randaugment_magnitude": 10.0,  # [main.py]; published: B5 17, B7 and B8 28
             "random_erasing": 0.0,  # share of the images that lose a rectangle; no published result used it
             "resize": "bicubic_tf1",  # "bicubic_tf1", "bicubic", "bicubic_antialias" or "bilinear" [preprocessing.py]
             "train_resize": "fast",  # with "bicubic_tf1": "fast" centres its samples, "exact" is TensorFlow's to the bit
@@ -53,7 +54,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict(
         {
-            "variant": "b0",  # a row of `python -m pipeline.model`
+            "variant": "b0",  # a row of `python -m pipeline.model`, or one scaled: "b0:phi=2"; see pipeline/model/variants.py
             "dropout_rate": placeholder(float),  # unset: the variant's own, 0.2 (B0) to 0.5 (B7) [paper]
             # These three belong to the variant's family; unset: its own, for B0 to B8 the values that stand here.
             "survival_probability": placeholder(
@@ -67,12 +68,27 @@ def get_config() -> ConfigDict:
         }
     )
 
+    # EfficientNetV2's progressive learning, for any network and dataset: docs/progressive.md. A list has a value for each
+    # stage; where it is empty, values rise to those of the configuration as the authors' do [efficientnetv2/main.py].
+    config.progressive = ConfigDict(
+        {
+            "stages": 1,  # published: 4; 1: the whole run is one
+            "ends": (),  # of all but the last: "25 %" of the run, "80 epochs", "1000 steps"; empty: equal parts
+            "image_sizes": (),  # the largest is image_size; empty: equal parts from 128 pixels, or from 2/3 of a small size
+            "randaugment_magnitudes": (),  # empty: from 5
+            "mixup_alphas": (),  # empty: from 0
+            "cutmix_alphas": (),  # empty: from 0
+            "dropout_rates": (),  # empty: constant, as in the code; the paper has it rise
+        }
+    )
+
     config.init_from = placeholder(str)  # weights to start from: a run, or whatever `python -m pipeline.convert` reads
     config.finetune = ConfigDict(
         {
             "head": "auto",  # the classifier of init_from: "keep", "new", or "auto", new where the number of classes differs
             "frozen_stages": 0,  # parts that are not trained, counted from the image: the stem, then the stages
             "frozen_batch_norm": False,  # leave the statistics of every BatchNorm as they were
+            "trained": "all",  # or "classifier_and_last_norm": what FixRes trains (arXiv 1906.06423)
             "stage_lr_factor": 1.0,  # learning rate of a part relative to the one after it; the head's is the schedule's
         }
     )
@@ -82,7 +98,8 @@ def get_config() -> ConfigDict:
             "label_smoothing": 0.1,  # [main.py]
             "weight_decay": 1e-5,  # times half the squared norm of all but BatchNorm, in the loss [paper, main.py]
             "mixup_alpha": 0.0,  # no published result of B0 to B7 used it (tpu#623)
-            "cutmix_alpha": 0.0,
+            "cutmix_alpha": 0.0,  # with both, mixup is for the first half of a batch and CutMix for the second
+            "mix_semantics": "clean",  # each label follows its image's pixels; "published": those of CutMix, their mean
         }
     )
 
@@ -118,6 +135,7 @@ def get_config() -> ConfigDict:
     config.evaluation = ConfigDict(
         {
             "every": "1 epochs",
+            "image_size": placeholder(int),  # pixels; unset: the size of training, or of the largest stage
             "batch_size": 1024,  # over all devices, and rounded up to a multiple of them [main.py]; padding is masked
             "confusion": False,  # also count every (label, prediction) pair
         }

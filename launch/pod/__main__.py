@@ -6,12 +6,13 @@ import os
 import sys
 from pathlib import Path
 
-from pod import commands, options
-from pod.control_plane import ControlError
-from pod.credentials import CredentialsError
+from pod import commands
 from pod.errors import FAILED, INTERRUPTED, Refused
-from pod.http import ApiError
-from pod.start import Interrupted
+from pod.plane.control_plane import ControlError
+from pod.services.credentials import CredentialsError
+from pod.services.http import ApiError
+from pod.starting import options
+from pod.starting.start import Interrupted
 
 
 def main() -> int:

@@ -17,20 +17,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pod import controller, failures
-from pod.bucket import Conflict
 from pod.clock import Clock
-from pod.control import Bounds, Control, JobState, WorkerReport
-from pod.control_plane import ControlError, ControlPlane
-from pod.credentials import Credentials, CredentialsError, MetadataCredentials
-from pod.endpoints import Endpoints, find_endpoints
-from pod.http import ApiError
-from pod.keeper import Keeper
-from pod.log_pieces import TrainerLog, tail
-from pod.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
-from pod.preparation import Preparation
-from pod.surrender import OwnSlice, Surrender
-from pod.trainer import Attempt, Attempts
+from pod.job import failures
+from pod.job.keeper import Keeper
+from pod.plane.control import Bounds, Control, JobState, WorkerReport
+from pod.plane.control_plane import ControlError, ControlPlane
+from pod.services.bucket import Conflict
+from pod.services.credentials import Credentials, CredentialsError, MetadataCredentials
+from pod.services.endpoints import Endpoints, find_endpoints
+from pod.services.http import ApiError
+from pod.slices import controller
+from pod.worker.log_pieces import TrainerLog, tail
+from pod.worker.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
+from pod.worker.preparation import Preparation
+from pod.worker.surrender import OwnSlice, Surrender
+from pod.worker.trainer import Attempt, Attempts
 
 _TICK_SECONDS = 0.5
 _SHUTDOWN_SECONDS = 100.0  # less than startup.sh has systemd wait

@@ -11,21 +11,25 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pod import checks, controller, gcloud, history, options, status
-from pod.accelerators import find_accelerator
+from pod import status
 from pod.checkout import ROOT
 from pod.clock import Clock
-from pod.connection import connect, connect_compute, find_credentials, make_clock, owner_name
-from pod.control_plane import ControlPlane
 from pod.errors import FINISHED, Refused
-from pod.http import ApiError
-from pod.lock import RunLock
-from pod.options import Options
+from pod.plane import history
+from pod.plane.control_plane import ControlPlane
+from pod.plane.lock import RunLock
 from pod.record import Place, Record
-from pod.removal import remove
 from pod.run import control_of, workdir_of
-from pod.service import Service
-from pod.start import PLACE_OBJECT, up
+from pod.services import gcloud
+from pod.services.connection import connect, connect_compute, find_credentials, make_clock, owner_name
+from pod.services.http import ApiError
+from pod.services.service import Service
+from pod.slices import controller
+from pod.slices.accelerators import find_accelerator
+from pod.slices.removal import remove
+from pod.starting import checks, options
+from pod.starting.options import Options
+from pod.starting.start import PLACE_OBJECT, up
 
 
 def main(

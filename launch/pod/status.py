@@ -9,15 +9,15 @@ import dataclasses
 import time
 from pathlib import Path
 
-from pod import history, logs, progress
-from pod.bucket import Bucket, split_url
 from pod.clock import Clock
-from pod.control import Control, JobState, WorkerReport
-from pod.control_plane import ControlPlane
-from pod.credentials import Credentials
 from pod.errors import Refused
+from pod.plane import history, logs, progress
+from pod.plane.control import Control, JobState, WorkerReport
+from pod.plane.control_plane import ControlPlane
 from pod.record import Place
-from pod.service import Node, QueuedResource, Service
+from pod.services.bucket import Bucket, split_url
+from pod.services.credentials import Credentials
+from pod.services.service import Node, QueuedResource, Service
 
 CONTROLLER_EVENTS = "controller-events"
 _LOG_LINES = 100

@@ -35,11 +35,12 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
     Raises:
         ConfigError: If an option has an unknown value.
     """
-    _check(data_config, "crop", "crop_area", "shift_fraction", "random_erasing", "train_resize")
+    _check(data_config, "crop", "crop_area", "crop_covers", "shift_fraction", "random_erasing", "train_resize")
     return TrainTransform(
         evaluation=eval_transform(data_config, image_size),
         crop=data_config.crop,
         crop_area=tuple(data_config.crop_area),
+        crop_covers=data_config.crop_covers,
         shift_fraction=data_config.shift_fraction,
         flip=data_config.flip,
         exact_resize=data_config.train_resize == "exact",
@@ -126,8 +127,9 @@ class TrainTransform:
 
     Attributes:
         evaluation: Gives size, kernel and the crop that replaces a random crop box which was not found.
-        crop: "random_resized", or "shift": the whole image resized and moved by a few pixels, black moving in.
+        crop: "random_resized"; "shift": the whole image resized and moved by a few pixels, black moving in; or "evaluation".
         crop_area: Smallest and largest share of the image, for "random_resized".
+        crop_covers: Smaller shares are drawn again, for "random_resized".
         shift_fraction: Largest translation along each axis as a share of the size, for "shift".
         flip: Whether to mirror half of the images.
         exact_resize: Whether TensorFlow 1's bicubic is followed to the bit, see `resizing.py`.
@@ -138,6 +140,7 @@ class TrainTransform:
     evaluation: EvalTransform
     crop: str
     crop_area: tuple[float, float]
+    crop_covers: float
     shift_fraction: float
     flip: bool
     exact_resize: bool
@@ -153,6 +156,8 @@ class TrainTransform:
         orient = self.evaluation.apply_exif_orientation
         if self.crop == "shift":
             image = images.decode(data, orient)
+        elif self.crop == "evaluation":
+            image = images.decode_crop(data, self.evaluation.crop_box, orient)
         else:
             image = images.decode_crop(data, lambda height, width: self._random_crop_box(height, width, rng), orient)
         image = self._resize(image, mirror=self.flip and rng.random() < 0.5)
@@ -163,7 +168,7 @@ class TrainTransform:
         return self.erase(image, rng) if self.erase else image
 
     def _random_crop_box(self, height: int, width: int, rng: np.random.Generator) -> crops.CropBox:
-        box = crops.random_crop_box(height, width, self.crop_area, rng)
+        box = crops.random_crop_box(height, width, self.crop_area, rng, self.crop_covers)
         return self.evaluation.crop_box(height, width) if box is None else box
 
     def _resize(self, image: np.ndarray, mirror: bool) -> np.ndarray:

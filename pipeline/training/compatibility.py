@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from configs import recipe
+from pipeline.configuration.stages import changed_by_duration
 from pipeline.errors import ConfigError
 
 # These keys change what a run costs or reports, and no bit of its state.
@@ -82,10 +84,14 @@ def check_continues(
 
 
 def changed_keys(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """Returns a sentence for each key that decides what a run computes and whose value differs."""
-    saved, current = flatten(saved), flatten(current)
+    """Returns a sentence for each key that decides what a run computes and whose value differs.
+
+    A key that the saved configuration lacks was added to the recipe later, and had its default value then.
+    """
+    stages_move = changed_by_duration(current["progressive"])
+    saved, current = flatten(recipe.get_config().to_dict()) | flatten(saved), flatten(current)
     harmless = HARMLESS
-    if saved.get("schedule.name") == current.get("schedule.name") and current["schedule.name"] in SCHEDULES_WITHOUT_END:
+    if saved["schedule.name"] == current["schedule.name"] in SCHEDULES_WITHOUT_END and not stages_move:
         harmless += ("duration",)
     return [
         f"config.{key}: {saved.get(key)!r} became {current.get(key)!r}"

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from configs import recipe
 from pipeline.configuration.domains import DOMAINS
 from pipeline.configuration.hyperparameters import Hyperparameters, resolve
+from pipeline.configuration.stages import Stage
 from pipeline.data.loading import batches
 from pipeline.data.preparation.datasets import ensure_digits
 from pipeline.data.preprocessing import eval_transform, train_transform
@@ -128,31 +129,33 @@ class Experiment:
         hparams = dataclasses.replace(self.hparams, num_classes=classes)
         return Experiment.without_data(config, hparams, self.mesh).abstract_state()
 
-    def compile_train_step(self):
-        """Returns the compiled `(state, batch) -> (state, loss)`; the state it is given is donated.
+    def compile_train_step(self, stage: Stage | None = None):
+        """Returns the compiled `(state, batch) -> (state, loss)` of a stage; the state it is given is donated.
 
         Compiled ahead of its first call, so that a second compilation cannot happen unseen.
         """
-        return self.lower_train_step().compile(self.compiler_options)
+        return self.lower_train_step(stage).compile(self.compiler_options)
 
     @property
     def compiler_options(self) -> dict[str, str]:
         """What the compiler is told for both steps."""
         return compiler_options(self.mesh)
 
-    def lower_train_step(self) -> jax.stages.Lowered:
-        """Returns the train step as it is given to the compiler of the mesh's devices."""
+    def lower_train_step(self, stage: Stage | None = None) -> jax.stages.Lowered:
+        """Returns the train step of a stage, by default the last, as it is given to the compiler of the mesh's devices."""
+        stage = stage or self.hparams.stages[-1]
+        model = self.model.clone(dropout_rate=stage.dropout_rate)
         step = jax.jit(
-            make_train_step(self.config, self.model, self.tx),
+            make_train_step(stage.configure(self.config), model, self.tx),
             donate_argnums=0,
             out_shardings=(self.replicated, self.replicated),
         )
-        return step.lower(self.abstract_state(), self.abstract_batch(self.hparams.batch_size))
+        return step.lower(self.abstract_state(), self.abstract_batch(self.hparams.batch_size, stage.image_size))
 
     def lower_eval_step(self) -> jax.stages.Lowered:
         """Returns the evaluation step as it is given to the compiler of the mesh's devices."""
         step = jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
-        batch = self.abstract_batch(self.hparams.eval_batch_size)
+        batch = self.abstract_batch(self.hparams.eval_batch_size, self.hparams.eval_image_size)
         sums = self._on_all_devices(jax.eval_shape(EvalMetrics.empty))
         return step.lower(self.abstract_state().raw_variables(), batch, sums)
 
@@ -161,17 +164,20 @@ class Experiment:
         """The compiled `(variables, batch, sums) -> sums`; the sums it is given are donated."""
         return self.lower_eval_step().compile(self.compiler_options)
 
-    def abstract_batch(self, batch_size: int) -> Batch:
+    def abstract_batch(self, batch_size: int, image_size: int) -> Batch:
         """Returns the shapes, dtypes and sharding of a global batch."""
-        size, split = self.hparams.image_size, split_by_example(self.mesh)
-        shapes = {name: (batch_size,) for name in BATCH_DTYPES} | {"image": (batch_size, size, size, 3)}
+        split = split_by_example(self.mesh)
+        shapes = {name: (batch_size,) for name in BATCH_DTYPES} | {"image": (batch_size, image_size, image_size, 3)}
         return {name: _abstract(shapes[name], dtype, split) for name, dtype in BATCH_DTYPES.items()}
 
     def train_batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Returns this process's rows of the batches from a step on, without end."""
+        """Returns this process's rows of the batches from a step on, each as its stage has it, without end."""
+        stages = self.hparams.stages
+        first, *later = (train_transform(stage.configure(self.config).data, stage.image_size) for stage in stages)
         return batches.train_batches(
             self.train_source,
-            train_transform(self.config.data, self.hparams.image_size),
+            first,
+            later=list(zip((stage.end_step for stage in stages), later)),
             batch_size=self.hparams.batch_size,
             seed=self.config.seed,
             start_step=start_step,
@@ -182,7 +188,7 @@ class Experiment:
         """Returns this process's rows of the evaluation split, for as many passes as are wanted; to be closed."""
         return batches.EvalPasses(
             self.eval_source,
-            eval_transform(self.config.data, self.hparams.image_size),
+            eval_transform(self.config.data, self.hparams.eval_image_size),
             batch_size=self.hparams.eval_batch_size,
             **self._loader_options,
         )

@@ -19,6 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from pipeline.configuration.durations import is_due
+from pipeline.configuration.stages import stage_at
 from pipeline.errors import ConfigError, Preempted, TrainingError
 from pipeline.host.announcing import announce
 from pipeline.reporting import figures
@@ -33,6 +34,7 @@ from pipeline.storage import region
 from pipeline.training.compatibility import check_continues
 from pipeline.training.evaluation import evaluate
 from pipeline.training.experiment import Experiment
+from pipeline.training.programs import StagePrograms
 from pipeline.training.results import Results, log_results, read_results, write_results
 from pipeline.training.update.metrics import NO_STEP, TrainMetrics
 from pipeline.training.update.state import TrainState
@@ -194,6 +196,7 @@ class _Run:
         self._last_save = time.monotonic()
         self._watchdog = watchdog
         self._eval_passes = experiment.eval_passes()
+        self._programs = StagePrograms(self._hparams.stages, experiment.compile_train_step)
         self._empty_metrics = jax.jit(TrainMetrics.empty, out_shardings=experiment.replicated)
 
     def to_the_end(self, state: TrainState) -> Results:
@@ -208,11 +211,14 @@ class _Run:
         if start_step < total_steps:
             host_batches = self._experiment.train_batches(start_step)
             batches, train_step = self._start(start_step, host_batches)
+            stage_end = self._hparams.stages[stage_at(self._hparams.stages, start_step)].end_step
             in_flight = collections.deque()
             # Whatever crosses between host and devices here does so because somebody asked for it.
             with jax.transfer_guard("disallow"), contextlib.closing(host_batches):
                 for step in range(start_step + 1, total_steps + 1):
                     self._watchdog.beat(f"at step {step}")
+                    if step > stage_end:
+                        train_step, stage_end = self._next_stage(state, step - 1)
                     with self._goodput.phase("input"):
                         batch = next(batches)
                     with self._goodput.phase("step"):
@@ -234,10 +240,12 @@ class _Run:
     def _start(self, start_step: int, host_batches: Iterator[dict]):
         """Returns the batches on the devices and the compiled step; the input fills up while the step compiles."""
 
+        stage = stage_at(self._hparams.stages, start_step)
+
         def compile_and_read():
             with concurrent.futures.ThreadPoolExecutor(1) as background:
                 first = background.submit(next, host_batches)
-                return self._experiment.compile_train_step(), first.result()
+                return self._programs.enter(stage), first.result()
 
         self._watchdog.beat("compiling the train step", COMPILATION_PATIENCE)
         self._reporter.log("Compiling the train step (usually 1 to 5 minutes; seconds when it is in the cache) …")
@@ -253,6 +261,23 @@ class _Run:
         self._goodput.started()
         self._reporter.starts(start_step)
         return self._experiment.on_devices(itertools.chain([first], host_batches)), train_step
+
+    def _next_stage(self, state: TrainState, step: int):
+        """Returns the compiled step of the stage that begins after `step` steps, and where that stage ends."""
+        stages, index = self._hparams.stages, stage_at(self._hparams.stages, step)
+        self._watchdog.beat(f"waiting for the train step of stage {index + 1}", COMPILATION_PATIENCE)
+        before = self._goodput.seconds("compile")
+        with self._goodput.phase("compile"):
+            try:
+                train_step = self._stop_requests.unless_asked(lambda: self._programs.enter(index))
+            except Preempted:
+                self._save_and_stop(state, step)
+        waited = self._goodput.seconds("compile") - before
+        self._reporter.log(
+            f"Stage {index + 1} of {len(stages)}, {stages[index].describe()}; waited {waited:.1f} seconds for its program."
+        )
+        self._reporter.starts(step)
+        return train_step, stages[index].end_step
 
     def _report_if_due(self, state: TrainState, step: int) -> TrainState:
         """Reports the metrics since the last report and returns the state with empty sums."""

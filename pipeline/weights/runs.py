@@ -79,7 +79,7 @@ def _metadata(run_metadata: dict, workdir: str, step: int) -> Metadata:
         return Metadata(
             variant=config.model.variant,
             num_classes=len(class_names),
-            image_size=config.image_size or network.resolution,
+            image_size=config.evaluation.get("image_size") or config.image_size or network.resolution,
             class_names=class_names,
             preprocessing=Preprocessing.of_config(config.data),
             source=workdir,

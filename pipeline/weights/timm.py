@@ -35,7 +35,7 @@ _INTERPOLATIONS = {
 def architecture_name(metadata: Metadata) -> str:
     """Returns timm's name of a network; raises `ConfigError` if timm does not have it."""
     variant = metadata.variant
-    if not architecture(variant).family.name.startswith("efficientnet"):
+    if variant not in VARIANTS or not architecture(variant).family.name.startswith("efficientnet"):
         raise ConfigError(f"timm has no network {variant}: its format is for EfficientNet, EfficientNet-Lite and V2")
     return _V2_PREFIX + variant.removeprefix("v2_") if variant.startswith("v2_") else _PREFIX + variant
 

@@ -8,10 +8,10 @@ import threading
 import pytest
 from cloud.server import Answer
 from cloud.services import BUCKET, USER_TOKEN, Services
-from pod import http
-from pod.bucket import ABSENT, Bucket, Conflict, split_url
-from pod.credentials import Credentials, CredentialsError
-from pod.endpoints import find_endpoints
+from pod.services import http
+from pod.services.bucket import ABSENT, Bucket, Conflict, split_url
+from pod.services.credentials import Credentials, CredentialsError
+from pod.services.endpoints import find_endpoints
 
 
 class Pauses:

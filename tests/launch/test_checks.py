@@ -12,18 +12,20 @@ from cloud.server import ApiError
 from cloud.services import BUCKET, PROJECT, USER_TOKEN, ZONE, Services
 from cloud.slices import DEFAULT_ACCOUNT
 from cloud.tpu_errors import disabled_error
-from pod import checks, configuration, cost, gcloud, permissions
-from pod.accelerators import find_accelerator
-from pod.bucket import Bucket
 from pod.clock import Clock
-from pod.control_plane import ControlPlane
-from pod.credentials import Credentials
-from pod.endpoints import find_endpoints
 from pod.errors import Refused
-from pod.lock import Lost, RunLock
-from pod.options import Limits, Options
-from pod.permissions import NO, UNKNOWN, YES, Policies
-from pod.service import Service
+from pod.plane.control_plane import ControlPlane
+from pod.plane.lock import Lost, RunLock
+from pod.services import gcloud, permissions
+from pod.services.bucket import Bucket
+from pod.services.credentials import Credentials
+from pod.services.endpoints import find_endpoints
+from pod.services.permissions import NO, UNKNOWN, YES, Policies
+from pod.services.service import Service
+from pod.slices import cost
+from pod.slices.accelerators import find_accelerator
+from pod.starting import checks, configuration
+from pod.starting.options import Limits, Options
 
 CONTROL = f"gs://{BUCKET}/runs/t/pod"
 

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 from cloud.services import BUCKET, USER_TOKEN, Services
-from pod.bucket import ABSENT, Conflict
-from pod.control import Bounds, Control, Job, JobState, Supervisor, WorkerReport
-from pod.control_plane import ControlError, ControlPlane
-from pod.credentials import Credentials
-from pod.endpoints import find_endpoints
+from pod.plane.control import Bounds, Control, Job, JobState, Supervisor, WorkerReport
+from pod.plane.control_plane import ControlError, ControlPlane
+from pod.services.bucket import ABSENT, Conflict
+from pod.services.credentials import Credentials
+from pod.services.endpoints import find_endpoints
 
 # An argument may hold bytes that are no UTF-8; Python has them as surrogates.
 WANTED = Control(

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 from cloud.metadata import Metadata
-from pod.credentials import CredentialsError, GcloudCredentials, MetadataCredentials, meaning_of_gcloud
-from pod.endpoints import find_endpoints
+from pod.services.credentials import CredentialsError, GcloudCredentials, MetadataCredentials, meaning_of_gcloud
+from pod.services.endpoints import find_endpoints
 
 needs_gcloud = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from pod import commands as commands_of
-from pod import configuration
 from pod.record import Place, Record
+from pod.starting import configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ("--config", "configs/quickstart.py", "--name", "t", "--type", "v3-32", "--dry-run")

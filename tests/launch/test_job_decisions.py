@@ -4,10 +4,11 @@ import dataclasses
 import random
 
 import pytest
-from pod import control, failures
-from pod.control import Bounds, Control, Job, JobState, WorkerReport
-from pod.job_decisions import RETRIES, decide, is_forsaken
-from pod.job_seen import Seen, WorkerSeen
+from pod.job import failures
+from pod.job.job_decisions import RETRIES, decide, is_forsaken
+from pod.job.job_seen import Seen, WorkerSeen
+from pod.plane import control
+from pod.plane.control import Bounds, Control, Job, JobState, WorkerReport
 
 NOW = 1_000_000.0
 BOUNDS = Bounds(

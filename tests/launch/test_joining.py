@@ -5,13 +5,14 @@ import itertools
 from pathlib import Path
 
 import pytest
-from pod import accelerators, joining, options, slice_request
-from pod.control import Control, Job, JobState, Supervisor
-from pod.delivery import Material
 from pod.errors import Refused
-from pod.joining import There
+from pod.plane.control import Control, Job, JobState, Supervisor
+from pod.plane.delivery import Material
 from pod.run import Run
-from pod.service import QueuedResource
+from pod.services.service import QueuedResource
+from pod.slices import accelerators, joining, slice_request
+from pod.slices.joining import There
+from pod.starting import options
 
 NOW = 1_000_000.0
 RUN = Run("t", "gs://b/r", "gs://b/r/pod", ("--config=c.py",), "key", "")

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from pod.bucket import ABSENT, Conflict
-from pod.control import Bounds, Control, Job, JobState, Supervisor, WorkerReport
-from pod.control_plane import Stored
-from pod.keeper import Keeper
+from pod.job.keeper import Keeper
+from pod.plane.control import Bounds, Control, Job, JobState, Supervisor, WorkerReport
+from pod.plane.control_plane import Stored
+from pod.services.bucket import ABSENT, Conflict
 
 BOUNDS = Bounds(poll_seconds=20, lock_seconds=60, heartbeat_seconds=300)
 WANTED = Control(

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from pod.accelerators import find_accelerator
-from pod.control import Control, Job, JobState
-from pod.control_plane import Stored
-from pod.observer import Observer
+from pod.plane.control import Control, Job, JobState
+from pod.plane.control_plane import Stored
 from pod.run import Run
-from pod.service import Node, QueuedResource
+from pod.services.service import Node, QueuedResource
+from pod.slices.accelerators import find_accelerator
+from pod.slices.observer import Observer
 
 WANTED = Control("t", "word", "run", Job("id", "key", (), "code"), "projects/p/locations/z/queuedResources/t", 2)
 RUN = Run("t", "gs://b/r", "gs://b/r/pod", (), "key", "")

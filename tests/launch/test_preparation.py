@@ -10,11 +10,11 @@ import pytest
 from cloud.server import Answer
 from cloud.services import BUCKET, USER_TOKEN, Services, wait_until
 from pod.clock import Clock
-from pod.control import Job
-from pod.control_plane import ControlPlane
-from pod.credentials import Credentials
-from pod.endpoints import find_endpoints
-from pod.preparation import Preparation
+from pod.plane.control import Job
+from pod.plane.control_plane import ControlPlane
+from pod.services.credentials import Credentials
+from pod.services.endpoints import find_endpoints
+from pod.worker.preparation import Preparation
 
 SECRET = "projects/p/secrets/s/versions/3"
 

@@ -1,6 +1,6 @@
-"""`launch/pod/progress.py`: figures computed by hand."""
+"""`launch/pod/plane/progress.py`: figures computed by hand."""
 
-from pod import progress
+from pod.plane import progress
 
 EVENTS = [
     {"event": "train", "step": 100, "images_per_second": 64.0},  # 100 steps of 32: 50 s

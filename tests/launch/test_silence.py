@@ -1,6 +1,6 @@
 """For how long something has been silent, where looking is disturbed now and then."""
 
-from pod.silence import Silence
+from pod.job.silence import Silence
 
 
 class Time:

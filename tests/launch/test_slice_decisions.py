@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 from cloud.real_gcloud import find_gcloud
-from pod import slice_decisions as decisions
-from pod.options import Limits
-from pod.service import Node, Problem, QueuedResource
-from pod.slice_decisions import (
+from pod.services.service import Node, Problem, QueuedResource
+from pod.slices import slice_decisions as decisions
+from pod.slices.slice_decisions import (
     ASK,
     CAPACITY,
     DENIED,
@@ -27,6 +26,7 @@ from pod.slice_decisions import (
     SliceSeen,
     Wanted,
 )
+from pod.starting.options import Limits
 
 LIMITS = Limits()
 SHORT, LONG = 1.0, LIMITS.provision_seconds + 1

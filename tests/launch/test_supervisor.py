@@ -4,20 +4,20 @@ Whole runs with processes, signals and a real protocol are in test_pod_*.py; her
 """
 
 import pytest
-from pod import service
-from pod.accelerators import find_accelerator
 from pod.clock import Clock
-from pod.control import JobState
-from pod.control_plane import ControlPlane, Stored
-from pod.delivery import Material
-from pod.http import ApiError
-from pod.lock import RunLock
-from pod.options import Limits, Options
+from pod.plane.control import JobState
+from pod.plane.control_plane import ControlPlane, Stored
+from pod.plane.delivery import Material
+from pod.plane.lock import RunLock
 from pod.record import Record
-from pod.rehearsal import RehearsedBucket
 from pod.run import Run
-from pod.service import Node, Problem, QueuedResource
-from pod.supervisor import Supervisor
+from pod.services import service
+from pod.services.http import ApiError
+from pod.services.rehearsal import RehearsedBucket
+from pod.services.service import Node, Problem, QueuedResource
+from pod.slices.accelerators import find_accelerator
+from pod.slices.supervisor import Supervisor
+from pod.starting.options import Limits, Options
 
 HOUR = 3600.0
 SLOW = Limits(poll_seconds=120, lock_seconds=600)  # for days that would be many looks

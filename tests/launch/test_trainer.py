@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from cloud.services import wait_until
-from pod.log_pieces import BACKLOG_BYTES, PIECE_BYTES, PIECES_AT_ONCE, LogPieces, Progress, tail
-from pod.trainer import Attempts
+from pod.worker.log_pieces import BACKLOG_BYTES, PIECE_BYTES, PIECES_AT_ONCE, LogPieces, Progress, tail
+from pod.worker.trainer import Attempts
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 SLEEPER = """
@@ -57,7 +57,7 @@ def test_it_is_started_once(attempts, tmp_path):
     folder = attempts.get(1).folder
     folder.mkdir()
     (folder / "start.json").write_text(json.dumps({"command": [sys.executable, "-c", code], "folder": str(tmp_path)}))
-    command = [sys.executable, "-m", "pod.trainer", str(folder)]
+    command = [sys.executable, "-m", "pod.worker.trainer", str(folder)]
     parents = [subprocess.Popen(command, cwd=LAUNCH) for _ in range(4)]
     assert [parent.wait() for parent in parents] == [0] * 4
     assert end(start(attempts, code)) == 0
@@ -107,7 +107,7 @@ def _is_zombie(pid: int) -> bool:
 def test_its_parent_is_killed_and_then_it_ends(attempts):
     attempt = start(attempts, SLEEPER)
     parents = subprocess.run(
-        ["pgrep", "-f", f"pod.trainer {attempt.folder}"], capture_output=True, text=True, check=True
+        ["pgrep", "-f", f"pod.worker.trainer {attempt.folder}"], capture_output=True, text=True, check=True
     ).stdout.split()
     os.kill(int(parents[0]), signal.SIGKILL)
     wait_until(lambda: not attempt._has_parent())

@@ -16,13 +16,13 @@ from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source
 from tests.data.tiny import Noise
 from tests.record_sums import record_sum
-from tests.runs import TINY, reported, start_all, state_at, wait_until
+from tests.runs import TINIEST, reported, start_all, state_at, wait_until
 
 STEPS = 300
 BATCH_SIZE = 32
 SEED = 4
 RUN = (
-    f"--config={TINY}",
+    f"--config={TINIEST}",
     f"--config.duration={STEPS} steps",
     "--config.data.augment=autoaugment_v0",
     "--config.model.survival_probability=0.8",

@@ -23,7 +23,7 @@ needs_libtpu = pytest.mark.skipif(
 def plan(cache: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
     """Runs the command in a process of its own, as a user does; libtpu is loaded once in a process."""
     command = [sys.executable, "-m", "pipeline.plan", *arguments]
-    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache), "XLA_FLAGS": ""}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
@@ -72,7 +72,7 @@ def test_a_configuration_as_it_comes_is_planned_without_compiling(tmp_path, conf
         "command.run(plan.main)\n"
     )
     arguments = [sys.executable, "-c", source, "--config", f"configs/{config}.py"]
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "XLA_FLAGS": ""}
     result = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("fits") == 2

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from pod.accelerators import find_accelerator
+from pod.slices.accelerators import find_accelerator
 
 from pipeline.errors import ConfigError
 from pipeline.planning.slices import GENERATIONS, chip_hour_dollars, parse_slice

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.weights import directory
+from tests import forks
 from tests.runs import ROOT
 from tests.weights.samples import random_weights
 
@@ -37,11 +38,10 @@ def images(tmp_path_factory):
 
 
 def predict(weights, *words, text: bytes = b""):
-    command = [sys.executable, "-m", "pipeline.predict", "--weights", weights, "--json", *map(os.fspath, words)]
-    end = subprocess.run(command, cwd=ROOT, input=text, capture_output=True)
-    assert b"Traceback" not in end.stderr
+    end = forks.run("-m", "pipeline.predict", "--weights", *map(os.fspath, [weights, "--json", *words]), text=text)
+    assert "Traceback" not in end.stderr
     lines = [json.loads(line) for line in end.stdout.splitlines()]
-    return end.returncode, {line["picture"]: line.get("error") for line in lines}, end.stderr.decode()
+    return end.returncode, {line["picture"]: line.get("error") for line in lines}, end.stderr
 
 
 def test_what_cannot_be_read_is_reported_in_its_place(weights, images):

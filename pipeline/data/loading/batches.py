@@ -3,13 +3,15 @@
 Owns which record is in which row. Row r of global batch s is record order[s * B + r] of the endless epoch-shuffled
 order, and its random state comes from (seed, s * B + r), so batches do not depend on how many processes or workers
 there are, and starting at any step costs nothing. Process p of P holds the rows [p * B / P, (p + 1) * B / P).
+Which transform makes a row follows from s, so that images may become larger in the course of training.
 """
 
+import bisect
 import dataclasses
 import functools
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -42,6 +44,7 @@ def train_batches(
     process_count: int = 1,
     workers: int = 0,
     max_bad_images: int | None = None,
+    later: Sequence[tuple[int, Callable[[dict, np.random.Generator], dict]]] = (),
 ) -> "Batches":
     """Returns this process's share of the batches `start_step`, `start_step + 1`, … without end.
 
@@ -55,16 +58,24 @@ def train_batches(
         process_count: how many processes share each batch.
         workers: processes that read and transform; 0: this process does it; -1: as many as the CPUs suggest.
         max_bad_images: how many damaged images (weight 0) this process tolerates; None: any number.
+        later: what takes the place of `transform` from a batch on: (first batch, transform), in order.
 
     Returns:
         An iterator of `{"image": uint8 [b, S, S, 3], "label": int32 [b], "weight": float32 [b], "record": int64 [b]}`
         with b = batch_size / process_count. A row of weight 0 has the label and the record of its damaged image, and the
         pixels of the next row that is not damaged.
     """
+    first_rows = [step * batch_size for step, _ in later]
+
+    def rows_of(records: grain.MapDataset, examples: Sequence["_Example"]) -> grain.MapDataset:
+        order = records.seed(seed).shuffle().repeat()
+        rows = [StandIns(order.random_map(example)) for example in examples]
+        return _InTurns(rows, first_rows) if later else rows[0]
+
     return Batches(
         source,
-        transform,
-        lambda records, example: StandIns(records.seed(seed).shuffle().repeat().random_map(example)),
+        [transform, *(transform for _, transform in later)],
+        rows_of,
         batch_size=batch_size,
         start_step=start_step,
         process_index=process_index,
@@ -92,13 +103,13 @@ def eval_batches(
     zeros with weight 0 and record -1. If `endless`, the same batches come again and again. `damaged`: goes on counting there.
     """
 
-    def rows_of(records: grain.MapDataset, example: "_Example") -> grain.MapDataset:
-        rows = _PaddedRows(records.map(example), batch_size)
+    def rows_of(records: grain.MapDataset, examples: Sequence["_Example"]) -> grain.MapDataset:
+        rows = _PaddedRows(records.map(*examples), batch_size)
         return rows.repeat() if endless else rows
 
     return Batches(
         source,
-        transform,
+        [transform],
         rows_of,
         batch_size=batch_size,
         start_step=0,
@@ -169,8 +180,8 @@ class Batches:
     def __init__(
         self,
         source,
-        transform: Callable[..., dict],
-        rows_of: Callable[[grain.MapDataset, "_Example"], grain.MapDataset],
+        transforms: Sequence[Callable[..., dict]],
+        rows_of: Callable[[grain.MapDataset, Sequence["_Example"]], grain.MapDataset],
         *,
         batch_size: int,
         start_step: int,
@@ -182,6 +193,8 @@ class Batches:
     ):
         """Begins with batch `start_step` of the global rows that `rows_of` makes of record numbers and of what reads them.
 
+        What reads them is one for each of `transforms`.
+
         Raises:
             ConfigError: the processes cannot share a batch equally.
         """
@@ -192,7 +205,8 @@ class Batches:
         self._damaged = damaged or DamagedImages(source, max_bad_images)
         self._trace_folder = tempfile.TemporaryDirectory(prefix="records.")
         self._trace = RecordTrace(self._trace_folder.name) if workers else None
-        rows = rows_of(grain.MapDataset.range(len(source)), _Example(source, transform, self._trace))
+        examples = [_Example(source, transform, self._trace) for transform in transforms]
+        rows = rows_of(grain.MapDataset.range(len(source)), examples)
         local_batch = batch_size // process_count
         rows = _ProcessRows(rows, batch_size, process_index, process_count)
         chunk = _largest_divisor(local_batch, _CHUNK_ROWS) if workers else local_batch
@@ -300,6 +314,20 @@ class _ProcessRows(grain.MapDataset):
     def __getitem__(self, index: int):
         step, row = divmod(index, self._rows)
         return self._parent[step * self._batch_size + self._first_row + row]
+
+
+class _InTurns(grain.MapDataset):
+    """Endless rows: those of the first parent, from the first of `first_rows` on those of the second, and so on."""
+
+    def __init__(self, parents: Sequence[grain.MapDataset], first_rows: Sequence[int]):
+        super().__init__(parents)
+        self._first_rows = first_rows
+
+    def __len__(self) -> int:
+        return len(self._parents[0])
+
+    def __getitem__(self, index: int):
+        return self._parents[bisect.bisect(self._first_rows, index)][index]
 
 
 class _PaddedRows(grain.MapDataset):

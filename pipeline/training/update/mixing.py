@@ -1,9 +1,10 @@
 """Mixup and CutMix on the device, inside the step: pure functions of a key and a batch.
 
-Each example is mixed with the row before it and has its own draw; its label weights are what its pixels are made of,
-to the float. Rows, draws and results do not depend on how the batch is divided over devices. The published code takes
-the row mirrored within a core's batch as partner; in a shuffled batch that is the same, and one row across is less to
-move. Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899; mixup in main.py of the published code.
+Each example is mixed with the row before it and has its own draw. Rows, draws and results do not depend on how the batch is
+divided over devices. The published code takes the row mirrored within a core's batch as partner; in a shuffled batch that
+is the same, and one row across is less to move. With "clean" semantics the label weights of an example are what its pixels
+are made of, to the float; with "published" all examples of CutMix have the mean of their weights, as in EfficientNetV2's code.
+Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899; google/automl, efficientnetv2/datasets.py.
 """
 
 import jax
@@ -18,8 +19,9 @@ def mix(
     *,
     mixup_alpha: float,
     cutmix_alpha: float,
+    mix_semantics: str,
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes each example with another one; with both alphas set, a coin for each example decides how.
+    """Mixes each example with another one; with both alphas set, the first half by mixup and the second by CutMix.
 
     Args:
         rng: A key.
@@ -28,25 +30,31 @@ def mix(
         mask: Which examples are real, bool `[batch]`; the others are neither mixed nor mixed in.
         mixup_alpha: Of the Beta distribution of mixup's weights; 0: no mixup.
         cutmix_alpha: Of the Beta distribution of CutMix's area; 0: no CutMix.
+        mix_semantics: "clean" or "published".
 
     Returns:
         Images and targets, shapes and types as given.
     """
     if not mixup_alpha and not cutmix_alpha:
         return images, targets
-    coin_rng, mixup_rng, cutmix_rng = jax.random.split(rng, 3)
+    _, mixup_rng, cutmix_rng = jax.random.split(rng, 3)
     batch, height, width, _ = images.shape
+    by_cutmix = jnp.arange(batch) >= (batch // 2 if mixup_alpha else 0)
     lam = jnp.zeros((batch, 1, 1))  # of the partner in each pixel, float32 [batch, height or 1, width or 1]
     if mixup_alpha:
         lam = mixup_lam(mixup_rng, batch, mixup_alpha)[:, None, None]
     if cutmix_alpha:
         boxes = cutmix_boxes(cutmix_rng, batch, height, width, cutmix_alpha).astype(jnp.float32)
-        use_boxes = jax.random.bernoulli(coin_rng, 0.5 if mixup_alpha else 1.0, (batch, 1, 1))
-        lam = jnp.where(use_boxes, boxes, lam)
-    lam = lam * (mask & jnp.roll(mask, 1))[:, None, None]
+        lam = jnp.where(by_cutmix[:, None, None], boxes, lam)
+    mixes = mask & jnp.roll(mask, 1)
+    lam = lam * mixes[:, None, None]
     partner = jnp.roll(images, 1, axis=0)
     mixed = images + lam[..., None] * (partner.astype(jnp.float32) - images)
-    weight = jnp.mean(lam, axis=(1, 2))[:, None]
+    weight = jnp.mean(lam, axis=(1, 2))
+    if cutmix_alpha and mix_semantics == "published":
+        cut = by_cutmix & mixes
+        weight = jnp.where(cut, jnp.sum(weight * cut) / jnp.maximum(jnp.sum(cut), 1), weight)
+    weight = weight[:, None]
     return mixed.astype(images.dtype), targets + weight * (jnp.roll(targets, 1, axis=0) - targets)
 
 

@@ -1,0 +1,121 @@
+"""The lock that allows one supervisor for a run, wherever it is: the object `lock.json`, which names it.
+
+A lock that was not renewed for six times `lock_seconds` is free. A supervisor that finds another name in the object, or no
+object, lets go of everything and changes nothing. All writes carry the generation that was read. Taking the lock never waits.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pod.clock import Clock
+from pod.errors import Refused
+from pod.services.bucket import ABSENT, Bucket, Conflict
+from pod.services.http import ApiError
+
+NAME = "lock.json"
+_RENEWALS = 6
+
+
+class Lost(Exception):
+    """Another supervisor has taken over; the message names it."""
+
+
+class RunLock:
+    """The lock of one run.
+
+    Args:
+      bucket: the bucket of the control plane.
+      folder: the control plane's folder in it.
+      owner: the name of this machine and the record on it, so that a killed supervisor can be replaced at once.
+      lock_seconds: the time between two renewals.
+      clock: the clock of the heartbeat.
+    """
+
+    def __init__(self, bucket: Bucket, folder: str, owner: str, lock_seconds: float, clock: Clock | None = None):
+        self._bucket, self._name = bucket, f"{folder}/{NAME}"
+        self._owner, self._seconds = owner, lock_seconds
+        self._clock = clock or Clock()
+        self._renewed = 0.0
+        self.held = False
+
+    def take(self, force: bool = False) -> None:
+        """Takes the lock.
+
+        Args:
+          force: whether to take it from a live supervisor.
+
+        Raises:
+          Refused: another supervisor has the lock.
+          ApiError: the object cannot be read or written.
+        """
+        first = ""
+        while True:
+            there = self._bucket.read(self._name)
+            if there is not None:
+                said = _read(there[0])
+                owner, seen = str(said.get("owner", "")), float(said.get("seen", 0))
+                age = self._clock.now() - seen
+                if owner != self._owner and not force and age < _RENEWALS * self._seconds:
+                    words = f"this run is supervised from {_machine(owner)} (seen {max(age, 0):.0f} s ago)"
+                    raise Refused(f"{words}: stop that one, or take over with --force")
+                if owner != (first or owner):
+                    raise Refused("this run was locked by another supervisor just now: start again to see which")
+                first = owner
+            try:
+                self._write(ABSENT if there is None else there[1])
+            except Conflict:  # the holder renewed it meanwhile, or another took it
+                continue
+            self.held = True
+            return
+
+    def keep(self, now: bool = False) -> None:
+        """Renews the lock if it is due, or `now`.
+
+        Raises:
+          Lost: another supervisor has the lock, or had it and ended.
+        """
+        if not self.held or (not now and self._clock.monotonic() - self._renewed < self._seconds):
+            return
+        try:
+            there = self._bucket.read(self._name)
+            if there is None:  # only a supervisor that took over deletes it, as `down` on another machine does
+                self.held = False
+                raise Lost("another supervisor, or `down` on another machine, has taken over and ended")
+            owner = str(_read(there[0]).get("owner", ""))
+            if owner != self._owner:
+                self.held = False
+                raise Lost(f"another supervisor, on {_machine(owner)}, has taken over")
+            self._write(there[1])
+        except (Conflict, ApiError):
+            return  # try again next time; the others see the same failure and wait
+
+    def release(self) -> None:
+        """Deletes the lock if it is still this supervisor's."""
+        if not self.held:
+            return
+        self.held = False
+        try:
+            there = self._bucket.read(self._name)
+            if there is not None and _read(there[0]).get("owner") == self._owner:
+                self._bucket.delete(self._name, if_generation=there[1])
+        except (Conflict, ApiError):
+            return
+
+    def _write(self, generation: int) -> None:
+        content = json.dumps({"owner": self._owner, "seen": self._clock.now()}).encode()
+        self._bucket.write(self._name, content, if_generation=generation, content_type="application/json")
+        self._renewed = self._clock.monotonic()
+
+
+def _read(content: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(content)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _machine(owner: str) -> str:
+    return owner.split(":")[0] or "an unknown machine"

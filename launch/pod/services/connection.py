@@ -1,0 +1,75 @@
+"""Connects a command to the real services, or to those of a dry run.
+
+It also defines the name under which this machine supervises.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from pod.clock import Clock
+from pod.plane.control_plane import ControlPlane
+from pod.record import Record
+from pod.services import gcloud
+from pod.services.compute import Compute
+from pod.services.credentials import Credentials, GcloudCredentials, MetadataCredentials
+from pod.services.endpoints import find_endpoints
+from pod.services.permissions import Policies
+from pod.services.rehearsal import (
+    RehearsalClock,
+    RehearsedBucket,
+    RehearsedCompute,
+    RehearsedPolicies,
+    RehearsedService,
+)
+from pod.services.service import Service
+from pod.slices.controller import CREDENTIALS
+from pod.starting.options import Options
+
+
+def make_clock(given: Options) -> Clock:
+    """Returns the clock; that of a dry run needs no waiting."""
+    return RehearsalClock() if given.dry_run else Clock()
+
+
+def connect(
+    given: Options, environment: Mapping[str, str], control: str, machines: int
+) -> tuple[Any, ControlPlane, Any]:
+    """Returns the service, the control plane and the policies, real or of a dry run."""
+    credentials = find_credentials(environment)
+    plane = ControlPlane(control, credentials, patience=given.limits.call_seconds)
+    if not given.dry_run:
+        service = Service(credentials, given.project, given.zone)
+        return service, plane, Policies(credentials, find_endpoints())
+    print(gcloud.access_token())
+    bucket = RehearsedBucket(plane.bucket.name, given.zone.rpartition("-")[0], print)
+    plane.bucket = bucket  # type: ignore[assignment]
+    service = RehearsedService(given.project, given.zone, machines, bucket, print)
+    return service, plane, RehearsedPolicies(given.service_account, print)
+
+
+def connect_compute(given: Options, environment: Mapping[str, str]) -> Any:
+    """Returns Compute Engine."""
+    if given.dry_run:
+        return RehearsedCompute(given.project, given.zone, print)
+    return Compute(find_credentials(environment), given.project, given.zone, find_endpoints())
+
+
+def find_credentials(environment: Mapping[str, str]) -> Credentials:
+    """Returns the source of tokens: gcloud, or the metadata server if POD_CREDENTIALS says so."""
+    if environment.get(CREDENTIALS) == "metadata":
+        return MetadataCredentials(find_endpoints(environment))
+    return GcloudCredentials(environment=environment)
+
+
+def owner_name(record: Record) -> str:
+    """Returns the name of this supervisor: user, machine, and the record on that machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}:{record.folder}".replace(" ", "_")

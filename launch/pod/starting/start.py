@@ -1,0 +1,163 @@
+"""`up`: from a command line to a supervised run.
+
+The order is checks, cost, lock, and then the supervisor, here or on a controller. Nothing is requested before the user agrees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pod import checkout
+from pod.checkout import ROOT
+from pod.errors import INTERRUPTED, Refused
+from pod.plane.control_plane import ControlPlane
+from pod.plane.delivery import Material
+from pod.plane.lock import Lost, RunLock
+from pod.record import Place, Record
+from pod.run import Run, make_run
+from pod.services.connection import connect, connect_compute, make_clock, owner_name
+from pod.services.credentials import patient
+from pod.services.http import ApiError
+from pod.services.rehearsal import STARTUP_SCRIPT
+from pod.services.service import ON_DEMAND, SPOT
+from pod.slices import controller, cost
+from pod.slices.accelerators import find_accelerator
+from pod.slices.supervisor import Supervisor
+from pod.starting import checks, configuration
+from pod.starting.options import Options
+
+PLACE_OBJECT = "run.json"
+
+
+class Interrupted(Exception):
+    """The supervisor was asked to end."""
+
+
+def up(given: Options, record: Record, environment: Mapping[str, str], arguments: Sequence[str], folder: Path) -> int:
+    """Starts the run, or joins it if it is running. The arguments are stored for `resume`."""
+    checks.check_place(given)
+    run = make_run(given, ROOT)
+    record.lock()
+    said = _read_configuration(given, record)
+    given.type = given.type or said.accelerator_type
+    given.provisioning = given.provisioning or (SPOT if said.spot else ON_DEMAND)
+    accelerator = find_accelerator(given.type)
+    if said.batch_size:
+        configuration.check_batch(said.batch_size, accelerator.devices, given.type)
+    clock = make_clock(given)
+    service, plane, policies = connect(given, environment, run.control, accelerator.machines)
+    checks.check_type(service, given)
+    checks.check_bucket(plane.bucket, given, record.log)
+    checks.check_account(policies, given, run.control, record.log)
+    record.save_command(arguments, folder)
+    code = checkout.pack(ROOT)
+    material = Material(
+        code=code,
+        code_name=checkout.archive_name(code),
+        environment=dict(entry.partition("=")[::2] for entry in given.environment),
+        secrets=dict(entry.partition("=")[::2] for entry in given.secrets),
+        startup_script=STARTUP_SCRIPT.read_text(encoding="utf-8"),
+    )
+    owner = owner_name(record)
+    lock = RunLock(plane.bucket, plane.name(), owner, given.limits.lock_seconds, clock)
+    supervisor = Supervisor(run, given, accelerator, material, service, plane, lock, record, owner, clock)
+    place = _place_of(given, run, said.batch_size, supervisor.version)
+    record.save_place(place)
+    there = patient(lambda: service.queued_resource(given.name, supervisor.version), given.limits.call_seconds)
+    if there is None:
+        _check_memory(given, record)
+        record.log(cost.describe(accelerator, given, said.duration, given.deadline_hours))
+        if not given.yes and not given.dry_run:
+            cost.confirm("Ask for it?")
+    if given.controller:
+        plane.write_json(PLACE_OBJECT, dataclasses.asdict(place))
+        machines = connect_compute(given, environment)
+        status_of_start = controller.start(given, run, material, plane, lock, machines, record.log, clock)
+        if not given.dry_run:
+            return status_of_start
+        # The controller sends the rest.
+    return _supervise(supervisor, lock, plane, place, given, record)
+
+
+def _read_configuration(given: Options, record: Record) -> configuration.Configuration:
+    """Loads the configuration; a dry run with --type works without it."""
+    try:
+        return configuration.read(ROOT, given.config, given.overrides)
+    except configuration.CannotLoad as error:
+        if not given.dry_run or not given.type:
+            raise
+        record.log(f"the configuration is not checked: {error}")
+        return configuration.Configuration(accelerator_type="", spot=False, batch_size=0, duration="not known here")
+
+
+def _supervise(
+    supervisor: Supervisor, lock: RunLock, plane: ControlPlane, place: Place, given: Options, record: Record
+) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        try:
+            lock.take(given.force)
+        except ApiError as error:
+            raise Refused(f"cannot write to {plane.url}: {error}") from None
+        plane.write_json(PLACE_OBJECT, dataclasses.asdict(place))
+        supervisor.join()
+        exit_code = supervisor.supervise()
+        supervisor.leave()
+        return exit_code
+    except Interrupted:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for a failing bucket
+        record.log(
+            "this supervisor ends; the job and the slice continue (and are billed). "
+            f"Come back: launch/tpu_pod.sh resume --name {given.name}; end: launch/tpu_pod.sh down --name {given.name}"
+        )
+        supervisor.leave()
+        return INTERRUPTED
+    except Lost as error:
+        record.log(
+            f"{error}; leaving the slice and the job to it. What may be there of {given.name} ends with: "
+            f"launch/tpu_pod.sh down --name {given.name}"
+        )
+        return 1
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise Interrupted
+
+
+def _place_of(given: Options, run: Run, batch_size: int, version: str) -> Place:
+    return Place(
+        project=given.project,
+        zone=given.zone,
+        control=run.control,
+        workdir=run.workdir,
+        type=given.type,
+        batch_size=batch_size,
+        version=version,
+        internal_ips=given.internal_ips,
+    )
+
+
+def _check_memory(given: Options, record: Record) -> None:
+    if given.dry_run or not given.plan:
+        return
+    there, words = configuration.plan(ROOT, given.config, given.type, given.data, given.overrides)
+    if not there:
+        record.log(f"no memory plan: {words}")
+        return
+    print(words, end="", file=sys.stderr, flush=True)
+    hours = configuration.planned_hours(words)
+    if hours > given.deadline_hours:
+        record.log(
+            f"the run is planned to take {hours:g} hours and will be stopped with a checkpoint after "
+            f"{given.deadline_hours:g}, the wait for the slice included: --deadline {2 * hours:.0f} leaves it room"
+        )
