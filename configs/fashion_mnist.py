@@ -3,8 +3,8 @@
 python -m pipeline.prepare --image_folder FOLDER --name fashion_mnist     (FOLDER/train/<class>/*.png, FOLDER/test/…)
 launch/local.sh --config configs/fashion_mnist.py
 
-What it departs from the recipe in, and why: small images are shifted instead of cropped at random, and not colour-augmented;
-a short run on few images wants small batches and a schedule that ends low.
+It departs from the recipe as follows. Small images are shifted instead of cropped at random, and their colours are not
+augmented. A short run on few images needs small batches and a schedule that ends low.
 """
 
 from ml_collections import ConfigDict

@@ -2,10 +2,10 @@
 
 launch/tpu_pod.sh --config configs/large_batch.py:b5_65536
 
-The rates and warm-ups are those of arXiv 2011.00071, tables 1 and 2, whose abstract gives B5's 83 % at 65,536 images on 1,024
-v3 cores after 1 hour and 4 minutes. RMSProp holds its accuracy up to 16,384 images and not beyond (tensorflow/tpu#571). The
-polynomial ends at 0.1 whatever the batch. LARS decays the weights twice, as its released flags have it: in the loss and in
-its own trust ratio; set either to 0 for one decay.
+The rates and warm-ups are those of arXiv 2011.00071, tables 1 and 2. Its abstract reports 83 % for B5 at 65,536 images on
+1,024 v3 cores after 1 hour and 4 minutes. RMSProp keeps its accuracy up to 16,384 images and not beyond (tensorflow/tpu#571).
+The polynomial ends at 0.1 for every batch. LARS decays the weights twice, as with its released flags: in the loss and in its
+own update. Set either to 0 for a single decay.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""A small EfficientNet on 1,797 real handwritten digits: all parts at work within minutes on a laptop.
+"""A small EfficientNet on 1,797 real handwritten digits, which trains within minutes on a laptop.
 
 launch/local.sh
 
@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 64
     config.image_size = 16
     config.data.name = "digits"
-    config.data.flip = False  # a mirrored digit is another sign
+    config.data.flip = False  # a mirrored digit is not that digit
     config.model.variant = "mini0"
     config.model.bn_batch = 64
     config.evaluation.every = "10 epochs"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains on this machine: launch/local.sh [--config FILE] [--workdir FOLDER] [--config.key=value …]
 #
-# Makes .venv when it is missing or requirements.txt changed, then becomes `python -m pipeline.train`, so that Ctrl-C and
-# SIGTERM reach the trainer itself. Without --config it runs configs/quickstart.py; without --workdir it writes to
+# Creates .venv if it is missing or requirements.txt has changed, then becomes `python -m pipeline.train`, so that Ctrl-C and
+# SIGTERM reach the trainer itself. The default --config is configs/quickstart.py, and the default --workdir is
 # runs/<config>. The same command again continues the run.
 set -euo pipefail
 

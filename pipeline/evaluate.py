@@ -27,7 +27,7 @@ _OUT = flags.DEFINE_string(
 def main() -> None:
     config = command.checked(_CONFIG.value)
     if config.evaluation.confusion and not _OUT.value:
-        raise ConfigError("--out is missing: name a folder for the picture of the confusion matrix")
+        raise ConfigError("--out is missing: name a folder for the plot of the confusion matrix")
     folder = _made(_OUT.value) if _OUT.value else None
     weights = command_line.open_all_weights()
 

@@ -5,16 +5,18 @@ python -m pipeline.plan --config configs/b7.py [--topology v4-128 --topology v5e
 For each slice, by default the one that the configuration names, it prints whether the train and evaluation steps fit the
 memory, the compiler's cycles for an image by kind of work, images/s, the CPU cores that the input needs, and hours,
 chip-hours and dollars for the whole run by launch/prices.txt. Several slices are compared at the end. --best searches batch,
-remat and BatchNorm grouping for the fastest variant that fits. Compiling a large network takes up to half an hour, once;
-results for the configurations as they come are in the repository. It needs libtpu (requirements-plan.txt) and exits with 70
-if a slice is too small.
+remat and BatchNorm grouping for the fastest variant that fits. A progressive configuration has a train step for each stage,
+and the plan sums them. Compiling a large network takes up to half an hour, once; results for the configurations as they come
+are in the repository. It needs libtpu (requirements-plan.txt) and exits with 70 if a slice is too small.
 """
 
+import dataclasses
 import functools
 import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -52,7 +54,7 @@ def main() -> None:
         if _BEST.value:
             found = search.best(config, tpu_slice.devices, make_plan)
             if found is None:
-                raise TrainingError(f"nothing that was tried fits {tpu_slice.name}: take a larger slice")
+                raise TrainingError(f"no variant that was tried fits {tpu_slice.name}: take a larger slice")
             words, plan = found
             print(f"best on {tpu_slice.name}: {words}", file=sys.stderr if _JSON.value else sys.stdout)
         else:
@@ -77,14 +79,21 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
 
     hparams = _resolve(config, tpu_slice, sizes)
     experiment = Experiment.without_data(config, hparams, topology.mesh_of(tpu_slice))
-    programs = []
-    for what, lower in {"train": experiment.lower_train_step, "evaluation": experiment.lower_eval_step}.items():
-        with _Progress(f"{what} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
-            name = f"{config.model.variant}-{what}"
-            programs.append(compile_program(lower(), tpu_slice, experiment.compiler_options, name))
+
+    def compiled(what: str, lower: Callable, size: str):
+        with _Progress(f"{what} step of {config.model.variant}{size} for {tpu_slice.name} {changes}".rstrip()):
+            return compile_program(lower(), tpu_slice, experiment.compiler_options, f"{config.model.variant}-{what}")
+
+    stages = []
+    for stage in hparams.stages:
+        size = f" at {stage.image_size} px" if len(hparams.stages) > 1 else ""
+        stages.append(compiled("train", functools.partial(experiment.lower_train_step, stage), size))
+    evaluation = compiled("evaluation", experiment.lower_eval_step, "")
     price = chip_hour_dollars(tpu_slice.generation)
-    fits = all(program.fits for program in programs)
-    return Plan(tpu_slice, hparams, *programs, estimate(*programs, hparams, tpu_slice, price) if fits else None)
+    plan = Plan(tpu_slice, hparams, stages, evaluation, None)
+    if not plan.fits:
+        return plan
+    return dataclasses.replace(plan, estimate=estimate(stages, evaluation, hparams, tpu_slice, price))
 
 
 def _resolve(config: ConfigDict, tpu_slice: Slice, sizes: DatasetSize) -> Hyperparameters:

@@ -24,7 +24,7 @@ _PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Number of this pro
 def main() -> None:
     config = command.checked(_CONFIG.value)
     workdir = command.absolute_workdir(_WORKDIR.value)
-    announce("Importing JAX and joining the other processes", "5 to 20 seconds; until the last of them is there")
+    announce("Importing JAX and connecting to the other processes", "5 to 20 seconds; until the last of them is there")
     from pipeline.runtime import distributed
 
     distributed.split_cpu(config.virtual_devices)

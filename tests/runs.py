@@ -1,5 +1,6 @@
 """Starts real training processes for the tests, waits for what they do, and reads what they leave."""
 
+import contextlib
 import os
 import pathlib
 import socket
@@ -13,10 +14,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from pipeline.reporting.reporter import read_events
+from tests.forks import ROOT, Fork
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-TINY = "tests/configs/tiny.py"
+TINIEST = "tests/configs/tiniest.py"
 COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def xla_flags(devices: int) -> str:
+    """Has XLA divide the CPU, and compile fast instead of well."""
+    return f"--xla_force_host_platform_device_count={devices} {COMPILE_FAST}"
 
 
 def start(
@@ -25,33 +31,35 @@ def start(
     prefix: Sequence[str] = (),
     log: pathlib.Path | None = None,
     **environment: str,
-) -> subprocess.Popen:
+) -> subprocess.Popen | Fork:
     """Starts `python -m pipeline.train` on some virtual CPU devices; its output is one text stream.
 
     Args:
         arguments: Of the command.
         devices: Into how many the CPU is divided.
-        prefix: A command that runs the command.
+        prefix: A command that runs the command; then the process is not forked from one that has imported everything.
         log: A file that the output goes to instead.
         environment: Further environment variables.
     """
-    output = subprocess.PIPE if log is None else log.open("w")
-    process = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "pipeline.train", *arguments],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {COMPILE_FAST}",
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            **environment,
-        },
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if log is not None:
-        output.close()
-    return process
+    command = ["-m", "pipeline.train", *arguments]
+    variables = {
+        **os.environ,
+        "XLA_FLAGS": xla_flags(devices),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        **environment,
+    }
+    with contextlib.ExitStack() as cleanup:
+        output = None if log is None else cleanup.enter_context(log.open("w"))
+        if not prefix:
+            return Fork(command, variables, outputs=output and (output.fileno(), output.fileno()))
+        return subprocess.Popen(
+            [*prefix, sys.executable, *command],
+            cwd=ROOT,
+            env=variables,
+            stdout=output or subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
 
 def start_all(
@@ -61,8 +69,8 @@ def start_all(
     per_process: Sequence[Sequence[str]] = (),
     log: pathlib.Path | None = None,
     **environment: str,
-) -> list[subprocess.Popen]:
-    """Starts a run of one process for each work directory, as `start` does.
+) -> list[subprocess.Popen | Fork]:
+    """Starts a run of one process for each work directory, as `start` does; several share what they compile.
 
     Args:
       workdirs: the work directory that each process is given.
@@ -71,6 +79,10 @@ def start_all(
       per_process: further arguments of each.
       log: what process 0 writes goes there, and what process i does to the same name with suffix `.i`.
     """
+    if len(workdirs) > 1:
+        before = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "one_compilation"), *before])
+        environment["JAX_SHARE_BINARY_BETWEEN_HOSTS"] = "yes"  # one of them compiles
     address = f"--coordinator_address=localhost:{free_port()}"
     return [
         start(
@@ -86,7 +98,7 @@ def start_all(
     ]
 
 
-def finish(processes: Sequence[subprocess.Popen]) -> tuple[list[int], list[str]]:
+def finish(processes: Sequence[subprocess.Popen | Fork]) -> tuple[list[int], list[str]]:
     """Returns the exit codes and the outputs."""
     outputs = [process.communicate(timeout=600)[0] for process in processes]
     return [process.returncode for process in processes], outputs
@@ -99,7 +111,7 @@ def run(*arguments: str, **options) -> tuple[int, str]:
     return process.returncode, output
 
 
-def wait_for(process: subprocess.Popen, text: str) -> str:
+def wait_for(process: subprocess.Popen | Fork, text: str) -> str:
     """Reads the output up to the first line with `text` and returns it; fails when the process ends before."""
     lines = []
     for line in process.stdout:
@@ -109,7 +121,7 @@ def wait_for(process: subprocess.Popen, text: str) -> str:
     raise AssertionError(f"ended without {text!r}:\n{''.join(lines)}")
 
 
-def wait_until(happened: Callable[[], bool], processes: Sequence[subprocess.Popen]) -> bool:
+def wait_until(happened: Callable[[], bool], processes: Sequence[subprocess.Popen | Fork]) -> bool:
     """Returns True as soon as something happened, and False when a process ended before."""
     deadline = time.monotonic() + 600
     while not happened():

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
-from tests.runs import TINY, start, start_all, wait_until
+from tests.runs import TINIEST, start, start_all, wait_until
 
 A_MINUTE = 60  # of the 302 seconds for which such a process once stayed alive
 
@@ -20,7 +20,7 @@ def data_dir(tmp_path_factory):
 def without_end(data_dir: pathlib.Path) -> tuple[str, ...]:
     """The arguments of a run that saves every 20 steps."""
     return (
-        *(f"--config={TINY}", f"--config.data.data_dir={data_dir}", "--config.duration=1000000 steps"),
+        *(f"--config={TINIEST}", f"--config.data.data_dir={data_dir}", "--config.duration=1000000 steps"),
         *("--config.log.every=100 steps", "--config.checkpoint.every=20 steps", "--config.log.tensorboard=False"),
         *("--config.evaluation.every=1000000 steps", "--config.watchdog.peer_seconds=20"),
     )

@@ -15,11 +15,14 @@ from pipeline.errors import ConfigError
 from pipeline.model.network import build_model
 from pipeline.planning.slices import parse_slice
 from pipeline.runtime.lowering import LANES
+from pipeline.scaling.study import Study
 from pipeline.training.update.optimizer import make_optimizer, make_schedule
 from pipeline.training.update.state import abstract_state
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "recipe"))
+FILES = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__", "recipe"}
+STUDIES = sorted(name for name in FILES if name.startswith("scale"))
+CONFIGS = sorted(FILES - set(STUDIES))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -40,6 +43,12 @@ def test_a_configuration_builds_its_model_and_optimizer(name):
 def test_a_slice_s_devices_have_their_lanes_full_of_images(variant):
     config = importlib.import_module(f"configs.{variant}").get_config()
     assert config.batch_size / parse_slice(config.launch.accelerator_type).devices == LANES
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_can_be_read_with_the_configuration_of_its_trials(name):
+    study = Study.from_config(importlib.import_module(f"configs.{name}").get_config(), "macs")
+    build_model(study.train_config.model, 10)
 
 
 def test_every_key_of_the_recipe_is_read():

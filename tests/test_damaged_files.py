@@ -11,14 +11,14 @@ from pipeline.data.sources import open_source
 from pipeline.errors import DataError
 from pipeline.reporting.reporter import read_events
 from pipeline.training.results import read_results
-from tests.runs import TINY, reported, run
+from tests.runs import TINIEST, reported, run
 
 ZEROS = b"\0" * 40  # what some file systems leave of the last writes when the power goes
 
 
 @pytest.mark.slow
 def test_damaged_lines_of_the_record_are_named_and_set_aside_and_the_run_goes_on(tmp_path):
-    arguments = (f"--config={TINY}", f"--workdir={tmp_path}/run", f"--config.data.data_dir={tmp_path}/data")
+    arguments = (f"--config={TINIEST}", f"--workdir={tmp_path}/run", f"--config.data.data_dir={tmp_path}/data")
     arguments += ("--config.log.every=1 steps", "--config.log.tensorboard=False", "--config.schedule.name=constant")
     assert run(*arguments, "--config.duration=4 steps")[0] == 0
     record = tmp_path / "run" / "metrics.jsonl"

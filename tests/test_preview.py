@@ -1,24 +1,16 @@
 """The preview command, as a user runs it."""
 
-import pathlib
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
+
+from tests import forks
 
 TILE, STEP_DOWN, STEP_RIGHT, TOP, LEFT = 160, 182, 164, 22, 4
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.preview", "--config", "configs/b0.py", *map(str, arguments)],
-        cwd=pathlib.Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return forks.run("-m", "pipeline.preview", "--config", "configs/b0.py", *map(str, arguments))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.reporting.reporter import read_events
-from tests.runs import TINY, reported, run, start, state_at, wait_for
+from tests.runs import TINIEST, reported, run, start, state_at, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def data_dir(tmp_path_factory):
 def finished(tmp_path_factory, data_dir):
     """The work directory and the output of an undisturbed run."""
     workdir = tmp_path_factory.mktemp("finished")
-    status, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}")
+    status, output = run(f"--config={TINIEST}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}")
     assert status == 0, output
     return workdir, output
 
@@ -79,7 +79,7 @@ def test_images_of_the_run_can_be_looked_at(finished):
 def test_a_finished_run_is_not_trained_again(finished):
     workdir, _ = finished
     before = (workdir / "metrics.jsonl").read_bytes()
-    status, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={workdir / 'none'}")
+    status, output = run(f"--config={TINIEST}", f"--workdir={workdir}", f"--config.data.data_dir={workdir / 'none'}")
     assert status == 0, output
     assert "finished" in output
     assert "Compil" not in output
@@ -98,13 +98,15 @@ def test_a_finished_run_is_not_trained_again(finished):
 )
 def test_a_finished_run_of_another_configuration_is_refused(finished, data_dir, arguments, message):
     workdir, _ = finished
-    status, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}", *arguments)
+    status, output = run(
+        f"--config={TINIEST}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}", *arguments
+    )
     assert status == 78, output
     assert message in output.splitlines()[-1]
 
 
 def test_a_killed_and_an_interrupted_run_end_with_the_bits_of_an_undisturbed_one(finished, tmp_path, data_dir):
-    arguments = (f"--config={TINY}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}")
+    arguments = (f"--config={TINIEST}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}")
     process = start(*arguments)
     wait_for(process, "step  9/12")  # by then the checkpoint of step 4 is complete
     process.kill()
@@ -130,7 +132,7 @@ def test_a_killed_and_an_interrupted_run_end_with_the_bits_of_an_undisturbed_one
 def test_best_is_of_the_trajectory_that_the_record_tells(finished, tmp_path, data_dir):
     """A run that goes on from other weights than before, as on another slice, and evaluates steps that it had evaluated."""
     other, workdir = tmp_path / "other", tmp_path / "run"
-    arguments = (f"--config={TINY}", f"--config.data.data_dir={data_dir}", "--config.log.tensorboard=False")
+    arguments = (f"--config={TINIEST}", f"--config.data.data_dir={data_dir}", "--config.log.tensorboard=False")
     status, output = run(*arguments, f"--workdir={other}", "--config.seed=1", "--config.duration=8 steps")
     assert status == 0, output
     shutil.copytree(finished[0], workdir)
@@ -152,7 +154,7 @@ def test_best_is_of_the_trajectory_that_the_record_tells(finished, tmp_path, dat
 
 def test_an_evaluation_does_not_keep_a_run_that_is_to_stop(tmp_path, data_dir):
     arguments = (
-        *(f"--config={TINY}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}"),
+        *(f"--config={TINIEST}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}"),
         *("--config.duration=2 steps", "--config.schedule.warmup=0 steps", "--config.log.tensorboard=False"),
         f"--config.data.eval_split={'+'.join(['train'] * 8)}",
     )
@@ -168,51 +170,59 @@ def test_an_evaluation_does_not_keep_a_run_that_is_to_stop(tmp_path, data_dir):
     assert reported(tmp_path, "evaluation", "ema_examples") == {2: 8 * 1437}
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path, data_dir):
+@pytest.mark.parametrize("first", ["log", "checkpoint", "evaluation"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(first, tmp_path, data_dir):
+    """Whatever comes first after it: a report, a checkpoint, or the best state so far."""
     status, output = run(
-        f"--config={TINY}",
+        f"--config={TINIEST}",
         f"--workdir={tmp_path}",
         f"--config.data.data_dir={data_dir}",
         "--config.schedule.lr_per_256=1e30",
+        "--config.log.tensorboard=False",
+        *(f"--config.{what}.every={3 if what == first else 12} steps" for what in ("log", "checkpoint", "evaluation")),
     )
-    assert status == 70
+    assert status == 70, output
     assert "is not finite" in output.splitlines()[-1]
-    for checkpoint in (tmp_path / "checkpoints").glob("[0-9]*"):
-        assert all(
-            np.isfinite(leaf).all() for leaf in jax.tree.leaves(state_at(tmp_path, int(checkpoint.name))["params"])
-        )
+    for kind in ("checkpoints", "best"):
+        for checkpoint in (tmp_path / kind).glob("[0-9]*"):
+            state = state_at(tmp_path, int(checkpoint.name), kind)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state["params"])), checkpoint
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["--workdir={tmp}"], 78, "--config is missing"),
-        (["--config=" + TINY], 78, "--workdir is missing"),
+        (["--config=" + TINIEST], 78, "--workdir is missing"),
         (["--config=no/such.py", "--workdir={tmp}"], 78, "no/such.py"),
         (["--config=README.md", "--workdir={tmp}"], 78, "README.md"),
         (["--config=pipeline/errors.py", "--workdir={tmp}"], 78, "get_config"),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.batchsize=1"], 78, "mean --config.batch_size?"),
+        (["--config=" + TINIEST, "--workdir={tmp}", "--config.batchsize=1"], 78, "mean --config.batch_size?"),
         (
-            ["--config=" + TINY, "--workdir={tmp}", "--config.model.x.y=1"],
+            ["--config=" + TINIEST, "--workdir={tmp}", "--config.model.x.y=1"],
             78,
             "--config.model.x.y: there is no such key",
         ),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.data.crop_area[0]=1"], 78, "crop_area[0]"),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.batch_size=many"], 78, "batch_size"),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.batch_size=0"], 78, "config.batch_size is 0"),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.batch_size=30"], 78, "4 devices"),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.duration=0 epochs"], 78, "config.duration='0 epochs'"),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.seed=-1"], 78, "config.seed is -1"),
+        (["--config=" + TINIEST, "--workdir={tmp}", "--config.data.crop_area[0]=1"], 78, "crop_area[0]"),
+        (["--config=" + TINIEST, "--workdir={tmp}", "--config.batch_size=many"], 78, "batch_size"),
+        (["--config=" + TINIEST, "--workdir={tmp}", "--config.batch_size=0"], 78, "config.batch_size is 0"),
+        (["--config=" + TINIEST, "--workdir={tmp}", "--config.batch_size=30"], 78, "4 devices"),
+        (["--config=" + TINIEST, "--workdir={tmp}", "--config.duration=0 epochs"], 78, "config.duration='0 epochs'"),
+        (["--config=" + TINIEST, "--workdir={tmp}", "--config.seed=-1"], 78, "config.seed is -1"),
         (
-            ["--config=" + TINY, "--workdir={tmp}", "--config.data.mean_rgb=(1.0,2.0)"],
+            ["--config=" + TINIEST, "--workdir={tmp}", "--config.data.mean_rgb=(1.0,2.0)"],
             78,
             "config.data.mean_rgb is (1.0, 2.0)",
         ),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.duration=2 steps"], 78, "config.schedule.warmup='2 steps'"),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.data.name=nothing"], 65, "pipeline.prepare"),
-        (["--config=" + TINY, "--workdir=/proc/nothing"], 78, "--workdir=/proc/nothing"),
-        (["--config=" + TINY, "--workdir={tmp}", "--config.platform=tpu"], 71, "config.platform='tpu'"),
-        (["--config=" + TINY, "--workdir={tmp}", "and", "more"], 78, "unexpected argument 'and'"),
+        (
+            ["--config=" + TINIEST, "--workdir={tmp}", "--config.duration=2 steps"],
+            78,
+            "config.schedule.warmup='2 steps'",
+        ),
+        (["--config=" + TINIEST, "--workdir={tmp}", "--config.data.name=nothing"], 65, "pipeline.prepare"),
+        (["--config=" + TINIEST, "--workdir=/proc/nothing"], 78, "--workdir=/proc/nothing"),
+        (["--config=" + TINIEST, "--workdir={tmp}", "--config.platform=tpu"], 71, "config.platform='tpu'"),
+        (["--config=" + TINIEST, "--workdir={tmp}", "and", "more"], 78, "unexpected argument 'and'"),
     ],
 )
 def test_wrong_input_is_one_clear_error(arguments, code, message, tmp_path, data_dir):

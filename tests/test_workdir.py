@@ -1,5 +1,7 @@
 """The run's directory as the command line gives it: tried, and left as it was."""
 
+import os
+
 import pytest
 
 from pipeline.command import absolute_workdir
@@ -36,3 +38,26 @@ def test_what_lies_beyond_the_part_that_cannot_be_made_is_not_left(tmp_path):
 
 def test_a_bucket_is_taken_as_it_is():
     assert absolute_workdir("gs://bucket/runs/b0/") == "gs://bucket/runs/b0"
+
+
+@pytest.mark.parametrize(
+    "url", ["gs://", "gs:///runs", "gs://bucket//run", "gs://bucket/../run", "gs://bucket/a\n/run"]
+)
+def test_what_no_bucket_has_is_refused(url):
+    with pytest.raises(ConfigError, match="expected gs://BUCKET/FOLDER") as refusal:
+        absolute_workdir(url)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/run", "http://bucket/run", "file:///run"])
+def test_other_storage_is_refused(url):
+    with pytest.raises(ConfigError, match="one of Google Cloud Storage"):
+        absolute_workdir(url)
+
+
+@pytest.mark.parametrize("name", [b"back\\slash", b"l\xe4tin-1", b"\xff"])
+def test_names_that_checkpoints_would_not_be_written_to_are_refused(name, tmp_path):
+    with pytest.raises(ConfigError, match="tensorstore, which writes the checkpoints") as refusal:
+        absolute_workdir(f"{tmp_path}/{os.fsdecode(name)}")
+    assert str(refusal.value).isprintable()
+    assert list(tmp_path.iterdir()) == []

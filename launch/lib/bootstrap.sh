@@ -1,19 +1,19 @@
 # shellcheck shell=bash
 # Makes the checkout's .venv hold exactly what requirements.txt says, once.
 #
-# Owns .venv and nothing outside it. Never touches the network when .venv is complete. The invariant: .venv/requirements.txt
-# is a copy of the requirements whose installation finished, and .venv/unfinished exists while one is under way, so an
-# interrupted installation is never taken for a complete one. Needs lib/messages.sh, a Python of SUPPORTED_PYTHON, pip or uv.
+# It changes nothing outside .venv, and uses no network if .venv is complete. .venv/requirements.txt is a copy of the requirements
+# whose installation finished. .venv/unfinished exists during an installation, so an interrupted one is recognised. It needs
+# lib/messages.sh, a Python of SUPPORTED_PYTHON, and pip or uv.
 
-SUPPORTED_PYTHON="3.11 3.12 3.13" # what the pinned requirements have wheels for
+SUPPORTED_PYTHON="3.11 3.12 3.13" # the versions for which the pinned requirements have wheels
 
-# Usage: is_supported PYTHON. Succeeds when the command runs and is of a supported version.
+# Usage: is_supported PYTHON. Succeeds if the command runs and has a supported version.
 is_supported() {
   "$1" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1].split())' \
     "$SUPPORTED_PYTHON" >/dev/null 2>&1
 }
 
-# Prints the first usable Python: $PYTHON if set, else what the PATH has. Prints nothing when there is none.
+# Prints the first usable Python: $PYTHON if set, else one of the PATH. Prints nothing if there is none.
 find_python() {
   local candidate candidates=("${PYTHON:-python3}")
   [[ -n ${PYTHON:-} ]] || candidates+=(python3.13 python3.12 python3.11 python)
@@ -25,12 +25,12 @@ find_python() {
   done
 }
 
-# What pip and uv say when they cannot reach the index.
+# Messages of pip and uv if they cannot reach the index.
 NETWORK_FAILURES="name resolution|name or service not known|connection (refused|reset|timed out)"
 NETWORK_FAILURES+="|failed to establish a new connection|network is unreachable|read timed out"
 NETWORK_FAILURES+="|dns error|error sending request|failed to fetch"
 
-# Usage: explain_failure LOG. Ends the script with one line that says why the installation failed.
+# Usage: explain_failure LOG. Ends the script with one line on why the installation failed.
 explain_failure() {
   local log=$1 reason
   if grep -qiE 'no space left on device|disk quota exceeded' "$log"; then
@@ -81,7 +81,7 @@ install_requirements() {
   rm -f -- "$venv/unfinished"
 }
 
-# Usage: add_packages REQUIREMENTS. Installs more into the finished .venv; what is there already needs no network.
+# Usage: add_packages REQUIREMENTS. Installs more into the finished .venv; installed packages need no network.
 add_packages() {
   if command -v uv >/dev/null 2>&1; then
     uv pip install --quiet --python "$VENV_PYTHON" --no-deps -r "$1"
@@ -95,14 +95,14 @@ is_complete() {
   [[ -x "$1/.venv/bin/python" && ! -e "$1/.venv/unfinished" ]] && cmp -s -- "$2" "$1/.venv/requirements.txt"
 }
 
-# Usage: bootstrap ROOT. Sets VENV_PYTHON. Two at once: the second waits for the first. REQUIREMENTS names another file;
-# with MANAGED_PYTHON, a version, uv fetches an interpreter of its own and the machine's is left alone.
+# Usage: bootstrap ROOT. Sets VENV_PYTHON. Of two at the same time, the second waits for the first. REQUIREMENTS names another
+# file. With MANAGED_PYTHON, a version, uv fetches an interpreter and leaves the machine's alone.
 bootstrap() {
   local root=$1 requirements=${REQUIREMENTS:-$1/requirements.txt}
   VENV_PYTHON="$root/.venv/bin/python"
   [[ -r $requirements ]] || die "cannot read $requirements"
   if ! is_complete "$root" "$requirements"; then
-    # The lock is on the checkout itself, so no file is left behind; an installer that outlives a killed start still holds it.
+    # The lock is on the checkout itself, so no file is left behind. An installer that outlives a killed start still holds it.
     command -v flock >/dev/null 2>&1 || die "needs the flock command (util-linux)"
     exec 9<"$root"
     if ! flock --nonblock 9; then

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts tell the user, all on standard error: one line an event, standard output is for results.
+# The scripts' messages, one line each, on standard error; standard output is for results.
 
 # Prints one line and ends the script with status 1.
 die() {

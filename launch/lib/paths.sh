@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# Reads the trainer's command line as the user meant it in the folder where it was typed.
+# Resolves the relative paths of the trainer's command line, as typed in the user's folder.
 #
-# Owns the meaning of relative paths in --config, --workdir and --config.data.data_dir. Never looks into a config. The
-# invariant: TRAIN_ARGUMENTS, set here, means the same from every folder, and each argument crosses byte for byte.
+# These are --config, --workdir and --config.data.data_dir. The resulting TRAIN_ARGUMENTS mean the same in every folder, and other
+# arguments are passed on byte for byte. Configurations are not read.
 
-# Usage: resolve_path PATH USER_FOLDER ROOT. Prints PATH made absolute: as the user's folder has it, else the repository's.
+# Usage: resolve_path PATH USER_FOLDER ROOT. Prints an absolute path: in the user's folder if it exists there, else in ROOT.
 resolve_path() {
   case $1 in
     /* | *://*) printf '%s' "$1" ;;
     *)
-      # A config may carry an argument after a colon: the file is what stands before it.
+      # A config may have an argument after a colon; the file is the part before it.
       if [[ ! -e "$2/${1%%:*}" && -e "$3/${1%%:*}" ]]; then
         printf '%s' "$3/$1"
       else
@@ -19,7 +19,7 @@ resolve_path() {
   esac
 }
 
-# Usage: read_train_arguments USER_FOLDER ROOT [argument …]. Sets TRAIN_ARGUMENTS, with --config and --workdir filled in.
+# Usage: read_train_arguments USER_FOLDER ROOT [argument …]. Sets TRAIN_ARGUMENTS, with defaults for --config and --workdir.
 read_train_arguments() {
   local user_folder=$1 root=$2 config="" workdir="" argument
   shift 2

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Python and the packages on one machine of a slice: packages.sh ROOT CODE [BUCKET]
+# Installs Python and the packages on one machine of a slice: packages.sh ROOT CODE [BUCKET]
 #
-# Owns ROOT/tools (uv), ROOT/.venv and the mount ROOT/data. May be run again at any time; what is in place takes an instant.
-# Its last line says what went wrong.
+# It creates ROOT/tools (uv), ROOT/.venv and the mount ROOT/data. It may be run again at any time, and skips what is in place. The
+# last line of a failure says what went wrong.
 set -euo pipefail
 
 root=$1 code=$2 bucket=${3:-}
@@ -14,7 +14,7 @@ source "$code/launch/lib/messages.sh"
 # shellcheck source=launch/lib/bootstrap.sh
 source "$code/launch/lib/bootstrap.sh"
 
-# pip checks the wheel against the index's own checksum; nothing that a web server sends is run as a script.
+# pip checks the wheel against the index's checksum; no script from a web server is run.
 install_uv() {
   if ! python3 -m pip --version >/dev/null 2>&1; then
     apt-get -qq -o DPkg::Lock::Timeout=300 update && apt-get -qq -o DPkg::Lock::Timeout=300 install --yes python3-pip
@@ -24,7 +24,7 @@ install_uv() {
 
 command -v uv >/dev/null 2>&1 || install_uv || die "cannot install uv $UV_VERSION with pip"
 
-# The TPU runtime goes on top of the tested set, of the same version of JAX.
+# The TPU runtime is added to the tested set, for the same version of JAX.
 { cat "$code/requirements.txt" && sed -n 's/^jax==/jax[tpu]==/p' "$code/requirements.txt"; } >"$root/requirements.partial"
 mv "$root/requirements.partial" "$root/requirements.txt"
 REQUIREMENTS="$root/requirements.txt" MANAGED_PYTHON=3.12 bootstrap "$root"

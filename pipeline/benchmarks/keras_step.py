@@ -64,7 +64,7 @@ def keras_step(experiment: Experiment) -> tuple[Callable, tuple]:
 def lower_keras_step(experiment: Experiment) -> jax.stages.Lowered:
     """Lowers Keras's step for the experiment's devices; its state is donated, as ours is."""
     step, state = keras_step(experiment)
-    batch = experiment.abstract_batch(experiment.hparams.batch_size)
+    batch = experiment.abstract_batch(experiment.hparams.batch_size, experiment.hparams.image_size)
     state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=experiment.replicated), state
     )

@@ -54,7 +54,8 @@ def _noise(experiment: Experiment) -> dict[str, jax.Array]:
         values = np.ones(leaf.shape) if name == "weight" else rng.integers(0, limit, leaf.shape)
         return jax.device_put(values.astype(leaf.dtype), leaf.sharding)
 
-    return {name: fill(name, leaf) for name, leaf in experiment.abstract_batch(hparams.batch_size).items()}
+    batch = experiment.abstract_batch(hparams.batch_size, hparams.image_size)
+    return {name: fill(name, leaf) for name, leaf in batch.items()}
 
 
 def _ours(experiment: Experiment, batch: dict[str, jax.Array]) -> Callable[[], None]:

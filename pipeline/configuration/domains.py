@@ -103,20 +103,20 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """`count` numbers, each in `each`; with `rising`, none is less than the one before."""
+    """`count` numbers (None: any number of them), each in `each`; with `rising`, none is less than the one before."""
 
-    count: int
-    each: Number
+    count: int | None
+    each: "Number | Whole"
     rising: bool = False
 
     def __contains__(self, value: Any) -> bool:
-        if not isinstance(value, tuple | list) or len(value) != self.count:
+        if not isinstance(value, tuple | list) or self.count not in (None, len(value)):
             return False
         return all(number in self.each for number in value) and (not self.rising or list(value) == sorted(value))
 
     def __str__(self) -> str:
         order = ", none less than the one before" if self.rising else ""
-        return f"{self.count} numbers, each {str(self.each).removeprefix('a ')}{order}"
+        return f"{self.count or 'any number of'} numbers, each {str(self.each).removeprefix('a ')}{order}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +140,19 @@ class Duration:
         return f"a number and a unit, {units}" + (", more than 0" if self.something else "")
 
 
+@dataclasses.dataclass(frozen=True)
+class Durations:
+    """Any number of durations in some units."""
+
+    units: tuple[str, ...]
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, tuple | list) and all(each in Duration(self.units, something=True) for each in value)
+
+    def __str__(self) -> str:
+        return f"a list, empty or of {', '.join(f'{unit}s' for unit in self.units[:-1])} or {self.units[-1]}"
+
+
 _SHARE = Number(0, 1)
 _PART = Number(0, 1, without_high=True)  # a share that is less than the whole
 _POSITIVE = Number(0, without_low=True)
@@ -157,14 +170,15 @@ DOMAINS: Mapping[str, Domain] = {
     "data.data_dir": Text(),
     "data.train_split": Text(),
     "data.eval_split": Text(),
-    "data.crop": OneOf(("random_resized", "shift")),
+    "data.crop": OneOf(("random_resized", "shift", "evaluation")),
     "data.crop_area": Numbers(2, Number(1e-6, 1), rising=True),
+    "data.crop_covers": _SHARE,
     "data.shift_fraction": _SHARE,
     "data.flip": Flag(),
     "data.augment": OneOf(("none", "autoaugment_v0", "randaugment")),
     "data.augment_semantics": OneOf(("published", "clean")),
     "data.randaugment_layers": Whole(0, 100),
-    "data.randaugment_magnitude": Whole(0, 100),
+    "data.randaugment_magnitude": Number(0, 100),
     "data.random_erasing": _SHARE,
     "data.resize": OneOf(("bicubic_tf1", "bicubic", "bicubic_antialias", "bilinear")),
     "data.train_resize": OneOf(("fast", "exact")),
@@ -185,15 +199,24 @@ DOMAINS: Mapping[str, Domain] = {
     "model.bn_batch": Whole(1),
     "model.dtype": OneOf(("bfloat16", "float32", "float16")),
     "model.remat": Flag(),
+    "progressive.stages": Whole(1, 1000),
+    "progressive.ends": Durations(("epoch", "step", "%")),
+    "progressive.image_sizes": Numbers(None, Whole(8, 4096)),
+    "progressive.randaugment_magnitudes": Numbers(None, Number(0, 100)),
+    "progressive.mixup_alphas": Numbers(None, Number(0, 100)),
+    "progressive.cutmix_alphas": Numbers(None, Number(0, 100)),
+    "progressive.dropout_rates": Numbers(None, _PART),
     "init_from": Text(),
     "finetune.head": OneOf(("auto", "keep", "new")),
     "finetune.frozen_stages": Whole(0),
     "finetune.frozen_batch_norm": Flag(),
+    "finetune.trained": OneOf(("all", "classifier_and_last_norm")),
     "finetune.stage_lr_factor": Number(0, 10, without_low=True),
     "loss.label_smoothing": _PART,
     "loss.weight_decay": _SHARE,
     "loss.mixup_alpha": Number(0, 100),
     "loss.cutmix_alpha": Number(0, 100),
+    "loss.mix_semantics": OneOf(("clean", "published")),
     "optimizer.name": OneOf(("rmsprop", "lars")),
     "optimizer.decay": _PART,
     "optimizer.momentum": _PART,
@@ -209,6 +232,7 @@ DOMAINS: Mapping[str, Domain] = {
     "schedule.final_lr": _NOT_NEGATIVE,
     "ema.decay": _PART,
     "evaluation.every": Duration(_TRAINING),
+    "evaluation.image_size": Whole(8, 4096),
     "evaluation.batch_size": Whole(1, LARGEST_BATCH),
     "evaluation.confusion": Flag(),
     "checkpoint.every": Duration(_TRAINING),

@@ -1,4 +1,4 @@
-"""Turns durations as people write them ("350 epochs", "1000 steps", "15 minutes") into steps.
+"""Turns durations as people write them ("350 epochs", "1000 steps", "15 minutes", "25 %") into steps.
 
 Epochs become a fractional number of steps. Nothing is rounded until a step is needed, so "every 1 epochs" never drifts from
 the examples seen. `is_due` is the only rule for periodic events. It depends on the step alone, so a resumed run does the same
@@ -11,12 +11,12 @@ import re
 
 from pipeline.errors import ConfigError
 
-_PATTERN = re.compile(r"\s*(?P<amount>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>epoch|step|minute)s?\s*")
+_PATTERN = re.compile(r"\s*(?P<amount>\d+(?:\.\d*)?|\.\d+)\s*(?:(?P<unit>epoch|step|minute)s?|(?P<share>%))\s*")
 
 
 @dataclasses.dataclass(frozen=True)
 class Duration:
-    """An amount with its unit: "epoch", "step" or "minute"."""
+    """An amount with its unit: "epoch", "step", "minute", or "%" of the whole run."""
 
     amount: float
     unit: str
@@ -31,7 +31,7 @@ def parse(text: str, key: str) -> Duration:
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise ConfigError(f"config.{key} is {text!r}: write a number and a unit, such as '5 epochs' or '1000 steps'")
-    return Duration(float(match["amount"]), match["unit"])
+    return Duration(float(match["amount"]), match["unit"] or match["share"])
 
 
 def in_steps(text: str, steps_per_epoch: float, key: str) -> float:
@@ -41,11 +41,11 @@ def in_steps(text: str, steps_per_epoch: float, key: str) -> float:
     750.0
 
     Raises:
-      ConfigError: as `parse`, or the duration is in minutes.
+      ConfigError: as `parse`, or the duration is in another unit.
     """
     duration = parse(text, key)
-    if duration.unit == "minute":
-        raise ConfigError(f"config.{key} is {text!r}: minutes are not possible here, write epochs or steps")
+    if duration.unit not in ("epoch", "step"):
+        raise ConfigError(f"config.{key} is {text!r}: write epochs or steps here")
     return duration.amount * (steps_per_epoch if duration.unit == "epoch" else 1.0)
 
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from pipeline.configuration import domains
 from pipeline.configuration.durations import in_minutes, in_steps
+from pipeline.configuration.stages import Stage, resolve_stages
 from pipeline.errors import ConfigError
 from pipeline.model.scaling import architecture
 
@@ -38,7 +39,9 @@ class Hyperparameters:
     num_eval_examples: int
     batch_size: int
     eval_batch_size: int
-    image_size: int
+    image_size: int  # of training; of its largest stage
+    eval_image_size: int
+    stages: tuple[Stage, ...]
     bn_batch: int
     steps_per_epoch: float
     total_steps: int
@@ -52,11 +55,13 @@ class Hyperparameters:
     log_every_steps: float
 
     def describe(self) -> str:
-        """Returns the hyperparameters as aligned lines."""
-        width = max(len(field.name) for field in dataclasses.fields(self))
-        rows = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        return "\n".join(f"  {name:{width}}  {value:,.6g}" if isinstance(value, float) else f"  {name:{width}}  {value:,}"
-                         for name, value in rows)  # fmt: skip
+        """Returns the hyperparameters as aligned lines; stages only if there are several."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "stages"]
+        width = max(map(len, names))
+        rows = [f"{name:{width}}  {_written(getattr(self, name))}" for name in names]
+        if len(self.stages) > 1:
+            rows += [f"{f'stage {number}':{width}}  {stage.describe()}" for number, stage in enumerate(self.stages, 1)]
+        return "\n".join(f"  {row}" for row in rows)
 
 
 def resolve(
@@ -82,6 +87,7 @@ def resolve(
         f"config.model.bn_batch={config.model.bn_batch} does not divide config.batch_size={config.batch_size}",
     )
     image_size = config.image_size or architecture(config.model.variant).resolution
+    eval_image_size = config.evaluation.image_size or image_size
     steps_per_epoch = num_train_examples / config.batch_size
     total_steps = round(in_steps(config.duration, steps_per_epoch, "duration"))
     _require(
@@ -91,6 +97,7 @@ def resolve(
         total_steps <= LARGEST_STEP,
         f"config.duration={config.duration!r} is more than the {LARGEST_STEP:,} steps possible",
     )
+    stages = resolve_stages(config, total_steps, steps_per_epoch)
     peak_lr = config.schedule.lr_per_256 * config.batch_size / 256
     warmup_steps = int(in_steps(config.schedule.warmup, steps_per_epoch, "schedule.warmup"))
     _check_schedule(config, peak_lr=peak_lr, warmup_steps=warmup_steps, total_steps=total_steps)
@@ -107,6 +114,8 @@ def resolve(
         batch_size=config.batch_size,
         eval_batch_size=-(-config.evaluation.batch_size // num_devices) * num_devices,
         image_size=image_size,
+        eval_image_size=eval_image_size,
+        stages=stages,
         bn_batch=bn_batch,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -174,6 +183,10 @@ def _warn(config: ConfigDict, after_warmup: float) -> None:
             "config.data.mean_rgb and config.data.stddev_rgb by 255",
             tuple(config.data.stddev_rgb),
         )
+
+
+def _written(value: int | float) -> str:
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"
 
 
 def _require(condition: bool, message: str) -> None:

@@ -11,15 +11,16 @@ import numpy as np
 CropBox = tuple[int, int, int, int]
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # width / height [preprocessing.py]
-MIN_COVERED = 0.1  # the least share of the image that a box covers [preprocessing.py]
 ATTEMPTS = 10  # [preprocessing.py]
 
 
-def random_crop_box(height: int, width: int, area: tuple[float, float], rng: np.random.Generator) -> CropBox | None:
+def random_crop_box(
+    height: int, width: int, area: tuple[float, float], rng: np.random.Generator, covers: float = 0.1
+) -> CropBox | None:
     """Draws the crop box of a random resized crop as TensorFlow's `sample_distorted_bounding_box` does.
 
     The aspect ratio r is uniform in `ASPECT_RATIOS`, not log-uniform. Then the height is uniform between sqrt(A_min / r) and
-    sqrt(A_max / r), where A is the area in pixels, so areas are not uniform. A box that covers less than `MIN_COVERED` of the
+    sqrt(A_max / r), where A is the area in pixels, so areas are not uniform. A box that covers less than `covers` of the
     image is drawn again. As in the original, the last possible offset is never drawn. The distribution is TensorFlow's; the
     draws differ, because the generator does.
 
@@ -28,6 +29,7 @@ def random_crop_box(height: int, width: int, area: tuple[float, float], rng: np.
         width: Width of the image in pixels.
         area: Smallest and largest share of the image's area.
         rng: The random generator.
+        covers: The least share of the image that a box covers [preprocessing.py].
 
     Returns:
         The crop box. None if `ATTEMPTS` draws found none or the box is the whole image; the published pipeline then takes the
@@ -49,7 +51,7 @@ def random_crop_box(height: int, width: int, area: tuple[float, float], rng: np.
         covered = box_height * box_width
         if not (min_area <= covered <= max_area and 0 < box_width <= width and 0 < box_height <= height):
             continue
-        if covered < MIN_COVERED * height * width:
+        if covered < covers * height * width:
             continue
         if (box_height, box_width) == (height, width):
             return None

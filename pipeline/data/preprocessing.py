@@ -1,9 +1,8 @@
-"""What happens to one example between the dataset and the batch.
+"""Transforms one example between the dataset and the batch: decode, crop, resize, flip, augment.
 
-`train_transform` and `eval_transform` build picklable callables from `config.data`: decode, crop, resize, flip,
-augment, all in uint8; the model's normalisation happens on the device. Randomness comes only from the generator of
-the example, so an example is the same on every host and in every worker. A damaged image is never a crash and never
-dropped: it becomes a black one of weight 0, which `damage.py` names and training replaces.
+`train_transform` and `eval_transform` build picklable callables from `config.data`. Pixels are uint8; normalisation happens
+on the device. Randomness comes only from the generator of the example, so an example is the same on every host and in every
+worker. A damaged image becomes a black one of weight 0, which `damage.py` names and training replaces.
 """
 
 import dataclasses
@@ -27,7 +26,7 @@ Step = Callable[[Any, np.random.Generator], np.ndarray]
 
 
 def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform":
-    """Builds the published training preprocessing, or what `config.data` makes of it.
+    """Builds the training preprocessing of `config.data`.
 
     Args:
         data_config: `config.data` of `configs/recipe.py`.
@@ -36,11 +35,12 @@ def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform
     Raises:
         ConfigError: If an option has an unknown value.
     """
-    _check(data_config, "crop", "crop_area", "shift_fraction", "random_erasing", "train_resize")
+    _check(data_config, "crop", "crop_area", "crop_covers", "shift_fraction", "random_erasing", "train_resize")
     return TrainTransform(
         evaluation=eval_transform(data_config, image_size),
         crop=data_config.crop,
         crop_area=tuple(data_config.crop_area),
+        crop_covers=data_config.crop_covers,
         shift_fraction=data_config.shift_fraction,
         flip=data_config.flip,
         exact_resize=data_config.train_resize == "exact",
@@ -53,7 +53,7 @@ def augmentation(data_config: ConfigDict) -> AutoAugment | RandAugment | None:
     """Returns the augmentation policy of `config.data`, or None.
 
     Raises:
-        ConfigError: If an option has a value that cannot work.
+        ConfigError: If an option has an impossible value.
     """
     _check(data_config, "augment", "augment_semantics", "randaugment_layers", "randaugment_magnitude")
     if data_config.augment == "autoaugment_v0":
@@ -115,7 +115,7 @@ class EvalTransform:
         return resizing.resize(image, self.image_size, self.resize)
 
     def crop_box(self, height: int, width: int) -> crops.CropBox:
-        """Returns the part of an image that is looked at."""
+        """Returns the box of an image that is used."""
         if self.crop_share is None:
             return 0, 0, height, width
         return crops.centre_crop_box(height, width, self.crop_share)
@@ -126,19 +126,21 @@ class TrainTransform:
     """Random crop, resize, flip and augmentation.
 
     Attributes:
-        evaluation: Gives size, kernel and the crop that replaces a random crop box which was not found.
-        crop: "random_resized", or "shift": the whole image resized and moved by a few pixels, black moving in.
+        evaluation: The evaluation's preprocessing: size, kernel, and the crop if no random box was found.
+        crop: "random_resized"; "shift": the whole image resized and moved by a few pixels, black moving in; or "evaluation".
         crop_area: Smallest and largest share of the image, for "random_resized".
+        crop_covers: Smaller shares are drawn again, for "random_resized".
         shift_fraction: Largest translation along each axis as a share of the size, for "shift".
         flip: Whether to mirror half of the images.
-        exact_resize: Whether TensorFlow 1's bicubic is followed to the bit, see `resizing.py`.
+        exact_resize: Whether to follow TensorFlow 1's bicubic to the bit; see `resizing.py`.
         augment: The policy, or None.
-        erase: What comes after the policy, or None.
+        erase: The erasing after the policy, or None.
     """
 
     evaluation: EvalTransform
     crop: str
     crop_area: tuple[float, float]
+    crop_covers: float
     shift_fraction: float
     flip: bool
     exact_resize: bool
@@ -170,17 +172,19 @@ class TrainTransform:
         orient = self.evaluation.apply_exif_orientation
         if self.crop == "shift":
             return images.decode(data, orient)
+        if self.crop == "evaluation":
+            return images.decode_crop(data, self.evaluation.crop_box, orient)
         return images.decode_crop(data, lambda height, width: self._random_crop_box(height, width, rng), orient)
 
     def _random_crop_box(self, height: int, width: int, rng: np.random.Generator) -> crops.CropBox:
-        box = crops.random_crop_box(height, width, self.crop_area, rng)
+        box = crops.random_crop_box(height, width, self.crop_area, rng, self.crop_covers)
         return self.evaluation.crop_box(height, width) if box is None else box
 
     def _resize(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         mirror = self.flip and rng.random() < 0.5
         size, method = self.evaluation.image_size, self.evaluation.resize
         if method == "bicubic_tf1" and not self.exact_resize:
-            # Its samples lie symmetrically, so mirroring may come first, where a large result costs more.
+            # The samples are symmetric, so mirroring may come first; mirroring a large result would cost more.
             return resizing.resize_centred(cv2.flip(image, 1) if mirror else image, size)
         image = resizing.resize(image, size, method, truncate=self.augment is not None)
         return cv2.flip(image, 1) if mirror else image
@@ -194,7 +198,7 @@ class TrainTransform:
 
 
 def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndarray]) -> Example:
-    """Returns the example with decoded pixels, or a black one of weight 0 when the image is damaged."""
+    """Returns the example with decoded pixels, or a black one of weight 0 if the image is damaged."""
     try:
         image, weight = pixels(example["image"]), 1.0
     except DamagedImageError:

@@ -132,7 +132,7 @@ class Records:
         except (ConfigError, DataError, MachineError):
             raise
         except FileNotFoundError as missing:
-            raise DataError(f"{path} is gone: somebody removed it while it was read. Copy it there again") from missing
+            raise DataError(f"{path} is gone: it was removed while it was read. Copy it there again") from missing
         except Exception as damage:
             raise DataError(f"{path} is damaged: {storage_errors.reason(damage)}") from damage
         logging.warning("%s: %s; read whole, it is good", path, storage_errors.reason(error))

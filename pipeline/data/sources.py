@@ -181,7 +181,7 @@ class Source:
         if missing:
             raise DataError(
                 f"{self.directory} lacks {len(missing)} of {len(expected)} shards, such as {missing[0]}. "
-                "Copy them there again, or delete the folder and prepare the dataset anew."
+                "Copy them there again, or delete the folder and prepare the dataset again."
             )
         if not self.remote:
             open_files.make_room(self, len(expected), f"reading {self.name} split {self.split!r} at random")
@@ -246,7 +246,7 @@ def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"the metadata of the dataset in {directory} ({INFO_FILE}, features.json) cannot be read: {reason}. Copy them "
-            "there again, or delete the folder and prepare the dataset anew."
+            "there again, or delete the folder and prepare the dataset again."
         ) from error
 
 

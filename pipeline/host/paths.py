@@ -16,7 +16,7 @@ def expanded(path: str | os.PathLike) -> str:
     path = os.fspath(path)
     result = os.path.expanduser(path)
     if result.startswith("~"):
-        raise ConfigError(f"{path}: no home directory is known for that; write the path out, or set HOME")
+        raise ConfigError(f"{path}: there is no home directory; write the path out, or set HOME")
     return result
 
 

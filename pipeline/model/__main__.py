@@ -7,17 +7,16 @@ import argparse
 
 from pipeline.errors import ConfigError
 from pipeline.host import ending
-from pipeline.model import tables
-from pipeline.model.families import VARIANTS
-from pipeline.model.scaling_search import search_coefficients
+from pipeline.model import scaling_search, tables
+from pipeline.model.variants import ScaledVariant
 
 
 def main() -> None:
     """Parses the flags and prints one table."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.model", description="Prints the networks.")
-    parser.add_argument("--variant", help="print this network block by block, for example b3")
-    parser.add_argument("--search", metavar="VARIANT", help="compare ways to scale up the baseline of this variant")
-    parser.add_argument("--budget", type=float, help="with --search: multiply-adds; default twice the baseline's")
+    parser.add_argument("--variant", help="print this network block by block, for example b3 or b0:phi=2")
+    parser.add_argument("--search", metavar="VARIANT", help="list mixes of one true cost to scale this variant up by")
+    parser.add_argument("--times", type=float, default=2.0, help="with --search: the budget, in costs of the variant")
     parser.add_argument("--num_classes", type=int, default=1000)
     parser.add_argument("--survival_probability", type=float, default=0.8)
     flags = parser.parse_args()
@@ -31,10 +30,10 @@ def _table(flags: argparse.Namespace) -> str:
     if flags.variant is not None:
         return tables.block_table(flags.variant, flags.num_classes, flags.survival_probability)
     if flags.search is not None:
-        if flags.search not in VARIANTS:
-            raise ConfigError(f"model variant {flags.search!r} is unknown; the variants are {', '.join(VARIANTS)}")
-        baseline = VARIANTS[flags.search].baseline
-        return tables.search_table(search_coefficients(baseline, flags.budget, num_classes=flags.num_classes))
+        baseline, cost = ScaledVariant.parse(flags.search), scaling_search.multiply_adds(flags.num_classes)
+        budget = scaling_search.reachable(baseline, flags.times, cost).cost
+        candidates = scaling_search.candidates(baseline, budget, cost)
+        return tables.search_table(candidates, flags.num_classes, within=0.03)
     return tables.family_table(flags.num_classes)
 
 

@@ -78,8 +78,9 @@ class Network(nn.Module):
 
         Returns:
           "reduction_1", "reduction_2", …: the output of the last block before each stride, and of the last block; reduction_i
-          of B0 is 2**i times smaller than the input. "features": the output of the last block. "pooled_features": float32
-          [batch, head filters]. "logits": float32 [batch, num_classes].
+          of B0 is 2**i times smaller than the input. "features": the output of the last block. "maps": what is pooled, [batch,
+          ., ., head filters]. "pooled_features": its mean, float32 [batch, head filters]. "logits": float32 [batch,
+          num_classes].
         """
         arch = self.architecture
         norm = functools.partial(
@@ -112,7 +113,7 @@ class Network(nn.Module):
         outputs["features"] = x
         head_norm = norm_of(arch.blocks[-1].stage + 2)
         head = Head(arch.head, self.num_classes, self.dropout_rate, head_norm, options, name="head")
-        outputs["pooled_features"], outputs["logits"] = head(x, train)
+        outputs["maps"], outputs["pooled_features"], outputs["logits"] = head(x, train)
         return outputs
 
 
@@ -153,8 +154,8 @@ class Head(nn.Module):
     options: LayerOptions
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Maps [batch, height, width, channels] to pooled features [batch, filters] and logits [batch, num_classes]."""
+    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Maps [batch, height, width, channels] to what is pooled, its mean [batch, filters] and logits [batch, classes]."""
         options, initializers = self.options, self.options.initializers
         if self.conv is not None:
             x = Conv(self.conv.output_filters, dtype=options.dtype, kernel_init=initializers.conv, name="conv")(x)
@@ -164,7 +165,7 @@ class Head(nn.Module):
         classifier = nn.Dense(
             self.num_classes, kernel_init=initializers.classifier, dtype=jnp.float32, name="classifier"
         )
-        return pooled, classifier(dropped)
+        return x, pooled, classifier(dropped)
 
 
 def with_family_defaults(model_config: ConfigDict) -> ConfigDict:

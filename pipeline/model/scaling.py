@@ -10,11 +10,10 @@ efficientnet_builder.py, efficientnet_model.py, lite/efficientnet_lite_builder.p
 
 import functools
 import math
-from typing import NamedTuple
 
-from pipeline.errors import ConfigError
 from pipeline.model.families import VARIANTS
 from pipeline.model.specs import Architecture, Baseline, BlockSpec
+from pipeline.model.variants import Coefficients, ScaledVariant
 
 
 def round_filters(filters: int, width: float, *, limit_rounding_loss: bool = True, divisor: int = 8) -> int:
@@ -108,41 +107,41 @@ def scale_baseline(
     )
 
 
-class Coefficients(NamedTuple):
-    """The base of each dimension in compound scaling; the defaults are those that the paper found for B0 [paper, 3.3]."""
-
-    alpha: float = 1.2  # depth
-    beta: float = 1.1  # width
-    gamma: float = 1.15  # resolution
-
-    @property
-    def cost_ratio(self) -> float:
-        """The factor alpha * beta**2 * gamma**2 by which phi + 1 multiplies the cost, before rounding; about 2 in the paper."""
-        return self.alpha * self.beta**2 * self.gamma**2
-
-
 PUBLISHED_COEFFICIENTS = Coefficients()
 
 
-def compound_scale(baseline: Baseline, phi: float, coefficients: Coefficients = PUBLISHED_COEFFICIENTS) -> Architecture:
-    """Scales depth by alpha**phi, width by beta**phi and resolution by gamma**phi [paper, equation 3].
+def compound_scale(
+    baseline: Baseline,
+    phi: float,
+    coefficients: Coefficients = PUBLISHED_COEFFICIENTS,
+    *,
+    resolution: int | None = None,
+    name: str | None = None,
+) -> Architecture:
+    """Scales depth, width and resolution of any baseline together: alpha**phi, beta**phi and gamma**phi [paper, equation 3].
 
     The published sizes, B1 at phi 0.5 to B7 at about 6, are rounded by hand; `architecture` has them exactly.
 
     Args:
       baseline: The network at phi 0.
-      phi: The compound coefficient: the cost grows by `coefficients.cost_ratio ** phi`, about 2**phi.
-      coefficients: alpha, beta and gamma.
+      phi: How much more there is to spend: the cost grows by `coefficients.cost_ratio ** phi`, about 2**phi.
+      coefficients: What each dimension gets of it.
+      resolution: In pixels, in place of gamma**phi times the baseline's.
+      name: Of the result; None makes one of phi.
 
     Returns:
-      The architecture. Its resolution is rounded to whole pixels, and its dropout is the baseline's.
+      The architecture; its resolution is rounded to whole pixels and its dropout is the baseline's.
+
+    Raises:
+      ConfigError: A coefficient is not positive, or what comes out is no size of a network.
     """
+    depth, width, pixels = coefficients.multipliers(phi)
     return scale_baseline(
         baseline,
-        width=coefficients.beta**phi,
-        depth=coefficients.alpha**phi,
-        resolution=round(baseline.resolution * coefficients.gamma**phi),
-        name=f"{baseline.family.name}-phi{phi:g}",
+        width=width,
+        depth=depth,
+        resolution=resolution or round(baseline.resolution * pixels),
+        name=name or f"{baseline.family.name}-phi{phi:g}",
     )
 
 
@@ -164,20 +163,24 @@ def survival_probabilities(num_blocks: int, survival_probability: float) -> tupl
 
 @functools.cache
 def architecture(variant: str) -> Architecture:
-    """Returns the architecture of a named network.
+    """Looks up a network by what `config.model.variant` says.
 
     Args:
-      variant: A key of `VARIANTS`, for example "b0".
+      variant: A row of the table such as "b0", or a scaled one such as "b0:phi=2"; see `variants.py`.
 
     Returns:
       Its architecture.
 
     Raises:
-      ConfigError: If there is no such variant; the message lists them.
+      ConfigError: If there is no such variant; the message lists them, or says what of the scaling cannot be.
     """
-    if variant not in VARIANTS:
-        raise ConfigError(f"model variant {variant!r} is unknown; the variants are {', '.join(VARIANTS)}")
-    row = VARIANTS[variant]
+    scaled = ScaledVariant.parse(variant)
+    row = VARIANTS[scaled.name]
     return scale_baseline(
-        row.baseline, row.width, row.depth, row.resolution, dropout_rate=row.dropout_rate, name=variant
+        row.baseline,
+        row.width * scaled.width,
+        row.depth * scaled.depth,
+        scaled.resolution or row.resolution,
+        dropout_rate=row.dropout_rate,
+        name=variant,
     )

@@ -43,12 +43,12 @@ _SEARCH_COLUMNS = (
     "alpha(depth)",
     "beta(width)",
     "gamma(pixels)",
-    "product",
     "pixels",
     "blocks",
     "parameters",
     "multiply-adds",
-    "score",
+    "off-budget",
+    "compared",
 )
 
 
@@ -78,7 +78,7 @@ def family_table(num_classes: int) -> str:
                 "-".join(str(first.output_filters) for first in firsts),
             ]
         )
-    return _align(rows)
+    return align(rows)
 
 
 def block_table(variant: str, num_classes: int, survival_probability: float) -> str:
@@ -112,29 +112,31 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
         f"{arch.resolution} pixels: {total.params:,} parameters, {total.batch_stats:,} BN statistics, "
         f"{total.macs:,} multiply-adds"
     )
-    return f"{_align(rows)}\n{summary}"
+    return f"{align(rows)}\n{summary}"
 
 
-def search_table(candidates: Sequence[Candidate]) -> str:
-    """Returns a line for each candidate of a scaling search, in the given order ("-": no score)."""
+def search_table(candidates: Sequence[Candidate], num_classes: int, within: float) -> str:
+    """One line for each candidate of a scaling search: what it is, what it costs, and whether a study compares it."""
     rows = [_SEARCH_COLUMNS]
-    for coefficients, arch, count, score in candidates:
+    for candidate in candidates:
+        arch = architecture(str(candidate.network.variant))
+        count = count_architecture(arch, num_classes)
         rows.append(
             [
-                *(f"{value:.2f}" for value in coefficients),
-                f"{coefficients.cost_ratio:.3f}",
+                *(f"{value:.2f}" for value in candidate.coefficients),
                 f"{arch.resolution}",
                 f"{len(arch.blocks)}",
                 f"{count.params:,}",
                 f"{count.macs:,}",
-                "-" if score is None else f"{score:.4f}",
+                f"{candidate.network.miss:+.1%}",
+                "no" if candidate.problem(within) else "yes",
             ]
         )
-    return _align(rows)
+    return align(rows)
 
 
-def _align(rows: Sequence[Sequence[str]]) -> str:
-    """Aligns columns: the first left, the others right."""
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows as lines with columns right-aligned, except the first."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -6,6 +6,7 @@ bytes and the slice's links.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning.program import Program
@@ -21,7 +22,10 @@ INPUT_SECONDS, INPUT_SECONDS_PER_PIXEL = 0.9e-3, 2.5e-9
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """The needs of a run on a slice. Times are in seconds unless the name says otherwise."""
+    """The needs of a run on a slice. Times are in seconds unless the name says otherwise.
+
+    `step`, `collectives` and the rates are means over the run, because its stages may differ.
+    """
 
     step: float
     collectives: float  # the part of `step` that is spent on sums over devices
@@ -35,11 +39,16 @@ class Estimate:
 
 
 def estimate(
-    train: Program, evaluation: Program, hparams: Hyperparameters, tpu_slice: Slice, dollars_per_chip_hour: float
+    train: Sequence[Program],
+    evaluation: Program,
+    hparams: Hyperparameters,
+    tpu_slice: Slice,
+    dollars_per_chip_hour: float,
 ) -> Estimate:
-    """Returns the needs of a run whose steps compiled to `train` and `evaluation`."""
-    collectives = _collective_seconds(train, tpu_slice)
-    step = device_seconds(train, tpu_slice) + collectives
+    """Returns the needs of a run whose steps compiled to `train`, a program for each stage, and `evaluation`."""
+    waits = [_collective_seconds(program, tpu_slice) for program in train]
+    steps = [device_seconds(program, tpu_slice) + wait for program, wait in zip(train, waits)]
+    collectives, step = mean_over_run(waits, hparams), mean_over_run(steps, hparams)
     eval_step = device_seconds(evaluation, tpu_slice) + _collective_seconds(evaluation, tpu_slice)
     eval_batches = -(-hparams.num_eval_examples // hparams.eval_batch_size)
     one_evaluation = 2 * eval_batches * eval_step
@@ -55,8 +64,19 @@ def estimate(
         hours=hours,
         chip_hours=hours * tpu_slice.chips,
         dollars=hours * tpu_slice.chips * dollars_per_chip_hour,
-        cpus_per_host=rate / tpu_slice.hosts * (INPUT_SECONDS + INPUT_SECONDS_PER_PIXEL * hparams.image_size**2),
+        cpus_per_host=max(
+            hparams.batch_size / seconds * (INPUT_SECONDS + INPUT_SECONDS_PER_PIXEL * stage.image_size**2)
+            for seconds, stage in zip(steps, hparams.stages, strict=True)
+        )
+        / tpu_slice.hosts,
     )
+
+
+def mean_over_run(values: Sequence[float], hparams: Hyperparameters) -> float:
+    """Returns the mean of a value of each stage over the steps of a run."""
+    starts = [0, *(stage.end_step for stage in hparams.stages)]
+    shares = ((stage.end_step - start) / hparams.total_steps for start, stage in zip(starts, hparams.stages))
+    return sum(share * value for share, value in zip(shares, values, strict=True))
 
 
 def device_seconds(program: Program, tpu_slice: Slice) -> float:

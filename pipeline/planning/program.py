@@ -114,7 +114,7 @@ def _too_large(message: str, tpu_slice: Slice, seconds: float) -> Program:
     """Parses the compiler's refusal: the memory needed, the memory there is, and the largest arrays."""
     found = next(filter(None, (pattern.search(message) for pattern in _TOO_LARGE)), None)
     if found is None:
-        raise ValueError(f"the compiler refused the program in words that are not known here: {message[:2000]}")
+        raise ValueError(f"the compiler refused the program with an unknown message: {message[:2000]}")
     largest = [
         (f"{operator or 'a buffer'} {shape}", round(float(number) * _UNITS[unit]))
         for number, unit, operator, shape in _ALLOCATION.findall(message)

@@ -4,25 +4,40 @@ import dataclasses
 
 from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.planning import storage
-from pipeline.planning.estimate import Estimate
+from pipeline.planning.estimate import Estimate, mean_over_run
 from pipeline.planning.program import Program
 from pipeline.planning.slices import GIB, Slice
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The plan of one configuration on one slice; `estimate` is None if it does not fit."""
+    """The plan of one configuration on one slice; `estimate` is None if it does not fit.
+
+    Attributes:
+      stages: The train step of each stage, in order.
+    """
 
     tpu_slice: Slice
     hparams: Hyperparameters
-    train: Program
+    stages: list[Program]
     evaluation: Program
     estimate: Estimate | None
 
     @property
+    def train(self) -> Program:
+        """The train step that needs most memory."""
+        return max(self.stages, key=lambda program: program.memory)
+
+    @property
     def fits(self) -> bool:
-        """Whether both steps fit the memory of a device."""
-        return self.train.fits and self.evaluation.fits
+        """Whether all steps fit the memory of a device."""
+        return all(program.fits for program in (*self.stages, self.evaluation))
+
+    @property
+    def cycles_per_image(self) -> float:
+        """The compiler's cycles for an image on its device, as a mean over the run."""
+        cycles = mean_over_run([program.cycles for program in self.stages], self.hparams)
+        return cycles / (self.hparams.batch_size // self.tpu_slice.devices)
 
 
 def describe(plan: Plan) -> str:
@@ -40,11 +55,11 @@ def describe(plan: Plan) -> str:
     if plan.estimate is None:
         return "\n".join(lines)
     estimate, train = plan.estimate, plan.train
-    per_device = hparams.batch_size // tpu_slice.devices
     shares = ", ".join(f"{kind.replace('_', ' ')} {_share(part, train.cycles)}" for kind, part in _kinds(train))
     counts = ", ".join(f"{number} {name}" for name, number in train.collectives.items()) or "none"
     lines += [
-        f"  work          {train.cycles / per_device / 1e6:.3f} million cycles an image: {shares}",
+        *_stage_lines(plan),
+        f"  work          {plan.cycles_per_image / 1e6:.3f} million cycles an image: {shares}",
         f"  collectives   {counts}, {train.collective_bytes / 1e6:,.1f} MB a step, "
         f"{_share(estimate.collectives, estimate.step)} of its time",
         f"  speed         {estimate.images_per_second:,.0f} images/s, {estimate.images_per_second_per_chip:,.0f} a chip, "
@@ -79,6 +94,10 @@ def as_json(plan: Plan) -> dict:
         "image_size": plan.hparams.image_size,
         "fits": plan.fits,
         "train": dataclasses.asdict(plan.train),
+        "stages": [
+            {**dataclasses.asdict(stage), "cycles": program.cycles, "memory": program.memory}
+            for stage, program in zip(plan.hparams.stages, plan.stages, strict=True)
+        ],
         "evaluation": dataclasses.asdict(plan.evaluation),
         "estimate": dataclasses.asdict(plan.estimate) if plan.estimate else None,
         "data": dataclasses.asdict(storage.reading(plan.hparams, plan.tpu_slice.hosts)),
@@ -98,12 +117,24 @@ def shortfall(plan: Plan) -> str:
 def _row(plan: Plan) -> tuple[str, ...]:
     per_device = plan.hparams.batch_size // plan.tpu_slice.devices
     memory = [_of_limit(program) for program in (plan.train, plan.evaluation)]
-    work = f"{plan.train.cycles / per_device / 1e6:.3f}" if plan.train.fits else "-"
+    work = f"{plan.cycles_per_image / 1e6:.3f}" if plan.train.fits else "-"
     speed = ("-",) * 4
     if found := plan.estimate:
         numbers = (found.images_per_second, found.hours, found.chip_hours, found.dollars)
         speed = tuple(f"{number:,.0f}" if number >= 100 else f"{number:.1f}" for number in numbers)
     return plan.tpu_slice.name, f"{per_device}", *memory, work, *speed
+
+
+def _stage_lines(plan: Plan) -> list[str]:
+    """Returns a line for each of several stages: its share of the steps, and of the last one's cost for an image."""
+    stages, last = plan.hparams.stages, plan.stages[-1]
+    starts = [0, *(stage.end_step for stage in stages)]
+    return [
+        f"  stage {number:<2}      {stage.end_step - start:,} steps at {stage.image_size} px: {_gib(program.memory)} a device, "
+        f"{program.cycles / last.cycles:.3f} of the last stage's cycles"
+        for number, (start, stage, program) in enumerate(zip(starts, stages, plan.stages), 1)
+        if len(stages) > 1
+    ]
 
 
 def _of_limit(program: Program) -> str:

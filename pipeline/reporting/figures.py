@@ -15,7 +15,7 @@ def write_grid(path: str, images: np.ndarray, *, columns: int = 8, scale_to: int
     rows, height, width = len(tiles) // columns, *tiles.shape[1:3]
     grid = tiles.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
     grid = grid.reshape(rows * height, columns * width, 3)
-    _write_bytes(path, cv2.imencode(".png", grid[..., ::-1])[1].tobytes())
+    write_image(path, grid)
 
 
 def write_curves(path: str, events: list[dict]) -> None:
@@ -68,10 +68,14 @@ def write_confusion(path: str, counts: np.ndarray, class_names: Sequence[str]) -
     _write_canvas(path, canvas)
 
 
+def write_image(path: str, image: np.ndarray) -> None:
+    """Writes a uint8 RGB image `[height, width, 3]` as a PNG."""
+    _write_bytes(path, cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+
+
 def _write_canvas(path: str, canvas) -> None:
     canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    _write_bytes(path, cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+    write_image(path, np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _write_bytes(path: str, content: bytes) -> None:

@@ -1,7 +1,7 @@
 """Reads the variables of a checkpoint, for any model and on any machine, as NumPy arrays on the host.
 
 Exports and evaluations need the parameters and the BatchNorm statistics without the optimizer and without a state to restore
-into. Reading changes nothing. This module and `checkpoints.py` are the only importers of orbax.
+into. Reading changes nothing. This module, `checkpoints.py` and `orbax_paths.py` are the only importers of orbax.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from absl import logging
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError, MachineError
+from pipeline.runtime import orbax_paths
 from pipeline.storage import storage_errors
 
 _WANTED = ("step", "params", "batch_stats", "ema")
@@ -33,6 +34,7 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
       DataError: there is no such checkpoint, or it is damaged.
       ConfigError, MachineError: storage failed.
     """
+    orbax_paths.mend()
     path = epath.Path(directory)
     if not path.exists():
         raise DataError(f"{directory} does not exist: no checkpoint has been saved there yet")
@@ -111,10 +113,6 @@ def read_checked(path: epath.Path, read: Callable[[], Any]) -> Any:
         if storage_errors.is_storage_failure(error):
             raise storage_errors.failure_of(error, path) from error
         raise DataError(storage_errors.reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
 
 
 def _read(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict]:

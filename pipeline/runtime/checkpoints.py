@@ -16,11 +16,10 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
-from orbax.checkpoint._src.path import gcs_utils
 
 from pipeline.configuration.durations import is_due
 from pipeline.errors import ConfigError, DataError, MachineError
-from pipeline.runtime import agreement
+from pipeline.runtime import agreement, orbax_paths
 from pipeline.runtime.checkpoint_reading import newest_readable, read_checked
 from pipeline.storage import filesystem, local, storage_errors
 
@@ -38,7 +37,7 @@ class Checkpoints:
     def __init__(self, directory: str, *, keep: int, keep_every_steps: float = 0.0):
         self._directory = epath.Path(directory)
         _write_small_arrays_whole()
-        _ask_no_bucket_for_folders()
+        orbax_paths.mend()
         with self._storage_failures():
             if local.is_remote(self._directory) and jax.process_index() == 0:
                 for name in filesystem.finish_deletions(self._directory):
@@ -172,16 +171,6 @@ class Checkpoints:
             if not storage_errors.is_storage_failure(error):
                 raise
             raise storage_errors.failure_of(error, self._directory) from error
-
-
-@functools.cache
-def _ask_no_bucket_for_folders() -> None:
-    """Keeps orbax from requesting the bucket's own metadata whenever it lists or deletes.
-
-    orbax asks whether the bucket has real folders. That request needs a permission (storage.buckets.get) that writing objects
-    does not need, so a run could not begin without it. Listing and deleting work in either kind of bucket.
-    """
-    gcs_utils.is_hierarchical_namespace_enabled = lambda path: False
 
 
 @functools.cache

@@ -28,5 +28,5 @@ def alone_in(workdir: str) -> Iterator[None]:
             except (ConfigError, MachineError, OSError) as error:
                 refusal = error  # raised once the other processes know
         if distributed.as_on_process_0(refusal is not None):
-            raise refusal or ConfigError(f"{workdir} cannot be had; the log of process 0 has the reason")
+            raise refusal or ConfigError(f"{workdir} cannot be locked; the log of process 0 has the reason")
         yield

@@ -98,9 +98,7 @@ def explained(error: Exception, location: str) -> Exception:
     if code == 404:
         return not_found(location)
     if code == 412:
-        return FileExistsError(
-            f"{location} is not as it was when this request was prepared: somebody else writes it too"
-        )
+        return FileExistsError(f"{location} has changed since this request was prepared: another process writes it too")
     if code == 400:
         return ConfigError(f"{location}: Google Cloud Storage does not accept this name ({_reason(error)})")
     return MachineError(f"{location}: storage failed: {_reason(error)}")

@@ -249,7 +249,7 @@ def _blob(location: str, generation: int | None = None) -> storage.Blob:
     try:
         return client.bucket(bucket).blob(key, generation=generation)
     except ValueError as error:
-        raise failures.ConfigError(f"{location}: {bucket!r} is no name of a bucket: {error}") from error
+        raise failures.ConfigError(f"{location}: {bucket!r} is not the name of a bucket: {error}") from error
 
 
 def _client(location: str) -> storage.Client:

@@ -144,7 +144,7 @@ class Staging:
             return
         if failures:
             logging.error(
-                "Staging: %d of %d files are not here and go on being read from where they are, which is slow: %s",
+                "Staging: %d of %d files could not be copied and are read from the bucket, which is slow: %s",
                 len(failures),
                 len(self._files),
                 storage_errors.reason(failures[0]),

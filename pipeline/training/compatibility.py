@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from configs import recipe
+from pipeline.configuration.stages import changed_by_duration
 from pipeline.errors import ConfigError
 
 # These keys change what a run costs or reports, and no bit of its state.
@@ -62,9 +64,8 @@ def check_continues(
     if arrays := differing_arrays(saved_state(), current_state):
         because = f" by {listed}" if changes else " by other data"
         raise ConfigError(
-            f"{workdir} holds a run whose state has another structure,{because}: {_some(arrays)}. It cannot be continued like "
-            f"this, whatever is set. Take another --workdir; of the same network, --config.init_from={workdir} starts from its "
-            "weights"
+            f"{workdir} holds a run whose state has another structure,{because}: {_some(arrays)}. No option can "
+            f"continue it. Take another --workdir; for the same network, --config.init_from={workdir} starts from its weights"
         )
     if changes and not current["config"]["resume_changed"]:
         raise ConfigError(
@@ -83,10 +84,14 @@ def check_continues(
 
 
 def changed_keys(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """Returns a sentence for each key that decides what a run computes and whose value differs."""
-    saved, current = flatten(saved), flatten(current)
+    """Returns a sentence for each key that decides what a run computes and whose value differs.
+
+    A key that the saved configuration lacks was added to the recipe later, and had its default value then.
+    """
+    stages_move = changed_by_duration(current["progressive"])
+    saved, current = flatten(recipe.get_config().to_dict()) | flatten(saved), flatten(current)
     harmless = HARMLESS
-    if saved.get("schedule.name") == current.get("schedule.name") and current["schedule.name"] in SCHEDULES_WITHOUT_END:
+    if saved["schedule.name"] == current["schedule.name"] in SCHEDULES_WITHOUT_END and not stages_move:
         harmless += ("duration",)
     return [
         f"config.{key}: {saved.get(key)!r} became {current.get(key)!r}"

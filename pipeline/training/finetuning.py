@@ -18,6 +18,8 @@ from pipeline.weights.container import Weights
 from pipeline.weights.metadata import Preprocessing
 from pipeline.weights.opening import Overrides, open_weights
 
+CLASSIFIER_AND_LAST_NORM = "classifier_and_last_norm"  # of config.finetune.trained
+
 
 def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding: jax.sharding.Sharding) -> TrainState:
     """Returns a state at step 0 whose parameters, statistics and averages are the weights of `config.init_from`.
@@ -53,7 +55,7 @@ def freeze_statistics(model: Network, config: ConfigDict) -> Network:
     """Returns the model with the BatchNorm statistics of the frozen parts, or of all parts, frozen in training.
 
     Raises:
-      ConfigError: the network has fewer parts than that.
+      ConfigError: the network has fewer parts than that, or has no BatchNorm in its head although that is to be trained.
     """
     parts = _num_parts(config)
     if not 0 <= config.finetune.frozen_stages < parts:
@@ -61,7 +63,15 @@ def freeze_statistics(model: Network, config: ConfigDict) -> Network:
             f"config.finetune.frozen_stages={config.finetune.frozen_stages}: {config.model.variant} has the stem and "
             f"{parts - 2} stages, 0 to {parts - 1} can be frozen"
         )
-    return model.clone(frozen_norm_parts=parts if config.finetune.frozen_batch_norm else config.finetune.frozen_stages)
+    frozen = config.finetune.frozen_stages
+    if config.finetune.trained == CLASSIFIER_AND_LAST_NORM:
+        if model.architecture.head is None:
+            raise ConfigError(
+                f"config.finetune.trained={CLASSIFIER_AND_LAST_NORM!r}: the last BatchNorm of {config.model.variant} is inside "
+                "a block. Take a network with a convolution in its head, or config.finetune.frozen_stages"
+            )
+        frozen = parts - 1
+    return model.clone(frozen_norm_parts=parts if config.finetune.frozen_batch_norm else frozen)
 
 
 def limit_updates(tx: optax.GradientTransformation, config: ConfigDict) -> optax.GradientTransformation:
@@ -71,6 +81,8 @@ def limit_updates(tx: optax.GradientTransformation, config: ConfigDict) -> optax
     inside the momentum buffer, so scaling the updates equals scaling the rate.
     """
     settings, parts = config.finetune, _num_parts(config)
+    if settings.trained == CLASSIFIER_AND_LAST_NORM:
+        return optax.chain(tx, optax.stateless(_only_classifier_and_last_norm))
     if settings.frozen_stages == 0 and settings.stage_lr_factor == 1:
         return tx
     factors = [
@@ -83,6 +95,12 @@ def limit_updates(tx: optax.GradientTransformation, config: ConfigDict) -> optax
         return {module: optax.tree.scale(factors[_part(module, parts)], leaves) for module, leaves in updates.items()}
 
     return optax.chain(tx, optax.stateless(scale))
+
+
+def _only_classifier_and_last_norm(updates: dict, params: dict | None = None) -> dict:
+    del params
+    nothing = optax.tree.zeros_like(updates)
+    return {**nothing, "head": {**updates["head"], "conv": nothing["head"]["conv"]}}
 
 
 def _num_parts(config: ConfigDict) -> int:

@@ -34,7 +34,7 @@ def read_results(workdir: str, total_steps: int) -> tuple[Results, dict] | None:
         return (content["evaluation"], content) if content["step"] == total_steps else None
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(
-            f"{path} is damaged ({type(error).__name__}: {error}). Delete it, and the same command makes it anew from the "
+            f"{path} is damaged ({type(error).__name__}: {error}). Delete it, and the same command writes it again from the "
             "last checkpoint"
         ) from error
 

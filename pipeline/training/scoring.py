@@ -16,6 +16,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from configs import recipe
 from pipeline.errors import ConfigError, DataError
 from pipeline.training.evaluation import computed, eval_metrics, evaluate, make_forward_step
 from pipeline.training.experiment import Experiment
@@ -72,7 +73,8 @@ def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str,
 def configure(config: ConfigDict, metadata: Metadata) -> ConfigDict:
     """Returns the configuration with the network, the image size and the preprocessing of the weights."""
     config = config.copy_and_resolve_references()
-    config.image_size = metadata.image_size
+    config.image_size = config.evaluation.image_size = metadata.image_size
+    config.progressive = recipe.get_config().progressive  # of training, which may have been another network's
     config.model.variant = metadata.variant
     config.model.bn_epsilon = metadata.bn_epsilon
     for field in dataclasses.fields(metadata.preprocessing):

@@ -12,7 +12,7 @@ lukemelas/EfficientNet-PyTorch, efficientnet_pytorch/model.py, and the packages 
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from pipeline.model.specs import BlockSpec, ConvSpec
+from pipeline.model.specs import Architecture, BlockSpec, ConvSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +158,10 @@ def _resnet_keras(layer: Layer) -> str:
     return f"conv{layer.block.stage + 2}_block{layer.block.repeat + 1}_{number}_{layer.role}"
 
 
+def _own_path(layer: Layer) -> str:
+    return layer.path.replace("/", "_")
+
+
 _EFFICIENTNET: Mapping[str, NamingConvention] = {
     "official": _efficientnet_official,
     "timm": _efficientnet_timm,
@@ -180,9 +184,13 @@ _CONVENTIONS: Mapping[str, Mapping[str, NamingConvention]] = {
 }
 
 
-def conventions_of(family: str) -> Mapping[str, NamingConvention]:
-    """Returns a family's naming conventions by name; a family that is not listed is taken for one of EfficientNet's blocks.
+def conventions_of(architecture: Architecture) -> Mapping[str, NamingConvention]:
+    """Returns the naming conventions of a network by name.
 
-    "keras" is always among them, because every network is exported to it.
+    A family that is not listed has EfficientNet's names if all its blocks are EfficientNet's, and otherwise our own paths in
+    Keras. "keras" is always there, because every network can be exported to it.
     """
-    return _CONVENTIONS.get(family, _EFFICIENTNET)
+    if architecture.family.name in _CONVENTIONS:
+        return _CONVENTIONS[architecture.family.name]
+    ours = all(block.kind == "mbconv" for block in architecture.blocks)
+    return _EFFICIENTNET if ours else {"keras": _own_path}

@@ -145,7 +145,7 @@ def check_formats(names: Sequence[str]) -> None:
         raise ConfigError(f"--format is missing: name one or several of {', '.join(FORMATS)}")
     for name in names:
         if name not in FORMATS:
-            raise ConfigError(f"--format={name} is none of {', '.join(FORMATS)}")
+            raise ConfigError(f"--format={name} is not one of {', '.join(FORMATS)}")
         missing = [module for module in FORMATS[name].modules if importlib.util.find_spec(module) is None]
         if missing:
             raise ConfigError(

@@ -113,9 +113,7 @@ def identify(
     """
     named = VARIANTS if variant is None else [variant]
     candidates = [
-        name
-        for name in named
-        if convention in conventions_of(architecture(name).family.name) or convention == "keras_h5"
+        name for name in named if convention in conventions_of(architecture(name)) or convention == "keras_h5"
     ]
     if not candidates:
         raise DataError(f"{where} cannot be {variant}: no file of this kind has that network")

@@ -85,7 +85,7 @@ def _in_folder(folder: str) -> Iterator[ImageFile]:
                 images += 1
                 yield ImageFile(path)
             else:
-                left_out["file(s) that are no images"] += 1
+                left_out["file(s) that are not images"] += 1
     said = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
     if said:
         print(f"{shown(folder)}: left out {said}", file=sys.stderr, flush=True)

@@ -127,7 +127,7 @@ def _stored(dataset: h5py.Dataset, name: str) -> StoredTensor:
     """Checks where a dataset's numbers are before reading its shape, which can open other files."""
     name = printable(name)
     if not isinstance(dataset, h5py.Dataset):
-        raise _Refused(f"{name} is no dataset")
+        raise _Refused(f"{name} is not a dataset")
     created = dataset.id.get_create_plist()
     if created.get_layout() == h5py.h5d.VIRTUAL:
         raise _Refused(f"{name} is a virtual dataset: its numbers are in other files, which are not read")

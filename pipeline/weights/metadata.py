@@ -14,9 +14,8 @@ from ml_collections import ConfigDict
 
 from pipeline.data.preprocessing import EvalTransform, eval_transform
 from pipeline.data.resizing import METHODS
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.host.printable import printable
-from pipeline.model.families import VARIANTS
 from pipeline.model.scaling import architecture
 from pipeline.weights.names import Tensor, tensor_table
 
@@ -84,7 +83,7 @@ class Metadata:
     """The metadata of weights.
 
     Attributes:
-      variant: A key of `VARIANTS`.
+      variant: A row of `python -m pipeline.model`, or a scaled one; see `model/variants.py`.
       num_classes: Number of outputs of the classifier.
       class_names: A name for each output; empty if there are no names.
       image_size: Side of the images, in pixels, that the weights are meant for.
@@ -108,7 +107,7 @@ class Metadata:
     def __post_init__(self):
         _check_types(self)
         _check_types(self.preprocessing)
-        _require(self.variant in VARIANTS, f"variant is {self.variant!r:.100}, which is none of {', '.join(VARIANTS)}")
+        _check_variant(self.variant)
         _require(self.num_classes >= 2, f"num_classes is {self.num_classes}: a classifier has two or more")
         _require(
             8 <= self.image_size <= LARGEST_IMAGE_SIZE,
@@ -122,8 +121,8 @@ class Metadata:
             f"there are {len(self.class_names)} class names for {self.num_classes} classes",
         )
         for label, name in enumerate(self.class_names):
-            _require(_is_unicode(name), f"the name of class {label}, {name!a}, is no Unicode text")
-        _require(_is_unicode(self.source), f"source, {self.source!a:.100}, is no Unicode text")
+            _require(_is_unicode(name), f"the name of class {label}, {name!a}, is not Unicode text")
+        _require(_is_unicode(self.source), f"source, {self.source!a:.100}, is not Unicode text")
         self.preprocessing.check()
 
     @property
@@ -182,6 +181,13 @@ def _check_types(stated: Any) -> None:
     values = {name: getattr(stated, name) for name in hints}
     wrong = [f"{name!r} is {value!r:.100}" for name, value in values.items() if not _fits(value, hints[name])]
     _require(not wrong, "; ".join(wrong))
+
+
+def _check_variant(variant: str) -> None:
+    try:
+        architecture(variant)
+    except ConfigError as error:
+        raise DataError(f"variant cannot be: {error}") from error
 
 
 def _is_unicode(text: str) -> bool:

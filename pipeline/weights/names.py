@@ -88,7 +88,7 @@ class Tensor:
 
 def tensor_table(architecture: Architecture, num_classes: int) -> tuple[Tensor, ...]:
     """Returns all tensors of a network, parameters and BatchNorm statistics, from the image to the logits."""
-    conventions = conventions_of(architecture.family.name)
+    conventions = conventions_of(architecture)
     tensors, seen = [], collections.Counter()
     for layer in _layers(architecture, num_classes):
         names = {convention: name_of(layer) for convention, name_of in conventions.items()}

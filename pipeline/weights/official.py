@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.host.printable import printable
+from pipeline.model.families import VARIANTS
 from pipeline.model.scaling import architecture
 from pipeline.weights.container import Weights
 from pipeline.weights.identification import ForeignWeights
@@ -122,7 +123,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
     import tensorflow as tf
 
     network = architecture(weights.metadata.variant)
-    if not network.family.name.startswith("efficientnet"):
+    if network.name not in VARIANTS or not network.family.name.startswith("efficientnet"):
         raise ConfigError(
             f"the authors' code has no network {network.name}: the official format is for EfficientNet, Lite and V2"
         )

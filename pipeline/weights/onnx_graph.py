@@ -56,11 +56,13 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
     onnx.save(model, str(folder / MODEL))
 
 
-def load(folder: pathlib.Path) -> Forward:
-    """Opens `model.onnx` in ONNX Runtime, on the CPU."""
+def load(folder: pathlib.Path, threads: int | None = None) -> Forward:
+    """Opens `model.onnx` in ONNX Runtime, on the CPU, to compute with some threads."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(folder / MODEL), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: as many as it finds cores
+    session = onnxruntime.InferenceSession(str(folder / MODEL), options, providers=["CPUExecutionProvider"])
 
     def forward(images: np.ndarray) -> np.ndarray:
         pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2).astype(np.float32))

@@ -53,7 +53,7 @@ class Overrides:
         if self.kind not in (None, EMA, RAW):
             raise ConfigError(f"--kind={self.kind} is neither ema nor raw")
         if self.preprocessing not in (None, *PUBLISHED):
-            raise ConfigError(f"--preprocessing={self.preprocessing} is none of {', '.join(PUBLISHED)}")
+            raise ConfigError(f"--preprocessing={self.preprocessing} is not one of {', '.join(PUBLISHED)}")
 
 
 def open_weights(location: str, overrides: Overrides = Overrides()) -> Weights:

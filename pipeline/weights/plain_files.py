@@ -41,7 +41,7 @@ def read_text(path: pathlib.Path, pipe: bool = False) -> str:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
-            raise DataError(f"{path} has more than {_MOST_BYTES:,} bytes, which is no such text")
+            raise DataError(f"{path} has more than {_MOST_BYTES:,} bytes, too much for such a file")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
@@ -66,4 +66,4 @@ def write_json(path: pathlib.Path, content: Any, indent: int) -> None:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")

@@ -60,7 +60,7 @@ def read(workdir: str, checkpoint: str = NEWEST) -> RunWeights:
     if checkpoint not in (NEWEST, BEST) and not checkpoint.isdecimal():
         raise ConfigError(f"--checkpoint={checkpoint} is neither newest, best nor a step")
     if not is_run(workdir):
-        raise DataError(f"{workdir} is no run of pipeline.train: it has no checkpoints")
+        raise DataError(f"{workdir} is not a run of pipeline.train: it has no checkpoints")
     folder = f"{workdir.rstrip('/')}/{'best' if checkpoint == BEST else 'checkpoints'}"
     variables, run_metadata = read_variables(folder, int(checkpoint) if checkpoint.isdecimal() else None)
     metadata = _metadata(run_metadata, workdir, int(variables["step"]))
@@ -79,7 +79,7 @@ def _metadata(run_metadata: dict, workdir: str, step: int) -> Metadata:
         return Metadata(
             variant=config.model.variant,
             num_classes=len(class_names),
-            image_size=config.image_size or network.resolution,
+            image_size=config.evaluation.get("image_size") or config.image_size or network.resolution,
             class_names=class_names,
             preprocessing=Preprocessing.of_config(config.data),
             source=workdir,

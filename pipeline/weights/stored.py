@@ -90,7 +90,7 @@ class StoredTensors(Mapping[str, StoredTensor]):
                 reason = printable(f"{type(error).__name__}: {error}")
                 raise DataError(f"{self.where}: {name} cannot be read: {reason}") from error
             if array.shape != tuple(stored.shape):
-                raise DataError(f"{self.where}: {name} has the shape {array.shape}, and was to have {stored.shape}")
+                raise DataError(f"{self.where}: {name} has the shape {array.shape}, not {stored.shape}")
             arrays[path] = tensor.from_convention(array.astype(np.float32), convention)
         return arrays
 

@@ -83,7 +83,7 @@ class View:
             raise Refused("a tensor has not one stride for each axis")
         numbers = (self.offset, *self.shape, *self.strides)
         if any(type(value) is not int or not 0 <= value < 1 << 62 for value in numbers):
-            raise Refused("a tensor's offset, shape or strides are no counts")
+            raise Refused("a tensor's offset, shape or strides are negative or not integers")
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides))
         if 0 not in self.shape and last >= self.storage.elements:
             raise Refused(f"a tensor of shape {self.shape} leaves its storage of {self.storage.elements} elements")
@@ -157,7 +157,7 @@ class Machine:
         elif name == "REDUCE":
             function, arguments = self._pop(2)
             if not any(function is known for known in (_make_dictionary, _make_tensor, _make_parameter)):
-                raise Refused("it calls something that makes no tensor: refused")
+                raise Refused("it calls something that does not make a tensor: refused")
             if function is _make_dictionary and arguments:
                 self._spend(len(_of_type(arguments[0], list)))
             stack.append(function(*_few(arguments)))
@@ -166,7 +166,7 @@ class Machine:
         elif name == "BINPERSID":
             stack.append(self._storage(*_few(*self._pop(1))))
         else:
-            raise Refused(f"it has the instruction {name}, which describes no tensor: refused")
+            raise Refused(f"it has the instruction {name}, which does not describe a tensor: refused")
 
     def _spend(self, count: int) -> None:
         self._left -= count
@@ -193,7 +193,7 @@ class Machine:
     def _storage(self, tag: Any, dtype: Any, key: Any, _, elements: Any, *view) -> Storage:
         known = tag == "storage" and type(dtype) is tuple and dtype in _DTYPES.values() and not any(view)
         if not known or type(elements) is not int or not 0 <= elements < 1 << 62 or type(key) not in (str, int):
-            raise Refused("it refers to something that is no storage of numbers: refused")
+            raise Refused("it refers to something other than a storage of numbers: refused")
         storage = self.storages.setdefault(str(key), Storage(str(key), *dtype, elements))
         if (storage.dtype, storage.elements) != (dtype[0], elements):
             raise Refused(f"storage {printable(str(key))} has two types or lengths")
@@ -219,12 +219,12 @@ def _find(module: Any, attribute: Any) -> Any:
         ("torch._utils", "_rebuild_parameter"): _make_parameter,
     }
     if type(module) is not str or type(attribute) is not str:
-        raise Refused("its pickle is damaged: a name is no text")
+        raise Refused("its pickle is damaged: a name is not text")
     if (module, attribute) in known:
         return known[module, attribute]
     if module == "torch" and attribute in _DTYPES:
         return _DTYPES[attribute]
-    raise Refused(f"it asks for {printable(f'{module}.{attribute}')}, which is no tensor: refused")
+    raise Refused(f"it asks for {printable(f'{module}.{attribute}')}, which is not a tensor: refused")
 
 
 def _paired(items: list) -> dict:

@@ -23,7 +23,7 @@ FLOAT32, FLOAT16, DYNAMIC_INT8, CALIBRATED_INT8 = (
 
 
 def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
-    """Writes the four files; `images`, uint8 `[images, size, size, 3]`, calibrate the last."""
+    """Writes the four files; `images`, uint8 `[images, size, size, 3]`, calibrate the last. Without images, only the first."""
     import tensorflow as tf
 
     network, size = build_keras(weights, weights.metadata.image_size), weights.metadata.image_size
@@ -50,6 +50,8 @@ def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
 
     smaller = [tf.lite.Optimize.DEFAULT]
     convert(FLOAT32)
+    if not len(images):
+        return
     convert(FLOAT16, optimizations=smaller, supported_types=[tf.float16])
     convert(DYNAMIC_INT8, optimizations=smaller)
     convert(
@@ -95,16 +97,19 @@ def _half(values: np.ndarray | float) -> np.ndarray:
     return np.asarray(values, np.float32).astype(np.float16).astype(np.float32)
 
 
-def load(path: pathlib.Path) -> Forward:
-    """Opens one file in TensorFlow's interpreter."""
+def load(path: pathlib.Path, threads: int | None = None) -> Forward:
+    """Opens one file in TensorFlow's interpreter, to compute with some threads."""
     import tensorflow as tf
 
-    interpreter = tf.lite.Interpreter(str(path))
+    interpreter = tf.lite.Interpreter(str(path), num_threads=threads)
+    prepared_for = []
 
     def forward(images: np.ndarray) -> np.ndarray:
         (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
-        interpreter.resize_tensor_input(given["index"], images.shape)
-        interpreter.allocate_tensors()
+        if prepared_for != [images.shape]:
+            interpreter.resize_tensor_input(given["index"], images.shape)
+            interpreter.allocate_tensors()
+            prepared_for[:] = [images.shape]
         interpreter.set_tensor(given["index"], images.astype(given["dtype"]))
         interpreter.invoke()
         return interpreter.get_tensor(wanted["index"]).copy()

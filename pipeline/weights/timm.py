@@ -35,7 +35,7 @@ _INTERPOLATIONS = {
 def architecture_name(metadata: Metadata) -> str:
     """Returns timm's name of a network; raises `ConfigError` if timm does not have it."""
     variant = metadata.variant
-    if not architecture(variant).family.name.startswith("efficientnet"):
+    if variant not in VARIANTS or not architecture(variant).family.name.startswith("efficientnet"):
         raise ConfigError(f"timm has no network {variant}: its format is for EfficientNet, EfficientNet-Lite and V2")
     return _V2_PREFIX + variant.removeprefix("v2_") if variant.startswith("v2_") else _PREFIX + variant
 
@@ -90,15 +90,15 @@ def open_folder(folder: pathlib.Path, ignore_preprocessing: bool = False) -> Ite
         supported here.
     """
     path = folder / CONFIG
-    config = _of_type(read_json(path), dict, f"{path} is no JSON object")
+    config = _of_type(read_json(path), dict, f"{path} is not a JSON object")
     name = _of_type(config.get("architecture"), str, f"{path}: the architecture is {config.get('architecture')!r:.100}")
     variant = name.split(".")[0].replace(_V2_PREFIX, "v2_").replace(_PREFIX, "")
     if not name.startswith((_PREFIX, _V2_PREFIX)) or variant not in VARIANTS:
         raise DataError(
-            f"{path}: the architecture {printable(name)} is none that is known here and pads as TensorFlow does; "
-            f"{_PREFIX}b0 to {_PREFIX}lite4 and {_V2_PREFIX}s and its like are"
+            f"{path}: the architecture {printable(name)} is unknown or does not pad as TensorFlow does; known are "
+            f"{_PREFIX}b0 to {_PREFIX}lite4 and the {_V2_PREFIX} networks"
         )
-    stated = _of_type(config.get("pretrained_cfg", config), dict, f"{path}: pretrained_cfg is no JSON object")
+    stated = _of_type(config.get("pretrained_cfg", config), dict, f"{path}: pretrained_cfg is not a JSON object")
     preprocessing = None if ignore_preprocessing else _preprocessing(stated, path)
     image_size, class_names = _image_size(stated, path), _class_names(config.get("label_names"), path)
     with open_tensors(folder / TENSORS) as tensors:
@@ -131,7 +131,7 @@ def _image_size(stated: dict[str, Any], path: pathlib.Path) -> int | None:
 def _class_names(stated: Any, path: pathlib.Path) -> tuple[str, ...]:
     names = [] if stated is None else stated
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: label_names is no list of names: leave it out, and give --class_names FILE")
+        raise DataError(f"{path}: label_names is not a list of names: leave it out, and give --class_names FILE")
     return tuple(names)
 
 
@@ -143,7 +143,7 @@ def _preprocessing(stated: dict[str, Any], path: pathlib.Path) -> Preprocessing 
         return None
     instead = "give --preprocessing to say how images are prepared"
     if missing:
-        raise DataError(f"{path} says of images some things, but not {', '.join(missing)}: {instead}")
+        raise DataError(f"{path} states the preprocessing, but not {', '.join(missing)}: {instead}")
     interpolation, crop_mode = stated["interpolation"], stated.get("crop_mode", "center")
     if interpolation not in ("bicubic", "bilinear"):
         raise DataError(

@@ -64,9 +64,9 @@ def _state_dict(content: Any, path: pathlib.Path) -> dict[str, View]:
             content = content[wrapper]
             break
     if not isinstance(content, dict) or not content:
-        raise DataError(f"{path} is no dictionary of tensors")
+        raise DataError(f"{path} is not a dictionary of tensors")
     if not all(isinstance(name, str) and isinstance(item, View) for name, item in content.items()):
-        raise DataError(f"{path} is no dictionary of tensors")
+        raise DataError(f"{path} is not a dictionary of tensors")
     views = {name.removeprefix("module."): view for name, view in content.items()}
     if len(views) < len(content):
         raise DataError(f"{path} holds tensors twice, with and without 'module.' before their names")
@@ -107,7 +107,7 @@ def _open_legacy(file: BinaryIO, path: pathlib.Path) -> Any:
     """Reads five pickles: a number, a version, the writer's machine, the content, and the order of the storages."""
     head = io.BytesIO(file.read(LARGEST_BYTES))
     if Machine().load(head) != _LEGACY_MAGIC:
-        raise DataError(f"{path} is no PyTorch file")
+        raise DataError(f"{path} is not a PyTorch file")
     for _ in ("protocol", "system"):
         Machine().load(head)
     machine = Machine()

@@ -9,7 +9,7 @@ from pipeline.errors import MachineError
 from pipeline.runtime.mesh import make_mesh
 from pipeline.training.experiment import Experiment
 from tests.configs import tiny
-from tests.runs import TINY
+from tests.runs import TINIEST, xla_flags
 
 
 def test_a_checkpoint_of_the_whole_state_is_measured_and_nothing_is_left(tmp_path, monkeypatch):
@@ -28,10 +28,10 @@ def test_a_checkpoint_of_the_whole_state_is_measured_and_nothing_is_left(tmp_pat
 
 @pytest.mark.slow
 def test_a_restart_is_measured_with_both_caches_and_nothing_is_left(tmp_path, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    monkeypatch.setenv("XLA_FLAGS", xla_flags(devices=2))
     folder, data_dir = tmp_path / "runs", tmp_path / "data"
     folder.mkdir()
-    arguments = [f"--config={TINY}", f"--config.data.data_dir={data_dir}", "--config.log.tensorboard=False"]
+    arguments = [f"--config={TINIEST}", f"--config.data.data_dir={data_dir}", "--config.log.tensorboard=False"]
     arguments += [
         "--config.duration=2 steps",
         "--config.schedule.warmup=0 steps",

@@ -2,15 +2,15 @@
 
 import math
 import os
-import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-ENVIRONMENT = os.environ | {"XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "2"}  # one device
+from tests.runs import COMPILE_FAST, ROOT
+
+ENVIRONMENT = os.environ | {"XLA_FLAGS": COMPILE_FAST, "TF_CPP_MIN_LOG_LEVEL": "2"}  # one device
 B0_PARAMETERS = 5_288_548  # with 1,000 classes, as published
 SMALL = (
     *("--config=configs/b0.py", "--config.image_size=32", "--config.model.dtype=float32"),

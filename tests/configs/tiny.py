@@ -1,4 +1,6 @@
-"""The quickstart with a network of two blocks that compiles in seconds; for tests that need a whole run."""
+"""The quickstart with a network of three blocks that compiles in seconds; `tiniest.py` is for tests that start whole runs."""
+
+import dataclasses
 
 from ml_collections import ConfigDict
 
@@ -16,6 +18,8 @@ TINY = Baseline(
     dropout_rate=0.2,
 )
 VARIANTS["tiny"] = Variant(TINY, 1.0, 1.0, 8, 0.2)
+TINIEST = dataclasses.replace(TINY, stages=(StageSpec(2, 3, 1, 1, 8),))
+VARIANTS["tiniest"] = Variant(TINIEST, 1.0, 1.0, 8, 0.2)
 
 
 def get_config() -> ConfigDict:

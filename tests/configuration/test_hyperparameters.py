@@ -142,3 +142,14 @@ def test_durations_in_steps_and_epochs_give_the_same_run():
     config.duration = "109475 steps"
     assert resolve(config, **DATA) == by_epochs
     assert "109,475" in by_epochs.describe()
+
+
+def test_evaluation_has_a_size_of_its_own_and_stages_are_said():
+    config = recipe.get_config()
+    one_stage = resolve(config, **DATA)
+    assert (one_stage.image_size, one_stage.eval_image_size) == (224, 224)
+    assert "stage" not in one_stage.describe()
+    config.image_size, config.evaluation.image_size, config.progressive.stages = 192, 240, 4
+    hparams = resolve(config, **DATA)
+    assert (hparams.image_size, hparams.eval_image_size) == (192, 240)
+    assert "stage 2                   up to step 54,737: 160 px, RandAugment 6.67, mixup 0," in hparams.describe()

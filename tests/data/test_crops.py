@@ -26,7 +26,7 @@ def test_centre_crop_of_a_thin_image_has_a_pixel():
     assert crops.centre_crop_box(1, 900, 224 / 256) == (0, 450, 1, 1)
 
 
-def tensorflow_crop_boxes(height, width, area, count):
+def tensorflow_crop_boxes(height, width, area, covers, count):
     """Draws crop boxes as the published code does; the whole image stands for no crop box."""
 
     def draw(index):
@@ -34,7 +34,7 @@ def tensorflow_crop_boxes(height, width, area, count):
             [height, width, 3],
             bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
             seed=[7, index],
-            min_object_covered=0.1,
+            min_object_covered=covers,
             aspect_ratio_range=(3 / 4, 4 / 3),
             area_range=area,
             max_attempts=10,
@@ -47,14 +47,20 @@ def tensorflow_crop_boxes(height, width, area, count):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "area"),
-    [(375, 500, (0.08, 1.0)), (500, 333, (0.08, 1.0)), (32, 32, (0.25, 0.5)), (60, 400, (0.08, 1.0))],
+    ("height", "width", "area", "covers"),
+    [
+        (375, 500, (0.08, 1.0), 0.1),
+        (500, 333, (0.08, 1.0), 0.1),
+        (32, 32, (0.25, 0.5), 0.1),
+        (60, 400, (0.08, 1.0), 0.1),
+        (375, 500, (0.05, 1.0), 0.0),  # EfficientNetV2's
+    ],
 )
-def test_random_crops_are_distributed_as_tensorflows(height, width, area):
+def test_random_crops_are_distributed_as_tensorflows(height, width, area, covers):
     count = 6000
-    theirs = tensorflow_crop_boxes(height, width, area, count)
+    theirs = tensorflow_crop_boxes(height, width, area, covers, count)
     rng = np.random.default_rng(0)
-    drawn = [crops.random_crop_box(height, width, area, rng) for _ in range(count)]
+    drawn = [crops.random_crop_box(height, width, area, rng, covers) for _ in range(count)]
     ours = np.array([(0, 0, height, width) if box is None else box for box in drawn])
     assert np.all(ours[:, :2] >= 0)
     assert np.all(ours[:, :2] + ours[:, 2:] <= (height, width))

@@ -60,8 +60,18 @@ def test_types_of_an_example():
     assert (example["label"], example["weight"], example["record"]) == (7, 1, 12)
 
 
+def test_training_images_as_in_evaluation():
+    config = data_config(crop="evaluation", augment="none", train_resize="exact")
+    evaluated = preprocessing.eval_transform(config, 64)(EXAMPLE)["image"]
+    transform = preprocessing.train_transform(config, 64)
+    drawn = [transform(EXAMPLE, np.random.default_rng(seed))["image"] for seed in range(8)]
+    mirrored = [np.array_equal(image, evaluated[:, ::-1]) for image in drawn]
+    assert all(flip or np.array_equal(image, evaluated) for flip, image in zip(mirrored, drawn))
+    assert 0 < sum(mirrored) < 8
+
+
 @pytest.mark.parametrize("data", [b"", b"not an image", JPEG[: len(JPEG) // 2]])
-@pytest.mark.parametrize("crop", ["random_resized", "shift"])
+@pytest.mark.parametrize("crop", ["random_resized", "shift", "evaluation"])
 def test_a_damaged_image_has_no_weight(data, crop):
     example = {"image": data, "label": 7, "record": 12}
     config = data_config(crop=crop)

@@ -39,18 +39,32 @@ class Noise:
 
 
 @dataclasses.dataclass(frozen=True)
+class Repeated:
+    """`Noise` with its image several times to each side, for images of several sizes; attributes as there."""
+
+    times: int
+    die_at: int = -1
+    damaged: tuple[int, ...] = ()
+
+    def __call__(self, example: dict, rng: np.random.Generator | None = None) -> dict:
+        example = Noise(die_at=self.die_at, damaged=self.damaged)(example, rng)
+        return {**example, "image": np.tile(example["image"], (self.times, self.times, 1))}
+
+
+@dataclasses.dataclass(frozen=True)
 class Large:
     """A transform whose batches are large enough to go through memory that workers share: the image of `Noise`, repeated.
 
     Attributes:
+        times: how often, to each side.
         die_at: the record at which its process is killed.
     """
 
+    times: int = 20
     die_at: int = -1
 
     def __call__(self, example: dict, rng: np.random.Generator | None = None) -> dict:
-        example = Noise(die_at=self.die_at)(example, rng)
-        return {**example, "image": np.tile(example["image"], (20, 20, 1))}
+        return Repeated(self.times, self.die_at)(example, rng)
 
 
 def note_and_die(trace, record: int) -> None:

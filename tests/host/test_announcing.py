@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pipeline.host.announcing import announce
-from tests.runs import ROOT, TINY, run
+from tests.runs import ROOT, TINIEST, run
 
 # The export has to know the network of the tests.
 IMPORT_TINY = "import runpy, sys; import tests.configs.tiny; runpy.run_module(sys.argv.pop(1), run_name='__main__')"
@@ -17,13 +17,13 @@ IMPORT_TINY = "import runpy, sys; import tests.configs.tiny; runpy.run_module(sy
 @pytest.mark.slow
 def test_a_run_says_what_begins_and_prints_commands_that_work(tmp_path):
     code, output = run(
-        *(f"--config={TINY}", f"--workdir={tmp_path}/run", f"--config.data.data_dir={tmp_path}/data"),
+        *(f"--config={TINIEST}", f"--workdir={tmp_path}/run", f"--config.data.data_dir={tmp_path}/data"),
         *("--config.duration=2 steps", "--config.schedule.warmup=1 steps"),
     )
     assert code == 0, output
     said = [line for line in output.splitlines() if re.search(r"\(usually .*\) …$", line)]
     assert [line.split(" (")[0] for line in said] == [
-        "Importing JAX and joining the other processes",
+        "Importing JAX and connecting to the other processes",
         "Opening digits",
         "Restoring the newest checkpoint, or making a new state",
         "Compiling the train step",

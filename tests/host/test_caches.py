@@ -10,7 +10,7 @@ import tempfile
 import pytest
 
 from pipeline.host.caches import cache_folder
-from tests.runs import COMPILE_FAST, ROOT, TINY
+from tests.runs import COMPILE_FAST, ROOT, TINIEST
 
 ONE_DEVICE = f"--xla_force_host_platform_device_count=1 {COMPILE_FAST}"
 NAMELESS = ("unshare", "--user", "--map-user=54321")
@@ -54,7 +54,7 @@ def test_a_user_with_neither_name_nor_home_trains(tmp_path, data_dir):
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     (tmp_path / "here").mkdir()
     arguments = (
-        f"--config={ROOT / TINY}",
+        f"--config={ROOT / TINIEST}",
         f"--workdir={tmp_path}/run",
         f"--config.data.data_dir={data_dir.format(tmp_path)}",
     )
@@ -68,6 +68,6 @@ def test_a_user_with_neither_name_nor_home_trains(tmp_path, data_dir):
     assert "Traceback" not in end.stderr
     assert not list((tmp_path / "here").iterdir())  # such as a folder called ~
     if data_dir.startswith("~"):
-        assert (end.returncode, "no home directory is known for that" in end.stderr) == (78, True)
+        assert (end.returncode, "there is no home directory" in end.stderr) == (78, True)
     else:
         assert end.returncode == 0, end.stderr

@@ -13,12 +13,11 @@ RUN = "import os, sys, threading, errno\nfrom pipeline import command\n"
 OPEN_ENDED = "threading.Thread(target=threading.Event().wait).start()\n"  # a thread that the interpreter would wait for
 
 
-def end_of(main: str, *, before: str = "", **options) -> subprocess.CompletedProcess:
+def end_of(main: str, *, before: str = "", stdout: int = subprocess.PIPE, **options) -> subprocess.CompletedProcess:
     """Runs a command whose body is `main`."""
     code = f"{RUN}{before}def main():\n    {main}\ncommand.run(main, ['program'])\n"
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, **options
-    )
+    streams = {"stdout": stdout, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, **streams, **options)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(command, reads):
 
 
 def test_more_output_than_a_pipe_holds_ends_when_nobody_reads_it():
-    end = end_of("[print('x' * 1000) for _ in range(1000)]", preexec_fn=_no_reader)
+    reading, writing = os.pipe()
+    os.close(reading)
+    end = end_of("[print('x' * 1000) for _ in range(1000)]", stdout=writing)
+    os.close(writing)
     assert (end.returncode, end.stderr) == (128 + signal.SIGPIPE, "")
 
 
@@ -99,9 +101,3 @@ def test_output_that_finds_no_room_is_one_line():
     assert end.returncode == 71
     assert len(end.stderr.splitlines()) == 1
     assert end.stderr.startswith("Error: no room to write: ")
-
-
-def _no_reader() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    os.dup2(writing, 1)

@@ -21,7 +21,7 @@ def test_the_home_directory_is_taken_from_the_environment(monkeypatch):
 @pytest.mark.parametrize("path", ["~nobody-has-this-name/runs", "~no-such-user"])
 def test_a_home_directory_that_nobody_knows_is_not_made_here(use, path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=f"^{path}: no home directory is known for that"):
+    with pytest.raises(ConfigError, match=f"^{path}: there is no home directory"):
         use(path)
     assert not list(tmp_path.iterdir())
 

@@ -115,7 +115,7 @@ def test_log_pieces_are_in_order(plane):
 def test_a_damaged_object_is_named(plane, services):
     name = plane.name("control.json")
     for content, words in (
-        (b"{", "is no JSON"),
+        (b"{", "is not JSON"),
         (b"[]", "cannot be understood"),
         (b'{"format": 1}', "cannot be understood"),
     ):

@@ -75,7 +75,7 @@ def test_all_is_there(plane, services, tmp_path):
 
 def test_what_is_missing_is_named(plane, services, tmp_path):
     cases = [
-        ({"code": "code-1.tar.gz"}, "code-1.tar.gz is no name of an archive"),
+        ({"code": "code-1.tar.gz"}, "code-1.tar.gz is not the name of an archive"),
         ({"code": f"code-{'0' * 64}.tar.gz"}, "is not there; start the run again"),
         ({"code": archive(plane, {"README.md": ""})}, "the archive is of another version"),
         ({"environment": "environment-2"}, "the environment is gone from the bucket"),
@@ -102,7 +102,7 @@ SECRETS = {
         Answer(403, {"error": {"code": 403, "message": "denied"}}),
         "roles/secretmanager.secretAccessor",
     ),
-    "is no text": (Answer(200, {"payload": {"data": base64.b64encode(b"\xff\xfe").decode()}}), "it is no text"),
+    "is no text": (Answer(200, {"payload": {"data": base64.b64encode(b"\xff\xfe").decode()}}), "it is not text"),
 }
 
 

@@ -36,8 +36,19 @@ def test_blocks(command):
     assert "4,020,358 parameters" in lines[-1]  # 4,007,548 without the classifier, and 1,281 for each class
 
 
-def test_search_lists_the_papers_choice(command):
-    assert any(line.split()[:4] == ["1.20", "1.10", "1.15", "1.920"] for line in command("--search", "b0").splitlines())
+def test_search_lists_the_papers_mix_at_twice_the_cost(command):
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in command("--search", "b0").splitlines()}
+    pixels, blocks, params, macs = rows["1.20", "1.10"][1:5]
+    assert (blocks, params) == ("23", "9,109,994")  # B2's
+    assert int(macs.replace(",", "")) == pytest.approx(2 * 385_814_752, rel=0.03)
+    assert int(pixels) < 258  # at which the constraint alone would have it
+
+
+def test_a_scaled_network_block_by_block(command):
+    assert (
+        command("--variant", "b0:width=2,depth=3.1,resolution=600").splitlines()[:-1]
+        == (command("--variant", "b7").splitlines()[:-1])
+    )
 
 
 @pytest.mark.parametrize("flag", ["--variant", "--search"])

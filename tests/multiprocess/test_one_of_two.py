@@ -1,11 +1,11 @@
 """What only one of two processes meets, and what becomes of both."""
 
-import subprocess
-import sys
+import os
 
 import pytest
 
-from tests.runs import ROOT, finish, free_port
+from tests.forks import Fork
+from tests.runs import finish, free_port
 
 JOIN = """
 import sys
@@ -67,9 +67,8 @@ command.run(fail, ["program"], leave=stopping.leave)
 def run_two(source: str, *arguments) -> tuple[list[int], list[str]]:
     """Runs the code in two processes and returns their exit codes and outputs."""
     address = f"localhost:{free_port()}"
-    commands = [[sys.executable, "-c", JOIN + source, address, str(index), *map(str, arguments)] for index in (0, 1)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return finish([subprocess.Popen(command, cwd=ROOT, **pipes) for command in commands])
+    commands = [["-c", JOIN + source, address, str(index), *map(str, arguments)] for index in (0, 1)]
+    return finish([Fork(command, dict(os.environ)) for command in commands])
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
-from tests.runs import TINY, finish, reported, start_all, state_at, wait_for
+from tests.runs import TINIEST, finish, reported, start_all, state_at, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,10 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture
 def start_run(data_dir):
-    """Starts the tiny run, one process for each work directory."""
+    """Starts the tiniest run, one process for each work directory."""
 
     def start_run(workdirs, *arguments, **options):
-        common = (f"--config={TINY}", f"--config.data.data_dir={data_dir}", "--config.log.tensorboard=False")
+        common = (f"--config={TINIEST}", f"--config.data.data_dir={data_dir}", "--config.log.tensorboard=False")
         return start_all(workdirs, *common, *arguments, **options)
 
     return start_run

@@ -1,8 +1,7 @@
 """Requests to stop: every process asks about the same numbers, and a second signal ends a process at once."""
 
+import os
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -10,7 +9,8 @@ from jax.experimental import multihost_utils
 
 from pipeline.errors import Preempted
 from pipeline.runtime.stopping import StopRequests
-from tests.runs import ROOT, wait_for
+from tests.forks import Fork
+from tests.runs import wait_for
 
 BUSY = """
 import hashlib
@@ -25,9 +25,7 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # for hours, without the int
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_process_that_does_not_listen(number):
-    process = subprocess.Popen(
-        [sys.executable, "-c", BUSY], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = Fork(["-c", BUSY], dict(os.environ))
     wait_for(process, "ready")
     process.send_signal(number)
     wait_for(process, f"{number.name}: saving what is new")

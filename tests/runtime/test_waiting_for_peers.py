@@ -3,14 +3,13 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 
 import pytest
 
 from pipeline.errors import ConfigError, MachineError
 from pipeline.runtime import joining
-from tests.runs import ROOT, free_port, wait_for
+from tests.forks import Fork
+from tests.runs import free_port, wait_for
 
 JOIN = """
 import sys
@@ -24,14 +23,8 @@ command.run(lambda: distributed.initialize(address, count, index), ["program"], 
 """
 
 
-def start(address: str, count: int, index: int, limit: int = 1800) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", JOIN, address, str(count), str(index), str(limit)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(address: str, count: int, index: int, limit: int = 1800) -> Fork:
+    return Fork(["-c", JOIN, address, str(count), str(index), str(limit)], dict(os.environ))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 """A start that hangs, wherever it does, says where and ends with the code that asks for a restart."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
-from tests.runs import ROOT, TINY, run
+from tests import forks
+from tests.runs import TINIEST, run, xla_flags
 
 HANG = """
 import sys, threading
@@ -65,7 +64,7 @@ def data_dir(tmp_path_factory):
 def unevaluated(tmp_path_factory, data_dir):
     """A run that took all its steps and was killed before its last evaluation."""
     workdir = tmp_path_factory.mktemp("run")
-    code, output = run(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}")
+    code, output = run(f"--config={TINIEST}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}")
     assert code == 0, output
     (workdir / "results.json").unlink()
     record = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -79,15 +78,10 @@ def test_a_hang_ends_with_a_message(hang, continued, message, tmp_path, data_dir
     workdir = tmp_path / "run"
     if continued:
         shutil.copytree(unevaluated, workdir)
-    process = subprocess.run(
-        [
-            *(sys.executable, "-c", HANG + hang + RUN, f"--config={TINY}", f"--workdir={workdir}"),
-            *(f"--config.data.data_dir={data_dir}", "--config.watchdog.warn_seconds=4"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
+    process = forks.run(
+        *("-c", HANG + hang + RUN, f"--config={TINIEST}", f"--workdir={workdir}"),
+        *(f"--config.data.data_dir={data_dir}", "--config.watchdog.warn_seconds=4"),
+        XLA_FLAGS=xla_flags(devices=4),
     )
     assert process.returncode == 71, process.stderr
     (last,) = [line for line in process.stderr.splitlines() if "ending it. The same command continues the run" in line]

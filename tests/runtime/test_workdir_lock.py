@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.reporting.reporter import read_events
-from tests.runs import TINY, finish, run, start, start_all, wait_until
+from tests.runs import TINIEST, finish, run, start, start_all, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def data_dir(tmp_path_factory):
 def test_a_second_start_is_refused_and_a_killed_one_continues(tmp_path, data_dir):
     workdir = tmp_path / "run"
     arguments = (
-        *(f"--config={TINY}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}"),
+        *(f"--config={TINIEST}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}"),
         *("--config.data.workers=1", "--config.log.tensorboard=False", "--config.log.every=1 steps"),
         *("--config.schedule.name=constant", "--config.evaluation.every=100000 steps"),
     )
@@ -46,7 +46,7 @@ def test_a_second_start_is_refused_and_a_killed_one_continues(tmp_path, data_dir
 
 @pytest.mark.slow
 def test_all_processes_of_a_refused_start_end_with_the_refusal(tmp_path, data_dir):
-    arguments = (f"--config={TINY}", f"--config.data.data_dir={data_dir}", "--config.duration=1000000 steps")
+    arguments = (f"--config={TINIEST}", f"--config.data.data_dir={data_dir}", "--config.duration=1000000 steps")
     first = start(f"--workdir={tmp_path}", *arguments, log=tmp_path / "first")
     try:
         assert wait_until(lambda: any(tmp_path.glob("checkpoints/[0-9]")), [first])

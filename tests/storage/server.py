@@ -3,21 +3,23 @@
 fake-gcs-server keeps the objects. In front of it stands a proxy on the loopback interface that counts requests, fails those
 that a test wants to fail, and adds what fake-gcs-server lacks: preconditions of downloads, and a new generation when objects
 are composed.
+
+`python -m tests.storage.server COMMAND …` runs a command with such a server, which has the bucket gs://bucket.
 """
 
 import collections
 import contextlib
-import ctypes
 import http.client
 import http.server
 import importlib.resources
 import io
 import json
+import os
 import re
-import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -26,7 +28,8 @@ from collections.abc import Callable, Iterator
 from tests.storage.faults import Fault, Request
 
 _PIECE_BYTES = 256 * 1024
-_PR_SET_PDEATHSIG = 1
+# Becomes a program that the kernel ends when the tests are killed: 1 is PR_SET_PDEATHSIG, 9 SIGKILL.
+END_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 _DROPPED_HEADERS = ("connection", "transfer-encoding", "content-length", "host", "keep-alive")
 
 
@@ -55,11 +58,10 @@ class StorageServer:
         )
         process = subprocess.Popen(
             [
-                str(binary),
+                *(sys.executable, "-c", END_WITH_PARENT, str(binary)),
                 *("-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(backend_port)),
                 *("-external-url", self.url, "-public-host", f"127.0.0.1:{port}", "-log-level", "error"),
-            ],
-            preexec_fn=_end_with_parent,
+            ]
         )
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
@@ -265,11 +267,6 @@ def _client(headers) -> str:
     return "python" if "gl-python" in agent or "python" in agent else "array_record"
 
 
-def _end_with_parent() -> None:
-    """Has the kernel end this process when the tests are killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -286,3 +283,9 @@ def _wait_for(port: int) -> None:
         else:
             return
     raise AssertionError("fake-gcs-server does not answer")
+
+
+if __name__ == "__main__":
+    with StorageServer() as running:
+        running.make_bucket("bucket")
+        sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, **running.environment}).returncode)

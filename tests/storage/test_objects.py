@@ -140,7 +140,7 @@ def test_credentials_that_are_refused(server):
 
 
 def test_no_name_of_a_bucket(server):
-    with pytest.raises(ConfigError, match=r"gs://bucket-/a: 'bucket-' is no name of a bucket"):
+    with pytest.raises(ConfigError, match=r"gs://bucket-/a: 'bucket-' is not the name of a bucket"):
         objects.read("gs://bucket-/a")
 
 

@@ -45,6 +45,8 @@ CHANGES = [
     {"schedule.lr_per_256": 0.02},
     {"model.bn_batch": 128},
     {"loss.mixup_alpha": 0.2},
+    {"progressive.stages": 4},
+    {"progressive.randaugment_magnitudes": (5.0,)},
 ]
 
 
@@ -66,6 +68,7 @@ def test_a_change_of_the_trajectory_is_refused_with_both_values_or_said(change):
         {"log.every": "1 steps"},
         {"checkpoint.keep": 1},
         {"evaluation.every": "7 epochs"},
+        {"evaluation.image_size": 256},
         {"data.workers": 3},
         {"launch.spot": True},
         {"resume_changed": True, "resume_changed_data": True},
@@ -80,6 +83,22 @@ def test_a_run_of_a_version_without_the_switch_for_data_goes_on():
     old = as_saved()
     del old["resume_changed_data"]
     assert check(old, as_saved()) == []
+
+
+def test_a_run_of_a_version_without_progressive_learning_goes_on_in_one_stage():
+    old = as_saved()
+    del old["progressive"], old["data"]["crop_covers"], old["loss"]["mix_semantics"]
+    assert check(old, as_saved()) == []
+    with pytest.raises(ConfigError, match=r"config\.progressive\.stages: 1 became 4"):
+        check(old, as_saved(**{"progressive.stages": 4}))
+
+
+def test_a_longer_run_moves_stages_that_are_shares_of_it():
+    stages = {"progressive.stages": 3}
+    with pytest.raises(ConfigError, match=r"config\.duration"):
+        check(as_saved(**stages), as_saved(**stages, duration="400 epochs"))
+    by_steps = stages | {"progressive.ends": ("10 epochs", "5000 steps")}
+    assert check(as_saved(**by_steps), as_saved(**by_steps, duration="400 epochs")) == []
 
 
 def test_a_longer_run_changes_a_cosine_schedule():

@@ -117,3 +117,20 @@ def test_parts_learn_at_their_rates(config, batch):
             *(jax.tree.leaves(tree.params[module]) for tree in (state, full, scaled)), strict=True
         ):
             np.testing.assert_allclose(part - start, factor * (whole - start), rtol=1e-3, atol=1e-6)
+
+
+def test_fix_resolution_trains_the_classifier_and_the_last_batch_norm_and_nothing_else(config, batch):
+    config.finetune.trained = "classifier_and_last_norm"
+    model, tx, state = fresh_state(config, 10)
+    after = step(config, model, tx, state, batch)
+    assert moved(state.params, after.params) == {"head"}
+    assert moved(state.params["head"], after.params["head"]) == {"bn", "classifier"}
+    assert moved(state.batch_stats, after.batch_stats) == {"head"}
+    assert moved(state.ema["params"], after.ema["params"]) == {"head"}
+    assert np.array_equal(state.ema["params"]["head"]["conv"]["kernel"], after.ema["params"]["head"]["conv"]["kernel"])
+
+
+def test_a_network_whose_last_batch_norm_is_inside_a_block_is_refused(config):
+    config.finetune.trained, config.model.variant = "classifier_and_last_norm", "mobilenet_v1"
+    with pytest.raises(ConfigError, match="the last BatchNorm of mobilenet_v1 is inside a block"):
+        finetuning.freeze_statistics(build_model(config.model, 10), config)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,13 +10,12 @@ from pipeline.weights import directory
 from pipeline.weights.forward import make_forward
 from pipeline.weights.opening import open_weights
 from pipeline.weights.photographs import PHOTOGRAPHS, photographs
+from tests import forks
 from tests.weights.samples import random_weights, same
 
 
 def run(command, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"pipeline.{command}", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    return forks.run("-m", f"pipeline.{command}", *map(str, arguments))
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_float16_is_told_from_float32(weights, tmp_path, monkeypatch):
 
 
 def test_missing_runtimes_and_unknown_formats(monkeypatch):
-    with pytest.raises(ConfigError, match="--format=tensorrt is none of"):
+    with pytest.raises(ConfigError, match="--format=tensorrt is not one of"):
         exporting.check_formats(["tensorrt"])
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs the Python package\(s\) onnx, onnxruntime: pip install"):

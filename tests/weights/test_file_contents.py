@@ -195,7 +195,7 @@ CLAIMS = {
     "bzip2.pth": (bzip2, "by another method"),
     "views.pth": (views_of_one_storage, "holds no network that is known here"),
     "l2.pth": (all_of_l2_in_one_storage, "share their numbers"),
-    "memo.pth": (memo_of_gigabytes, "is no dictionary of tensors"),
+    "memo.pth": (memo_of_gigabytes, "is not a dictionary of tensors"),
     "hash.pth": (key_that_is_hashed_for_ever, "keys that are neither text nor numbers"),
     "entries.pth": (long_list_of_entries, "lists its entries in"),
     "table.safetensors": (long_table, "no network of the family has so many"),

@@ -5,7 +5,8 @@ from flax import traverse_util
 
 from pipeline.model.families import VARIANTS
 from pipeline.model.network import Network
-from pipeline.model.scaling import architecture
+from pipeline.model.scaling import architecture, scale_baseline
+from pipeline.model.specs import Baseline, Family, StageSpec
 from pipeline.weights.names import CONVENTIONS, official_scope, tensor_table
 
 
@@ -135,6 +136,18 @@ def test_names_of_v2_s(path, official, timm, keras):
     tensor = next(tensor for tensor in tensor_table(architecture("v2_s"), 1000) if tensor.path == path)
     expected = {"official": official, "timm": timm, "keras": keras}
     assert {convention: tensor.foreign[convention] for convention in expected} == expected
+
+
+def test_a_family_without_conventions_has_our_paths_in_keras():
+    stages = (StageSpec(1, 3, 1, 1, 8, block="separable", se_ratio=0.0), StageSpec(1, 3, 2, 4, 16))
+    baseline = Baseline(Family("nobody's", "relu"), stages, 8, 2, 0, 16, 0.0)
+    table = tensor_table(scale_baseline(baseline, 1, 1, 16), 3)
+    assert {name for tensor in table for name in tensor.foreign} == {"keras", "keras_h5"}
+    names = [tensor.foreign["keras"] for tensor in table]
+    assert len(set(names)) == len(names)
+    assert names[0] == "stem_conv/kernel"
+    assert "blocks_0_0_depthwise_conv/kernel" in names
+    assert "blocks_1_0_se_reduce/bias" in names
 
 
 def test_scope():

@@ -1,4 +1,4 @@
-"""`pipeline.predict` with what people have: folders, patterns, lists, and files that are no images among them."""
+"""`pipeline.predict` with what people have: folders, patterns, lists, and files that are not images among them."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.weights import directory
+from tests import forks
 from tests.runs import ROOT
 from tests.weights.samples import random_weights
 
@@ -37,11 +38,10 @@ def images(tmp_path_factory):
 
 
 def predict(weights, *words, text: bytes = b""):
-    command = [sys.executable, "-m", "pipeline.predict", "--weights", weights, "--json", *map(os.fspath, words)]
-    end = subprocess.run(command, cwd=ROOT, input=text, capture_output=True)
-    assert b"Traceback" not in end.stderr
+    end = forks.run("-m", "pipeline.predict", "--weights", *map(os.fspath, [weights, "--json", *words]), text=text)
+    assert "Traceback" not in end.stderr
     lines = [json.loads(line) for line in end.stdout.splitlines()]
-    return end.returncode, {line["picture"]: line.get("error") for line in lines}, end.stderr.decode()
+    return end.returncode, {line["picture"]: line.get("error") for line in lines}, end.stderr
 
 
 def test_what_cannot_be_read_is_reported_in_its_place(weights, images):
@@ -64,7 +64,7 @@ def test_a_folder_a_pattern_and_a_list_name_the_same_images(weights, images):
     names = [str(images / name) for name in ("a/1.png", "a/2.jpg", "b/3.png")]
     folder = predict(weights, images)
     assert list(folder[1]) == [names[0], names[1], str(images / "a/bad.jpg"), names[2]]
-    assert f"{images}: left out 1 hidden folder(s), 1 file(s) that are no images\n" in folder[2]
+    assert f"{images}: left out 1 hidden folder(s), 1 file(s) that are not images\n" in folder[2]
     code, found, _ = predict(weights, images / "*" / "[0-9].*g")
     assert (code, list(found)) == (0, names)
     listed = "\n".join([*names[:2], "", names[2]]).encode()

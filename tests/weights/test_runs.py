@@ -58,6 +58,19 @@ def test_averages_and_raw_weights_of_the_newest_checkpoint(tmp_path, num_classes
     assert metadata.preprocessing.eval_crop == quickstart.get_config().data.eval_crop
 
 
+@pytest.mark.parametrize(("size", "expected"), [(24, 24), (None, 8), ("not there", 8)])
+def test_weights_are_meant_for_the_size_of_evaluation(tmp_path, monkeypatch, size, expected):
+    """An earlier version's metadata have no such key: it evaluated at the size of training."""
+    config = tiny.get_config()
+    if size == "not there":
+        del config.evaluation.image_size
+    else:
+        config.evaluation.image_size = size
+    monkeypatch.setattr(tiny, "get_config", lambda: config)
+    save_run(tmp_path)
+    assert runs.read(str(tmp_path)).choose().metadata.image_size == expected
+
+
 def test_a_run_without_averages(tmp_path):
     initial = save_run(tmp_path, with_ema=False)
     found = runs.read(str(tmp_path))
@@ -103,7 +116,7 @@ def test_before_the_first_checkpoint(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(DataError, match="holds no checkpoint yet"):
         runs.read(str(tmp_path))
-    with pytest.raises(DataError, match="is no run"):
+    with pytest.raises(DataError, match="is not a run"):
         runs.read(str(tmp_path / "elsewhere"))
 
 

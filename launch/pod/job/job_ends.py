@@ -24,7 +24,7 @@ _FINAL = {
 _EXPLANATIONS = {
     failures.CONFIGURATION: "the configuration cannot work, and starting again changes nothing",
     failures.DATA: "data is missing or damaged; see --data and python -m pipeline.prepare",
-    failures.TRAINING: "training must not go on (a loss that is not finite, for example); "
+    failures.TRAINING: "training must not continue (for example because a loss is not finite); "
     "a checkpoint from before is kept",
     failures.MEMORY: "the model does not fit the memory: a larger slice, a smaller config.batch_size or "
     "config.model.remat=True",

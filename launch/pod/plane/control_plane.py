@@ -78,7 +78,7 @@ class ControlPlane:
         try:
             return Stored(json.loads(found[0]), found[1])
         except ValueError:
-            raise ControlError(f"{self.url}/{name} is damaged: it is no JSON; delete it and start again") from None
+            raise ControlError(f"{self.url}/{name} is damaged: it is not JSON; delete it and start again") from None
 
     def write_json(self, name: str, value: Any, *, if_generation: int | None = None) -> int:
         """Writes an object and returns its generation.

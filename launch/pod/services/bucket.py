@@ -42,7 +42,7 @@ def split_url(url: str) -> tuple[str, str]:
       ValueError: it is not such a URL.
     """
     if not url.startswith("gs://") or not url[5:].split("/")[0]:
-        raise ValueError(f"{url!r} is no place in a bucket; expected gs://BUCKET/…")
+        raise ValueError(f"{url!r} is not a path in a bucket; expected gs://BUCKET/…")
     bucket, _, name = url[5:].partition("/")
     return bucket, name.rstrip("/")
 

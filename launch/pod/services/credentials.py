@@ -117,7 +117,7 @@ class MetadataCredentials(Credentials):
             return answer["access_token"], self._clock.now() + float(answer["expires_in"])
         except ApiError as error:
             if error.http_status == 404:
-                raise CredentialsError("this machine has no service account; make it anew with one") from None
+                raise CredentialsError("this machine has no service account; create it again with one") from None
             raise CredentialsError(f"the metadata server gives no access token: {error}") from None
         except (ValueError, KeyError, TypeError):
             raise CredentialsError("the metadata server gives no access token") from None

@@ -38,7 +38,7 @@ def confirm(question: str) -> None:
       Refused: the answer is not yes, or there is no terminal.
     """
     if not sys.stdin or not sys.stdin.isatty():
-        raise Refused("nobody to ask; give --yes to go on without")
+        raise Refused("nobody to ask; give --yes to continue without")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if not sys.stdin.readline().strip().lower().startswith("y"):
         raise Refused("nothing was asked for")

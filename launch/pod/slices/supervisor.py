@@ -207,7 +207,7 @@ class Supervisor:
             self._sick += decision.sick
         self._record.log(
             f"the slice is gone or of no use ({decision.reason}): deleting what is left, then asking for another; "
-            "the run goes on from its checkpoint"
+            "the run continues from its checkpoint"
         )
         was_of_use = self._observer.ready and not decision.sick
         try:
@@ -279,7 +279,7 @@ class Supervisor:
             self._record.log(decision.reason)
         elif decision.action == STOP:
             self._record.log(
-                f"stopping: {decision.reason}. Nothing is asked for again by itself; go on with: "
+                f"stopping: {decision.reason}. Nothing is requested by itself; continue with: "
                 f"launch/tpu_pod.sh resume --name {self._run.name}"
             )
         elif decision.action != REPLACE:

@@ -27,7 +27,7 @@ launch/tpu_pod.sh status | logs | ssh | stop | resume | down | simulate  [--name
   --name N              name of the run, the slice and the folder below gs://BUCKET/runs
   --type T              TPU type, such as v3-128 or v5litepod-16 (default: config.launch.accelerator_type)
   --zone Z, --project P place (default: launch/pod.env, then gcloud's)
-  --spot | --on-demand | --reserved | --flex-start   how it is had (default: config.launch.spot)
+  --spot | --on-demand | --reserved | --flex-start   kind of capacity (default: config.launch.spot)
   --reservation R       the reservation to use (default with --reserved: any of the project's)
   --max-run-duration H  hours after which the service itself ends a --flex-start slice (default: the deadline)
   --valid-until H       hours that one request may wait before the service drops it (default: until the deadline)
@@ -39,7 +39,7 @@ launch/tpu_pod.sh status | logs | ssh | stop | resume | down | simulate  [--name
   --service-account A   the machines' account (default: Compute Engine's default one)
   --boot-disk-size GB   of each machine (default: the image's own)
   --max-restarts N      failures of the job that are answered by a restart (default 20); preemptions do not count, and
-                        progress starts the count anew
+                        progress resets the count
   --deadline H          hours after which the job is stopped with a checkpoint and the slice deleted (default 168)
   --keep                leave the slice there when the run has ended
   --controller          let a small machine in the zone supervise the run, so that this one may be switched off

@@ -114,7 +114,7 @@ def _supervise(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for a failing bucket
         record.log(
-            "this supervisor ends, the job and the slice go on (and are billed). "
+            "this supervisor ends; the job and the slice continue (and are billed). "
             f"Come back: launch/tpu_pod.sh resume --name {given.name}; end: launch/tpu_pod.sh down --name {given.name}"
         )
         supervisor.leave()

@@ -131,7 +131,7 @@ class Preparation:
         try:
             return base64.b64decode(answer["payload"]["data"]).decode()
         except UnicodeDecodeError:
-            raise NotPrepared(f"{name}: it is no text, which an environment cannot hold") from None
+            raise NotPrepared(f"{name}: it is not text, which an environment cannot hold") from None
 
     def _install(self) -> None:
         """Runs packages.sh; raises NotPrepared with its last line."""
@@ -172,7 +172,7 @@ def fetch_code(root: Path, plane: ControlPlane, name: str) -> Path:
         return folder
     wanted = re.fullmatch(r"code-([0-9a-f]{64})\.tar\.gz", name)
     if wanted is None:
-        raise NotPrepared(f"{name} is no name of an archive of code")
+        raise NotPrepared(f"{name} is not the name of an archive of code")
     found = plane.bucket.read(plane.name(name))
     if found is None:
         raise NotPrepared(f"{plane.url}/{name} is not there; start the run again")

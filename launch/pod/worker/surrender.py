@@ -59,7 +59,7 @@ class Surrender:
     def _delete(self, queued_resource: str) -> str:
         match = _NAME.fullmatch(queued_resource)
         if match is None:
-            return f"cannot delete the slice, which is billed: {queued_resource!r} is no queued resource"
+            return f"cannot delete the slice, which is billed: {queued_resource!r} is not a queued resource"
         project, zone, name = match.groups()
         service = Service(self._credentials, project, zone, self._endpoints)
         version = STABLE

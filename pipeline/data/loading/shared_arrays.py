@@ -80,6 +80,10 @@ class SharedArrays:
         return Address(os.getpid(), files[0], array.shape, array.dtype.str) if files else array
 
     def _new_piece(self, size: int) -> np.ndarray:
+        for file, piece in list(self._pieces.items()):
+            if piece.size != size and piece[-1] == _FREE:  # of images of another size, which come no more
+                del self._pieces[file]
+                os.truncate(file, 0)  # and not closed: to the parent its number goes on meaning this memory
         file = os.memfd_create("arrays")
         os.truncate(file, size)
         self._pieces[file] = np.frombuffer(mmap.mmap(file, size), np.uint8)

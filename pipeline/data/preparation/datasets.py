@@ -9,7 +9,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from etils import epath
 
@@ -28,6 +28,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
 from pipeline.host.locking import files
 from pipeline.host.paths import expanded
+from pipeline.storage import literal_names
 
 
 def prepare_digits(data_dir: str | None = None, *, together: bool = False) -> epath.Path:
@@ -151,13 +152,27 @@ def _alone_in(directory: epath.Path, *, patient: bool) -> contextlib.AbstractCon
     """Locks a folder on a disk against a second preparation; the lock is beside it."""
     if "://" in os.fspath(directory):
         return contextlib.nullcontext()
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    return files.held(f"{directory.parent}/.{directory.name}.lock", patient=patient)
+    return _made_and_held(directory.parent, f".{directory.name}.lock", patient=patient)
+
+
+@contextlib.contextmanager
+def _made_and_held(folder: epath.Path, lock: str, *, patient: bool) -> Iterator[None]:
+    """Holds a lock in a folder that is made for it; what was made and is empty at the end goes away again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with files.held(f"{folder}/{lock}", patient=patient):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # it holds a dataset
+            for path in made:
+                os.rmdir(path)
 
 
 def _prepare_alone(directory: epath.Path, write: Callable[[], None]) -> epath.Path:
     if (directory / sources.CONTENTS_FILE).exists():
         raise DataError(f"{directory} already holds a finished dataset. To make it anew, delete that folder first.")
+    literal_names.take_folders_literally()
     if not (directory / sources.INFO_FILE).exists():
         write()
     image_key, _ = sources.labelled_image_keys(sources.open_builder(directory).info, str(directory))

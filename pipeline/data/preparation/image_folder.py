@@ -85,7 +85,7 @@ def _folder_split(
 ) -> Split:
     strangers = folders.keys() - set(classes)
     if strangers:
-        raise DataError(f"{shown(root)} has classes that 'train' has not: {sorted(map(shown, strangers))[:5]}.")
+        raise DataError(f"{shown(root)} has classes that 'train' lacks: {sorted(map(shown, strangers))[:5]}.")
     files, labels, size = [], [], 0
     for label, class_name in enumerate(classes):
         before = len(files)
@@ -95,7 +95,7 @@ def _folder_split(
                 labels.append(label)
                 size += entry.size
             elif entry.kind is Kind.FILE:
-                left_out.add("file(s) that are no images", entry.path)
+                left_out.add("file(s) that are not images", entry.path)
             elif entry.kind is Kind.FOLDER:
                 left_out.add("folder(s) inside a class", entry.path)
             else:

@@ -71,7 +71,7 @@ def held(
         try:
             store.write(path, _FREE, beating.generation)
         except (Changed, ConfigError, MachineError) as error:
-            logging.warning("The lock %s could not be let go (%s); it counts for a minute more", path, error)
+            logging.warning("The lock %s could not be released (%s); it stays valid for a minute", path, error)
 
 
 def _acquire(store: ObjectStore, path: str, owner: Owner, stale_seconds: float) -> int:
@@ -85,7 +85,7 @@ def _acquire(store: ObjectStore, path: str, owner: Owner, stale_seconds: float) 
                 return generation  # an earlier write succeeded, but its answer was lost
             if not (holder and holder.is_dead()):
                 _wait_until_stale(store, path, holder, generation, stale_seconds)
-            logging.warning("Taking over the lock %s of %s, which is gone", path, holder or "an unknown process")
+            logging.warning("Taking over the lock %s of %s, which has ended", path, holder or "an unknown process")
         with contextlib.suppress(Changed):
             return store.write(path, owner.to_json(), generation)
 
@@ -94,7 +94,12 @@ def _wait_until_stale(
     store: ObjectStore, path: str, holder: Owner | None, generation: int, stale_seconds: float
 ) -> None:
     """Waits until the holder is dead or releases the lock; raises `ConfigError` if it is alive."""
-    logging.info("%s says %s; seeing for %.0f s whether that is alive", path, holder or "nothing", stale_seconds)
+    logging.info(
+        "%s is held by %s; checking for %.0f s whether that is alive",
+        path,
+        holder or "an unknown process",
+        stale_seconds,
+    )
     until = time.monotonic() + stale_seconds
     while time.monotonic() < until:
         time.sleep(min(1.0, stale_seconds / 10))

@@ -5,6 +5,8 @@ Source: Sandler et al., arXiv 1801.04381, table 2. The defaults are those of ker
   table 3.
 """
 
+import dataclasses
+
 from pipeline.model.specs import Baseline, Family, StageSpec, Variant
 
 FAMILY = Family(
@@ -40,4 +42,23 @@ MOBILENET_V2 = Baseline(
     dropout_rate=0.2,
 )
 
-VARIANTS = {"mobilenet_v2": Variant(MOBILENET_V2, 1.0, 1.0, 224, 0.2)}
+# For images of 16 to 64 pixels; this project's own, of the same blocks.
+SMALL = dataclasses.replace(
+    MOBILENET_V2,
+    stages=(
+        # repeats, strides, expand ratio, output filters
+        _residual(1, 2, 1, 16),
+        _residual(2, 1, 6, 24),
+        _residual(2, 2, 6, 32),
+        _residual(2, 2, 6, 64),
+    ),
+    stem_filters=16,
+    stem_strides=1,
+    head_filters=256,
+    resolution=24,
+)
+
+VARIANTS = {
+    "mobilenet_v2": Variant(MOBILENET_V2, 1.0, 1.0, 224, 0.2),
+    "mobilenet_v2_small": Variant(SMALL, 1.0, 1.0, 24, 0.2),
+}

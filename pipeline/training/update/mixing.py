@@ -1,9 +1,15 @@
 """Mixup and CutMix on the device, inside the step: pure functions of a key and a batch.
 
-Each example is mixed with the row before it and has its own draw; its label weights are what its pixels are made of,
-to the float. Rows, draws and results do not depend on how the batch is divided over devices. The published code takes
-the row mirrored within a core's batch as partner; in a shuffled batch that is the same, and one row across is less to
-move. Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899; mixup in main.py of the published code.
+Each example x is mixed with its partner x', the row before it, with its own draw of lam:
+
+    x = (1 - lam) * x + lam * x'            lam is 0 or 1 for each pixel in CutMix
+    target = (1 - mean(lam)) * target + mean(lam) * target'
+
+Rows, draws and results do not depend on how the batch is divided over devices. The published code's partner is the mirrored
+row of a core's batch. In a shuffled batch that is equivalent, and the row before needs less communication. With "clean"
+semantics, an example's label weights follow from its own pixels. With "published" all examples of CutMix have the mean of
+their weights, as in EfficientNetV2's code. Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899;
+google/automl, efficientnetv2/datasets.py.
 """
 
 import jax
@@ -18,48 +24,55 @@ def mix(
     *,
     mixup_alpha: float,
     cutmix_alpha: float,
+    mix_semantics: str,
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes each example with another one; with both alphas set, a coin for each example decides how.
+    """Mixes each example with another one; with both alphas set, the first half by mixup and the second by CutMix.
 
     Args:
         rng: A key.
         images: Normalised pixels `[batch, height, width, 3]`, any float type.
         targets: Class probabilities, float32 `[batch, classes]`; label smoothing may have been applied.
-        mask: Which examples are real, bool `[batch]`; the others are neither mixed nor mixed in.
-        mixup_alpha: Of the Beta distribution of mixup's weights; 0: no mixup.
-        cutmix_alpha: Of the Beta distribution of CutMix's area; 0: no CutMix.
+        mask: Whether each example is real, bool `[batch]`; the others are not mixed.
+        mixup_alpha: Parameter of the Beta distribution of mixup's weights; 0: no mixup.
+        cutmix_alpha: Parameter of the Beta distribution of CutMix's area; 0: no CutMix.
+        mix_semantics: "clean" or "published".
 
     Returns:
-        Images and targets, shapes and types as given.
+        Images and targets, of the given shapes and dtypes.
     """
     if not mixup_alpha and not cutmix_alpha:
         return images, targets
-    coin_rng, mixup_rng, cutmix_rng = jax.random.split(rng, 3)
+    _, mixup_rng, cutmix_rng = jax.random.split(rng, 3)
     batch, height, width, _ = images.shape
-    lam = jnp.zeros((batch, 1, 1))  # of the partner in each pixel, float32 [batch, height or 1, width or 1]
+    by_cutmix = jnp.arange(batch) >= (batch // 2 if mixup_alpha else 0)
+    lam = jnp.zeros((batch, 1, 1))  # the partner's share of each pixel, float32 [batch, height or 1, width or 1]
     if mixup_alpha:
         lam = mixup_lam(mixup_rng, batch, mixup_alpha)[:, None, None]
     if cutmix_alpha:
         boxes = cutmix_boxes(cutmix_rng, batch, height, width, cutmix_alpha).astype(jnp.float32)
-        use_boxes = jax.random.bernoulli(coin_rng, 0.5 if mixup_alpha else 1.0, (batch, 1, 1))
-        lam = jnp.where(use_boxes, boxes, lam)
-    lam = lam * (mask & jnp.roll(mask, 1))[:, None, None]
+        lam = jnp.where(by_cutmix[:, None, None], boxes, lam)
+    mixes = mask & jnp.roll(mask, 1)
+    lam = lam * mixes[:, None, None]
     partner = jnp.roll(images, 1, axis=0)
     mixed = images + lam[..., None] * (partner.astype(jnp.float32) - images)
-    weight = jnp.mean(lam, axis=(1, 2))[:, None]
+    weight = jnp.mean(lam, axis=(1, 2))
+    if cutmix_alpha and mix_semantics == "published":
+        cut = by_cutmix & mixes
+        weight = jnp.where(cut, jnp.sum(weight * cut) / jnp.maximum(jnp.sum(cut), 1), weight)
+    weight = weight[:, None]
     return mixed.astype(images.dtype), targets + weight * (jnp.roll(targets, 1, axis=0) - targets)
 
 
 def mixup_lam(rng: jax.Array, batch: int, alpha: float) -> jax.Array:
-    """Draws the partners' weights, float32 `[batch]`: at most 1/2, as the published code keeps the larger one."""
+    """Draws the partners' weights, float32 `[batch]`; at most 1/2, because the published code keeps the larger one."""
     weight = jax.random.beta(rng, alpha, alpha, (batch,))
     return jnp.minimum(weight, 1 - weight)
 
 
 def cutmix_boxes(rng: jax.Array, batch: int, height: int, width: int, alpha: float) -> jax.Array:
-    """Draws the pixels that the partner gives, bool `[batch, height, width]`.
+    """Draws the boxes of pixels from the partner, bool `[batch, height, width]`.
 
-    A box of the image's shape and a Beta-distributed share of its area, around a uniform centre, cut at the borders.
+    A box has the image's aspect ratio, a Beta-distributed share of its area and a uniform centre; it is clipped at the borders.
     """
     area_rng, row_rng, column_rng = jax.random.split(rng, 3)
     side = jnp.sqrt(jax.random.beta(area_rng, alpha, alpha, (batch, 1)))
@@ -69,6 +82,6 @@ def cutmix_boxes(rng: jax.Array, batch: int, height: int, width: int, alpha: flo
 
 
 def _interval(centre: jax.Array, side: jax.Array, length: int) -> jax.Array:
-    """Says which of `length` pixels have their middle in an interval given in shares of the length."""
+    """Returns which of `length` pixels have their centre in an interval that is given in shares of the length."""
     middles = (jnp.arange(length) + 0.5) / length
     return jnp.abs(middles - centre) < side / 2

@@ -35,7 +35,7 @@ def make_train_step(
     dtype = jnp.dtype(config.model.dtype)
     mean_rgb, stddev_rgb = config.data.mean_rgb, config.data.stddev_rgb
     label_smoothing, weight_decay = config.loss.label_smoothing, config.loss.weight_decay
-    mixup_alpha, cutmix_alpha = config.loss.mixup_alpha, config.loss.cutmix_alpha
+    mixing = {key: config.loss[key] for key in ("mixup_alpha", "cutmix_alpha", "mix_semantics")}
     ema_decay, seed = config.ema.decay, config.seed
     decayed = model.architecture.family.weight_decay
 
@@ -44,7 +44,7 @@ def make_train_step(
         images = normalize_images(batch["image"], mean_rgb, stddev_rgb, dtype)
         mask = batch["weight"] > 0
         targets = smoothed_targets(batch["label"], model.num_classes, label_smoothing)
-        images, targets = mix(mix_rng, images, targets, mask, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
+        images, targets = mix(mix_rng, images, targets, mask, **mixing)
 
         def loss_of(params: dict) -> tuple[jax.Array, tuple[jax.Array, dict]]:
             logits, updates = model.apply(

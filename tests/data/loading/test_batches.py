@@ -7,7 +7,7 @@ import itertools
 import grain
 import numpy as np
 import pytest
-from tiny import Large, Noise
+from tiny import Large, Noise, Repeated
 
 from pipeline.data.loading.batches import eval_batches, train_batches
 from pipeline.data.sources import open_source
@@ -202,3 +202,51 @@ def test_dtypes_are_those_of_the_contract(train):
 def test_a_batch_that_cannot_be_shared_is_refused(train, batch_size, process_count):
     with pytest.raises(ConfigError, match=f"batch of {batch_size} .* {process_count} processes"):
         train_batches(train, Noise(), batch_size=batch_size, seed=0, process_count=process_count)
+
+
+def staged_share(source, transform, start_step, process_index=0, process_count=1, workers=0, later=(), steps=6):
+    batches = train_batches(
+        source,
+        transform,
+        batch_size=24,
+        seed=SEED,
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        workers=workers,
+        later=later,
+    )
+    with contextlib.closing(batches):
+        return list(itertools.islice(batches, steps))
+
+
+SIZES = {0: 1, 3: 2, 4: 3}  # of the stages that begin with these batches: how often an image is repeated to each side
+STAGED = {step: Repeated(times, damaged=tuple(range(0, 1437, 5))) for step, times in SIZES.items()}
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 3])
+@pytest.mark.parametrize("start_step", [0, 1, 3, 5])
+def test_each_batch_is_made_as_its_stage_has_it_wherever_the_run_starts(train, start_step, process_count):
+    """Also rows of damaged images, whose pixels are those of a row that may belong to the next stage."""
+    later = [(step, STAGED[step]) for step in (3, 4)]
+    alone = {step: staged_share(train, transform, 0) for step, transform in STAGED.items()}
+    shares = [
+        staged_share(train, STAGED[0], start_step, index, process_count, later=later, steps=6 - start_step)
+        for index in range(process_count)
+    ]
+    damaged = 0
+    for step, parts in enumerate(zip(*shares), start_step):
+        stage = max(first for first in SIZES if first <= step)
+        whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        assert whole["image"].shape[1] == 8 * SIZES[stage]
+        assert_equal([whole], [alone[stage][step]])
+        damaged += np.sum(whole["weight"] == 0)
+    assert damaged
+
+
+@pytest.mark.slow
+def test_workers_make_the_same_stages(train):
+    later = [(step, Large(times)) for step, times in ((3, 25), (4, 30))]
+    expected = staged_share(train, Large(20), 1, later=later)
+    assert [batch["image"].shape[1] for batch in expected] == [160, 160, 200, 240, 240, 240]
+    assert_equal(staged_share(train, Large(20), 1, workers=2, later=later), expected)

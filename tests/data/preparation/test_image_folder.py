@@ -19,7 +19,7 @@ def test_images_are_known_by_their_content_and_others_left_out_aloud(tmp_path, c
     keys = {split.name: list(split.keys) for split in splits}
     assert classes == list(CLASSES)
     assert keys["train"] == ["cat/000.jpg", "cat/no_suffix", "cat/really_webp.jpg", "dog/000.jpg", "owl/000.jpg"]
-    assert "left out 1 file(s) that are no images, such as train/dog/notes.jpg" in capsys.readouterr().out
+    assert "left out 1 file(s) that are not images, such as train/dog/notes.jpg" in capsys.readouterr().out
 
 
 def test_folders_that_cannot_be_a_dataset_are_refused(tmp_path):

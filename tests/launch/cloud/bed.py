@@ -7,13 +7,17 @@ cloud, unless a test brings gcloud). Starts `launch/tpu_pod.sh` as a user does a
 
 from __future__ import annotations
 
+import atexit
+import compileall
 import contextlib
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +50,33 @@ POD = "runs/t/pod"  # the control plane of that run in its bucket
 USER_TOOLS = ("bash", "dirname", "env", "git", "sh", "uname")
 
 
+@functools.cache
+def _checkout_with(trainer: str) -> Path:
+    """Makes a checkout, with its modules compiled, to be copied: a folder that is deleted when the tests are over."""
+    folder = Path(tempfile.mkdtemp(prefix="checkout-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    skipped = shutil.ignore_patterns("pod.env", ".venv", "__pycache__")
+    for name in ("launch", "configs", "pipeline"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=skipped)
+    shutil.copy(REPOSITORY / "requirements.txt", folder)
+    if trainer == "stub_trainer":
+        shutil.copy(Path(__file__).parents[1] / "stub_trainer.py", folder / "pipeline" / "train.py")
+    else:
+        shutil.copy(REPOSITORY / "tests" / "configs" / "tiny.py", folder / "configs" / "tiny.py")
+    (folder / ".gitignore").write_text(".venv/\n/launch/pod.env\n__pycache__/\n")
+    git = ["git", "-C", str(folder)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    shutil.copy(folder / "requirements.txt", folder / ".venv" / "requirements.txt")
+    for name in ("launch", "configs", "pipeline"):
+        compileall.compile_dir(folder / name, quiet=1)
+    return folder
+
+
 class Cloud:
     """One user's machine and the services it talks to, below `folder`.
 
@@ -74,21 +105,7 @@ class Cloud:
         self.plan({})
 
     def _make_checkout(self, trainer: str) -> None:
-        skipped = shutil.ignore_patterns("pod.env", ".venv", "__pycache__")
-        for name in ("launch", "configs", "pipeline"):
-            shutil.copytree(REPOSITORY / name, self.checkout / name, ignore=skipped)
-        shutil.copy(REPOSITORY / "requirements.txt", self.checkout)
-        if trainer == "stub_trainer":
-            shutil.copy(Path(__file__).parents[1] / "stub_trainer.py", self.checkout / "pipeline" / "train.py")
-        (self.checkout / ".gitignore").write_text(".venv/\n/launch/pod.env\n__pycache__/\n")
-        git = ["git", "-C", str(self.checkout)]
-        subprocess.run([*git, "init", "-q"], check=True)
-        subprocess.run([*git, "add", "-A"], check=True)
-        python = self.checkout / ".venv" / "bin" / "python"
-        python.parent.mkdir(parents=True)
-        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-        python.chmod(0o755)
-        shutil.copy(self.checkout / "requirements.txt", self.checkout / ".venv" / "requirements.txt")
+        shutil.copytree(_checkout_with(trainer), self.checkout, symlinks=True)
 
     def _make_programs(self) -> None:
         programs = self.folder / "bin"

@@ -1,0 +1,121 @@
+"""Finds by training how a network should be scaled, and compares that with scaling one dimension alone.
+
+python -m pipeline.scale --config configs/scale_fashion_mnist.py --workdir DIRECTORY [--cost macs|cycles|latency] [--parallel N]
+python -m pipeline.scale --quick --workdir DIRECTORY                  (a small study of digits, in ten minutes)
+python -m pipeline.scale --config FILE --workdir gs://… --launch      (prints a command of launch/tpu_pod.sh for each run)
+
+The command first trains a grid of coefficients, with every candidate brought to the same true cost. Then it scales depth,
+width, resolution and all three together to several budgets and trains each network with several seeds. Every trial is a run
+of `pipeline.train` in its own folder below --workdir. Repeating a stopped command continues the study and trains nothing
+twice. The results are scaling.json, scaling.txt, scaling.png and maps.png.
+"""
+
+import functools
+import importlib
+import os
+
+from absl import flags
+from etils import epath
+
+from configs import scale
+from pipeline import command
+from pipeline.errors import ConfigError
+from pipeline.host import locking
+from pipeline.host.announcing import announce
+from pipeline.scaling.study import COSTS, Study, continue_in
+
+QUICK = "configs.scale_digits"
+_CONFIG = command.define_config()
+_WORKDIR = command.define_workdir()
+_QUICK = flags.DEFINE_bool("quick", False, "A small study of digits, in place of --config.")
+_COST = flags.DEFINE_enum(
+    "cost", "macs", COSTS, "The cost to equalize: multiply-adds, compiled TPU cycles, or seconds on this machine."
+)
+_PARALLEL = flags.DEFINE_integer("parallel", 1, "Number of trials that run at a time.", lower_bound=1)
+_GPUS = flags.DEFINE_list("gpus", [], "The numbers of GPUs, one for each trial that runs at a time.")
+_LAUNCH = flags.DEFINE_bool(
+    "launch", False, "Print commands that train the trials on pods instead of training them here."
+)
+_LOCK, _JSON, _TEXT, _FIGURE, _MAPS = "scale.lock", "scaling.json", "scaling.txt", "scaling.png", "maps.png"
+
+
+def main() -> None:
+    if _QUICK.value and _CONFIG.value is not None:
+        raise ConfigError("--quick brings its own study: leave out --config")
+    config = importlib.import_module(QUICK).get_config() if _QUICK.value else _CONFIG.value
+    study = Study.from_config(config, _COST.value)
+    workdir = epath.Path(command.absolute_workdir(_WORKDIR.value))
+    remote = str(workdir).startswith("gs://")
+    if remote != _LAUNCH.value:
+        raise ConfigError("--launch and a --workdir in a bucket, gs://…, belong together: pods cannot write elsewhere")
+    if _GPUS.value and len(_GPUS.value) != _PARALLEL.value:
+        raise ConfigError(f"--gpus names {len(_GPUS.value)}, and --parallel={_PARALLEL.value} trials run at a time")
+    environment = dict(os.environ)  # for the trials; copied before the costs change this process's
+    announce("Opening the data", "5 seconds")
+
+    from pipeline.data.preparation.datasets import ensure_digits
+    from pipeline.planning.dataset import dataset_size
+    from pipeline.scaling import running
+    from pipeline.scaling.costs import cost_of
+    from pipeline.scaling.investigation import Investigation
+
+    data = study.train_config.data
+    if data.name == "digits":
+        ensure_digits(data.data_dir)
+    sizes = dataset_size(study.train_config, None)
+    with locking.held(f"{workdir}/{_LOCK}"):
+        continue_in(study, workdir)
+        machine = running.Machine(_PARALLEL.value, tuple(_GPUS.value), environment)
+        train = functools.partial(_print_commands, study, workdir)
+        if not _LAUNCH.value:
+            train = functools.partial(_train_here, study, workdir, machine)
+        investigation = Investigation(study, workdir, cost_of(study, workdir, sizes), sizes.num_classes, train)
+        _report(investigation.findings(), study, workdir)
+
+
+def _train_here(study: Study, workdir: epath.Path, machine, trials) -> None:
+    from pipeline.scaling import running
+
+    overrides = tuple(study.config.overrides)
+
+    def arguments(trial) -> list[str]:
+        return [
+            f"--config={study.config.train}",
+            f"--workdir={trial.workdir(workdir)}",
+            *trial.overrides(overrides),
+        ]
+
+    print(f"{len(trials)} trials to train, each below {workdir}", flush=True)
+    running.run_all(trials, workdir, arguments, machine, functools.partial(print, flush=True))
+
+
+def _print_commands(study: Study, workdir: epath.Path, trials) -> None:
+    from pipeline.scaling import launching
+
+    for line in launching.lines(trials, workdir, study.config.train, tuple(study.config.overrides)):
+        print(line)
+    raise SystemExit(0)  # once the runs are finished, the same command continues
+
+
+def _report(findings, study: Study, workdir: epath.Path) -> None:
+    from pipeline.host.whole_files import write_whole
+    from pipeline.reporting.figures import write_image
+    from pipeline.scaling import report
+    from pipeline.scaling.investigation import as_json
+
+    text = report.text(findings)
+    write_whole(workdir / _TEXT, text)
+    write_image(f"{workdir}/{_FIGURE}", report.figure(findings))
+    written = [_TEXT, _FIGURE, _JSON]
+    if study.config.maps:
+        announce("Drawing class-activation maps", "a minute")
+        from pipeline.scaling import maps
+
+        write_image(f"{workdir}/{_MAPS}", maps.draw(findings, study, workdir))
+        written.insert(0, _MAPS)
+    write_whole(workdir / _JSON, as_json(findings))  # written last, as it marks the study as finished
+    print(f"\n{text}\nWrote {', '.join(written)} in {workdir}")
+
+
+if __name__ == "__main__":
+    command.run(main, structure=scale)

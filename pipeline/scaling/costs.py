@@ -1,0 +1,124 @@
+"""The cost of one image in a network: counted multiply-adds, compiled TPU cycles, or seconds measured on this machine.
+
+A compiled or measured cost is determined once and kept in the study's folder. So every start of a study compares the same
+networks.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.host.whole_files import write_whole
+from pipeline.model.scaling_search import Cost, multiply_adds
+from pipeline.model.variants import ScaledVariant
+from pipeline.planning.dataset import DatasetSize
+from pipeline.scaling.study import Study
+
+KEPT = "costs.json"
+_WARM_UP, _ROUNDS = 3, 30
+
+
+def cost_of(study: Study, workdir: epath.Path, sizes: DatasetSize) -> Cost:
+    """Returns the cost by which a study compares networks.
+
+    Raises:
+      MachineError: the study compares by cycles and the TPU compiler is not installed.
+      DataError: the kept costs cannot be read.
+    """
+    if study.cost == "macs":
+        return multiply_adds(sizes.num_classes)
+    if study.cost == "cycles":
+        return _kept(workdir / KEPT, _compiled_cycles(study.train_config, sizes))
+    return _kept(workdir / KEPT, _measured_seconds(study.train_config, sizes))
+
+
+def _kept(path: epath.Path, cost: Cost) -> Cost:
+    try:
+        known = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged ({error}): delete it with the whole study, whose networks it chose"
+        ) from error
+
+    def kept(variant: ScaledVariant) -> float:
+        if str(variant) not in known:
+            known[str(variant)] = cost(variant)
+            write_whole(path, json.dumps(known, indent=1) + "\n")
+        return known[str(variant)]
+
+    return kept
+
+
+def _for_network(config: ConfigDict, variant: ScaledVariant) -> ConfigDict:
+    config = config.copy_and_resolve_references()
+    config.model.variant, config.image_size = str(variant), variant.resolution
+    return config
+
+
+def _compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
+    """Returns a device's cycles for one image of the train step, as compiled for the configuration's slice."""
+    from pipeline.planning import topology
+    from pipeline.planning.slices import parse_slice
+
+    if not config.launch.accelerator_type:
+        raise ConfigError("--cost=cycles: the trials' configuration names no launch.accelerator_type to compile for")
+    tpu_slice = parse_slice(config.launch.accelerator_type)
+    topology.prepare()
+
+    import dataclasses
+
+    from pipeline.configuration.hyperparameters import resolve
+    from pipeline.planning.program import compile_program
+    from pipeline.training.experiment import Experiment
+
+    mesh = topology.mesh_of(tpu_slice)
+
+    def cycles(variant: ScaledVariant) -> float:
+        own = _for_network(config, variant)
+        hparams = resolve(own, **dataclasses.asdict(sizes), num_devices=tpu_slice.devices)
+        experiment = Experiment.without_data(own, hparams, mesh)
+        program = compile_program(
+            experiment.lower_train_step(), tpu_slice, experiment.compiler_options, f"{variant.name}-train"
+        )
+        if not program.fits:
+            raise ConfigError(f"--cost=cycles: the train step of {variant} does not fit {tpu_slice.name}")
+        return program.cycles / (hparams.batch_size / tpu_slice.devices)
+
+    return cycles
+
+
+def _measured_seconds(config: ConfigDict, sizes: DatasetSize) -> Cost:
+    """Returns the median seconds of a float32 forward pass of one image on this machine's default device."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the trials need the memory
+
+    import jax
+    import jax.numpy as jnp
+
+    from pipeline.model.network import build_model
+
+    def seconds(variant: ScaledVariant) -> float:
+        own = _for_network(config, variant)
+        own.model.dtype = "float32"
+        model = build_model(own.model, sizes.num_classes)
+        images = jnp.zeros((1, variant.resolution, variant.resolution, 3))
+        variables = model.init(jax.random.key(0), images, train=False)
+        return _median_seconds(jax.jit(lambda: model.apply(variables, images, train=False)))
+
+    return seconds
+
+
+def _median_seconds(run: Callable[[], object]) -> float:
+    import jax
+
+    measured = []
+    for _ in range(_WARM_UP + _ROUNDS):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        measured.append(time.perf_counter() - start)
+    return statistics.median(measured[_WARM_UP:])

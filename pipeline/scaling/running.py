@@ -1,0 +1,185 @@
+"""Runs trials on this machine, several at a time, and records those that failed for good.
+
+Each trial is a process of the trainer. Its output goes to a file beside the trial's folder. On SIGTERM or Ctrl-C each process
+is asked once to save and end; a second signal kills them at once. If this process is killed, they die with it. The next start
+continues trials that have not finished.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from etils import epath
+
+from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
+from pipeline.scaling import trial_process
+from pipeline.scaling.trials import Trial, outcome, write_failure
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+_TAIL_BYTES = 20_000
+_ERRORS = {each.exit_code: each for each in (ConfigError, DataError, MachineError)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """The resources that trials run on.
+
+    Attributes:
+      parallel: Number of trials that run at a time.
+      gpus: The number of each slot's GPU; empty to leave the choice to JAX.
+      environment: The environment variables of the trials.
+    """
+
+    parallel: int
+    gpus: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    def environment_of(self, slot: int) -> dict[str, str]:
+        """Returns the environment variables of the trials in a slot."""
+        own = {"CUDA_VISIBLE_DEVICES": self.gpus[slot]} if self.gpus else {}
+        return {**self.environment, trial_process.PARENT: str(os.getpid()), **own}
+
+
+def run_all(
+    trials: Sequence[Trial],
+    study: epath.Path,
+    arguments: Callable[[Trial], list[str]],
+    machine: Machine,
+    log: Callable[[str], None],
+) -> None:
+    """Trains until each trial has an outcome.
+
+    Args:
+      trials: The trials without an outcome.
+      study: The folder of the study.
+      arguments: Returns the arguments of `pipeline.train` for a trial.
+      machine: The resources that they run on.
+      log: Called with a line for each trial that ends.
+
+    Raises:
+      Preempted: this process was asked to stop; all trials have saved.
+      ConfigError, DataError, MachineError: a trial ended with such an error, which the others would meet too.
+    """
+    waiting, running = collections.deque(enumerate(trials, 1)), {}
+    slots = list(range(machine.parallel))
+    with _stopping(running) as asked:
+        try:
+            while (waiting and not asked) or running:
+                while waiting and slots and not asked:
+                    number, trial = waiting.popleft()
+                    process = _Process(trial, number, slots.pop(0), study, arguments(trial), machine)
+                    running[process.descriptor] = process
+                    if asked:  # meanwhile
+                        process.ask_to_stop()
+                for process in _ended(running):
+                    slots.append(process.slot)
+                    if not asked:
+                        _conclude(process, study)
+                        said = outcome(process.trial, study)
+                        how = said.problem if said.top1 is None else f"{said.top1:.2%} top-1"
+                        log(f"[{process.number}/{len(trials)}] {process.trial}: {how}, {process.seconds():.0f} s")
+        finally:
+            for process in running.values():  # an error of one of them ends the others
+                process.kill()
+                process.exit_code()
+    if asked:
+        left = sum(outcome(trial, study) is None for trial in trials)
+        raise Preempted(f"{left} of {len(trials)} trials are left; repeat the command to continue")
+
+
+class _Process:
+    """A running trial."""
+
+    def __init__(self, trial: Trial, number: int, slot: int, study: epath.Path, arguments: list[str], machine: Machine):
+        self.trial, self.number, self.slot = trial, number, slot
+        workdir = trial.workdir(study)
+        workdir.parent.mkdir(parents=True, exist_ok=True)
+        self.log = pathlib.Path(f"{workdir}.log")
+        self._start, self._asked = time.monotonic(), False
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.scaling.trial_process", *arguments],
+                cwd=_ROOT,
+                env=machine.environment_of(slot),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so Ctrl-C reaches it only through this process, and once
+            )
+        self.descriptor = os.pidfd_open(self._process.pid)
+
+    def ask_to_stop(self) -> None:
+        """Asks the trial once to save and end. A trainer that is asked twice does not save."""
+        if not self._asked:
+            self._asked = True
+            self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def exit_code(self) -> int:
+        with contextlib.suppress(OSError):
+            os.close(self.descriptor)
+        return self._process.wait()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def last_error(self) -> str:
+        """Returns the last error that the trial printed."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+        errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+        return errors[-1] if errors else f"it printed no error; {self.log} has its output"
+
+
+@contextlib.contextmanager
+def _stopping(running: dict[int, _Process]) -> Iterator[list[int]]:
+    """Passes signals on to the running trials. Yields the list of the signals received."""
+    asked = []
+
+    def on_signal(number: int, _) -> None:
+        asked.append(number)
+        for process in list(running.values()):
+            process.kill() if len(asked) > 1 else process.ask_to_stop()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ended(running: dict[int, _Process]) -> list[_Process]:
+    """Waits until at least one process has ended, and returns those that have."""
+    poll = select.poll()
+    for descriptor in running:
+        poll.register(descriptor, select.POLLIN)
+    return [running.pop(descriptor) for descriptor, _ in poll.poll()]
+
+
+def _conclude(process: _Process, study: epath.Path) -> None:
+    """Ensures that an ended trial has an outcome, or raises the reason why it has none."""
+    code = process.exit_code()
+    if code == 0:
+        if outcome(process.trial, study) is None:
+            raise MachineError(f"trial {process.trial} ended without results; {process.log} has its output")
+    elif code == TrainingError.exit_code:
+        write_failure(process.trial, study, process.last_error())
+    elif code in _ERRORS:
+        raise _ERRORS[code](f"trial {process.trial}: {process.last_error()}")
+    elif code == Preempted.exit_code or code < 0:
+        how = "was asked to stop" if code > 0 else f"was ended by {signal.Signals(-code).name}"
+        raise MachineError(f"trial {process.trial} {how} by another program or person; repeat the command to continue")
+    else:
+        raise MachineError(f"trial {process.trial} ended with exit code {code}; {process.log} has its output")
