@@ -1,10 +1,10 @@
 """The published EfficientNetV2 recipe: what it changes in that of the first generation. `configs/v2_*.py` name a network.
 
-Sources: google/automl, efficientnetv2, in the files that are named; Tan and Le, arXiv 2104.00298. Paper and code differ: the
-paper's table 6 has larger images and magnitudes and a dropout that rises, and says nothing of the dropout that the code keeps
-constant (google/automl#1175 asks). This is the code, with which a user got 83.46 (S) and 84.46 (M), not 83.9 and 85.2
-(google/automl#1024, unanswered). The authors trained 107,336 steps on what their validation left of ImageNet, 1,256,144
-images; 350 epochs of all images are 109,475. BatchNorm's momentum, L2's scope and dropout come with the network.
+Sources: google/automl, efficientnetv2, in the files that are named; Tan and Le, arXiv 2104.00298. Paper and code differ. The
+paper's table 6 has larger images and magnitudes, and a dropout that rises; the code keeps it constant (google/automl#1175 asks,
+without an answer). This is the code. A user got 83.46 (S) and 84.46 (M) with it, not 83.9 and 85.2 (google/automl#1024, without
+an answer). The authors trained 107,336 steps, 350 epochs of the 1,256,144 images that they did not hold out; 350 epochs of all
+images are 109,475 steps. BatchNorm's momentum, L2's scope and dropout come with the network.
 """
 
 from ml_collections import ConfigDict
