@@ -2,10 +2,10 @@
 
 launch/tpu_pod.sh --config configs/b7_progressive.py     or, on one machine:  launch/local.sh --config configs/b7_progressive.py
 
-Published: 85.0 % instead of 84.7 %, in 54 instead of 139 hours on 32 v3 cores (arXiv 2104.00298, table 9). Neither the paper
-nor the code says with which images and magnitudes; those here are chosen: the last size as google/automl trains networks of the
-first generation, 0.8 of evaluation's and a multiple of 16, and augmentation as for V2-M, which has about as many parameters.
-Slice: v5p-64, which is 32 chips, 128 images on each.
+Published: 85.0 % instead of 84.7 %, in 54 instead of 139 hours on 32 v3 cores (arXiv 2104.00298, table 9). Neither paper nor
+code states the image sizes and magnitudes, so those here are chosen. The last size follows google/automl's rule for networks
+of the first generation: 0.8 of the evaluation size, as a multiple of 16. Augmentation is that of V2-M, which has about as many
+parameters. Slice: v5p-64, which is 32 chips, 128 images on each.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
-"""The published EfficientNet recipe: every number that training depends on, with where it comes from.
+"""The published EfficientNet recipe: every number that training depends on, with its source.
 
-`configs/b0.py` … `configs/b7.py` take this configuration and change a few lines; everything can be changed on the command
-line, for example `--config.batch_size=1024` or `--config.duration='90 epochs'`. Durations are text with a unit, "350 epochs",
+`configs/b0.py` … `configs/b7.py` change a few lines of this configuration. Every key can be set on the command line, for
+example `--config.batch_size=1024` or `--config.duration='90 epochs'`. Durations are text with a unit, "350 epochs",
 "1000 steps" or (where a wall clock makes sense) "15 minutes"; `pipeline/configuration/durations.py` reads them.
 
 Sources. [paper] Tan and Le, EfficientNet, arXiv 1905.11946v5, section 5.2. [main.py] and [efficientnet_builder.py] the
@@ -19,13 +19,13 @@ def get_config() -> ConfigDict:
     config.batch_size = 4096  # images in a step, over all devices; the authors' answer in tpu#546
     config.duration = "350 epochs"  # [main.py] 218,949 steps of 2,048 images
     config.image_size = placeholder(int)  # pixels; unset: the size that belongs to the model
-    config.platform = placeholder(str)  # "tpu", "gpu" or "cpu": refuse to start on another; unset: take what is there
-    config.virtual_devices = placeholder(int)  # into which JAX splits a CPU, to rehearse; unset: 1, or XLA_FLAGS
+    config.platform = placeholder(str)  # "tpu", "gpu" or "cpu": refuse to start on another; unset: any
+    config.virtual_devices = placeholder(int)  # JAX splits a CPU into so many, to rehearse; unset: 1, or XLA_FLAGS
 
     config.data = ConfigDict(
         {
             "name": "imagenet2012",  # a tfds dataset that `python -m pipeline.prepare` has prepared
-            "data_dir": placeholder(str),  # folder or gs:// path that holds it; unset: $TFDS_DATA_DIR, then ./data
+            "data_dir": placeholder(str),  # the folder or gs:// path of datasets; unset: $TFDS_DATA_DIR, then ./data
             "stage": "none",  # copy the data to each host's "disk" or "memory" in the background; see docs/storage.md
             "train_split": "train",
             "eval_split": "validation",
@@ -38,17 +38,17 @@ def get_config() -> ConfigDict:
             "augment_semantics": "published",  # "published": to the bit, quirks included; "clean": without its quirks
             "randaugment_layers": 2,  # [main.py]
             "randaugment_magnitude": 10.0,  # [main.py]; published: B5 17, B7 and B8 28
-            "random_erasing": 0.0,  # share of the images that lose a rectangle; no published result used it
+            "random_erasing": 0.0,  # probability that an image loses a rectangle; no published result used it
             "resize": "bicubic_tf1",  # "bicubic_tf1", "bicubic", "bicubic_antialias" or "bilinear" [preprocessing.py]
-            "train_resize": "fast",  # with "bicubic_tf1": "fast" centres its samples, "exact" is TensorFlow's to the bit
+            "train_resize": "fast",  # with "bicubic_tf1": "exact" is TensorFlow's to the bit, "fast" centres its samples
             "eval_crop": "padding",  # "padding": size / (size + eval_crop_padding) of the shorter side; "fraction"; "none"
             "eval_crop_padding": 32,  # pixels [preprocessing.py until November 2021: all published numbers]
             "eval_crop_fraction": 0.875,  # with eval_crop="fraction"
             "mean_rgb": (0.485 * 255, 0.456 * 255, 0.406 * 255),  # [efficientnet_builder.py]
             "stddev_rgb": (0.229 * 255, 0.224 * 255, 0.225 * 255),  # [efficientnet_builder.py]
             "apply_exif_orientation": False,  # the published pipeline ignores it
-            "max_bad_images": 100,  # damaged images in a start of one process, before it stops with an error
-            "workers": -1,  # processes that decode and augment on each host; -1: from the number of CPUs, 0: none
+            "max_bad_images": 100,  # one process tolerates so many damaged images in a start
+            "workers": -1,  # processes that decode and augment on each host; -1: by the number of CPUs; 0: none
         }
     )
 
@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
         {
             "variant": "b0",  # a row of `python -m pipeline.model`, or one scaled: "b0:phi=2"; see pipeline/model/variants.py
             "dropout_rate": placeholder(float),  # unset: the variant's own, 0.2 (B0) to 0.5 (B7) [paper]
-            # These three belong to the variant's family; unset: its own, for B0 to B8 the values that stand here.
+            # The next three are the family's own if unset; the values in the comments are those of B0 to B8.
             "survival_probability": placeholder(
                 float
             ),  # 0.8, of the last block; falls linearly from 1 [paper] (tpu#381)
@@ -82,14 +82,14 @@ def get_config() -> ConfigDict:
         }
     )
 
-    config.init_from = placeholder(str)  # weights to start from: a run, or whatever `python -m pipeline.convert` reads
+    config.init_from = placeholder(str)  # initial weights: a run, or anything that `python -m pipeline.convert` reads
     config.finetune = ConfigDict(
         {
-            "head": "auto",  # the classifier of init_from: "keep", "new", or "auto", new where the number of classes differs
-            "frozen_stages": 0,  # parts that are not trained, counted from the image: the stem, then the stages
-            "frozen_batch_norm": False,  # leave the statistics of every BatchNorm as they were
+            "head": "auto",  # classifier: "keep" that of init_from, "new", or "auto": new if the number of classes differs
+            "frozen_stages": 0,  # number of parts that are not trained: the stem first, then the stages
+            "frozen_batch_norm": False,  # keep the statistics of every BatchNorm unchanged
             "trained": "all",  # or "classifier_and_last_norm": what FixRes trains (arXiv 1906.06423)
-            "stage_lr_factor": 1.0,  # learning rate of a part relative to the one after it; the head's is the schedule's
+            "stage_lr_factor": 1.0,  # learning rate of a part over that of the next one; the head has the schedule's
         }
     )
 
@@ -122,7 +122,7 @@ def get_config() -> ConfigDict:
             "warmup": "5 epochs",  # linear from 0 [main.py]
             "decay_rate": 0.97,  # [paper]
             "decay_every": "2.4 epochs",  # a staircase, counted from step 0 [utils.py]
-            "final_lr": 0.1,  # with name="polynomial": where it ends, absolute and below the peak [utils.py]
+            "final_lr": 0.1,  # with name="polynomial": the final rate, absolute and below the peak [utils.py]
         }
     )
 
@@ -144,25 +144,25 @@ def get_config() -> ConfigDict:
     config.checkpoint = ConfigDict(
         {
             "every": "1 epochs",
-            "also_every": "15 minutes",  # by the clock, at the next report; "0 minutes": never
-            "keep": 5,  # the newest ones [main.py]; the best one by EMA top-1 is kept besides
-            "keep_every": "50 epochs",  # and one of these for good; "0 epochs": none
+            "also_every": "15 minutes",  # by the clock, checked at reports; "0 minutes": never
+            "keep": 5,  # number of newest ones [main.py]; the best by EMA top-1 is kept too
+            "keep_every": "50 epochs",  # one in so many is kept for good; "0 epochs": none
         }
     )
 
-    config.resume_changed = False  # continue a run although keys differ that steer its training; each is printed
-    config.resume_changed_data = False  # continue a run although its training data are others now
+    config.resume_changed = False  # continue a run although keys of its training differ; each is printed
+    config.resume_changed_data = False  # continue a run although its training data differ
     config.log = ConfigDict(
         {
             "every": "64 steps",  # [main.py]
-            "tensorboard": True,  # besides metrics.jsonl
+            "tensorboard": True,  # in addition to metrics.jsonl
         }
     )
     config.watchdog = ConfigDict(
         {
-            "warn_seconds": 300,  # without a step, before every thread's position is printed; 0: never
-            "abort_seconds": 1800,  # without a step, before the process ends itself; 0: never
-            "peer_seconds": 100,  # without a sign of life of one process, before the others end themselves
+            "warn_seconds": 300,  # without progress, before the stack of every thread is printed; 0: never
+            "abort_seconds": 1800,  # without progress, before the process ends itself; 0: never
+            "peer_seconds": 100,  # without a heartbeat of one process, before the others end themselves
         }
     )
 

@@ -1,7 +1,7 @@
-"""What a scaling study is: every number of `python -m pipeline.scale`, with where it comes from.
+"""The default study of `python -m pipeline.scale`: every value, with its source.
 
-`configs/scale_*.py` take this and change a few lines. A study is not trained itself: `train` names the configuration of its
-trials, which are ordinary runs of the trainer.
+`configs/scale_*.py` start from it and change a few lines. The trials of a study are ordinary runs of the trainer; `train` names
+their configuration.
 
 Source: [paper] Tan and Le, arXiv 1905.11946, sections 3.3 and 5.1.
 """
@@ -10,19 +10,19 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns a study of B0 as the paper describes it, except that the paper does not say how long it trained."""
+    """Returns the paper's study of B0. The paper does not say how long its trials trained."""
     config = ConfigDict()
     config.train = "configs/b0.py"  # the configuration of every trial
-    config.overrides = ()  # of its keys, as on the command line: ("duration=100 epochs", "data.flip=False")
-    config.baselines = ("b0",)  # what is scaled, each by itself; see pipeline/model/variants.py
-    config.tolerance = 0.03  # how far apart, relatively, the true costs may be of what is compared
+    config.overrides = ()  # overrides of its keys, as on the command line: ("duration=100 epochs", "data.flip=False")
+    config.baselines = ("b0",)  # the networks to scale, each by itself; see pipeline/model/variants.py
+    config.tolerance = 0.03  # largest relative difference between the true costs of compared networks
 
     config.search = ConfigDict(
         {
             "times": 2.0,  # the budget, in costs of the baseline [paper]
-            "step": 0.1,  # of the grid over alpha, beta and gamma; the paper's values are multiples of 0.05
-            "slack": 0.05,  # how far alpha * beta**2 * gamma**2 may be from the budget; the paper's own misses 2 by 0.04
-            "candidates": 0,  # train so many at most, spread over the grid; 0: all
+            "step": 0.1,  # step of the grid over alpha, beta and gamma; the paper's values are multiples of 0.05
+            "slack": 0.05,  # relative error of alpha * beta**2 * gamma**2; the paper's own misses 2 by 0.04
+            "candidates": 0,  # at most so many are trained, spread over the grid; 0: all
             "seeds": 1,
         }
     )

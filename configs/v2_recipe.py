@@ -1,10 +1,10 @@
-"""The published EfficientNetV2 recipe: what it changes in that of the first generation. `configs/v2_*.py` name a network.
+"""The published EfficientNetV2 recipe, as changes to that of the first generation; `configs/v2_*.py` name a network.
 
-Sources: google/automl, efficientnetv2, in the files that are named; Tan and Le, arXiv 2104.00298. Paper and code differ. The
-paper's table 6 has larger images and magnitudes, and a dropout that rises; the code keeps it constant (google/automl#1175 asks,
-without an answer). This is the code. A user got 83.46 (S) and 84.46 (M) with it, not 83.9 and 85.2 (google/automl#1024, without
-an answer). The authors trained 107,336 steps, 350 epochs of the 1,256,144 images that they did not hold out; 350 epochs of all
-images are 109,475 steps. BatchNorm's momentum, L2's scope and dropout come with the network.
+Sources: google/automl, efficientnetv2, in the named files; Tan and Le, arXiv 2104.00298. This is the code's recipe. The
+paper's table 6 has larger images and magnitudes and a rising dropout, where the code's dropout is constant
+(google/automl#1175). A user of the code got 83.46 (S) and 84.46 (M) instead of 83.9 and 85.2 (google/automl#1024, unanswered).
+The authors trained 107,336 steps on 1,256,144 images, ImageNet without their validation images; 350 epochs of all images are
+109,475 steps. BatchNorm's momentum, L2's scope and dropout come with the network.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from configs import recipe
 
 
 def get_config() -> ConfigDict:
-    """Returns the recipe for V2-B0, whose AutoAugment has no magnitude that could rise."""
+    """Returns the recipe for V2-B0; its AutoAugment has no magnitude to raise."""
     config = recipe.get_config()
     config.model.variant = "v2_b0"
     config.model.bn_batch = 1024  # 8 cores share statistics [hparams.py], with 128 images each on the paper's 32 cores
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
 
 
 def get_large_config() -> ConfigDict:
-    """Returns the recipe for V2-S, from which M and L differ in numbers."""
+    """Returns the recipe for V2-S; M and L differ in a few values."""
     config = get_config()
     config.model.variant = "v2_s"
     config.image_size = 300  # [effnetv2_configs.py]

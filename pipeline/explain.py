@@ -1,9 +1,9 @@
-"""Shows where on an image a network sees a class: class-activation maps over the image, the most probable classes beside it.
+"""Draws class-activation maps over images, which show where a network sees a class.
 
 python -m pipeline.explain --weights WEIGHTS IMAGE … --out DIRECTORY [--top 3]
 
-WEIGHTS and IMAGE are what `pipeline.predict` takes. For each image one PNG is written: what the network saw of it, and a panel
-for each of the most probable classes. One that cannot be read is reported, and the exit code is 65 at the end.
+WEIGHTS and IMAGE are as for `pipeline.predict`. Each image gives one PNG: the image as the network sees it, and a panel for
+each of the most probable classes. Images that cannot be read are reported, and the exit code is then 65.
 """
 
 import os
@@ -17,7 +17,7 @@ from pipeline.host.announcing import announce
 from pipeline.weights import command_line
 
 _OUT = flags.DEFINE_string("out", None, "The folder to write the PNG files to.")
-_TOP = flags.DEFINE_integer("top", 3, "For how many classes.", lower_bound=1, upper_bound=10)
+_TOP = flags.DEFINE_integer("top", 3, "Number of classes to draw.", lower_bound=1, upper_bound=10)
 
 
 def main(words: list[str]) -> None:
@@ -56,7 +56,7 @@ def main(words: list[str]) -> None:
 
 
 def _free_name(path: str, taken: set[str]) -> str:
-    """Returns the file's name without its ending; of several such the later ones are numbered."""
+    """Returns the file's name without its ending, numbered if it is taken."""
     stem = os.path.splitext(os.path.basename(path))[0] or "image"
     name, number = stem, 2
     while name in taken:

@@ -1,13 +1,13 @@
 """Finds by training how a network should be scaled, and compares that with scaling one dimension alone.
 
 python -m pipeline.scale --config configs/scale_fashion_mnist.py --workdir DIRECTORY [--cost macs|cycles|latency] [--parallel N]
-python -m pipeline.scale --quick --workdir DIRECTORY                  (digits, in ten minutes: what a study is like)
-python -m pipeline.scale --config FILE --workdir gs://… --launch      (prints a line of launch/tpu_pod.sh for each run)
+python -m pipeline.scale --quick --workdir DIRECTORY                  (a small study of digits, in ten minutes)
+python -m pipeline.scale --config FILE --workdir gs://… --launch      (prints a command of launch/tpu_pod.sh for each run)
 
-First the grid of coefficients, each candidate brought to the same true cost and trained; then depth, width, resolution and
-all three together at several budgets, with several seeds. Every trial is a run of `pipeline.train` in a folder of its own
-below --workdir. Stopped anywhere, the same command goes on, and trains nothing twice. Writes scaling.json, scaling.txt,
-scaling.png and maps.png.
+The command first trains a grid of coefficients, with every candidate brought to the same true cost. Then it scales depth,
+width, resolution and all three together to several budgets and trains each network with several seeds. Every trial is a run
+of `pipeline.train` in its own folder below --workdir. Repeating a stopped command continues the study and trains nothing
+twice. The results are scaling.json, scaling.txt, scaling.png and maps.png.
 """
 
 import functools
@@ -27,9 +27,11 @@ from pipeline.scaling.study import COSTS, Study, continue_in
 QUICK = "configs.scale_digits"
 _CONFIG = command.define_config()
 _WORKDIR = command.define_workdir()
-_QUICK = flags.DEFINE_bool("quick", False, "In place of --config: the whole way on digits.")
-_COST = flags.DEFINE_enum("cost", "macs", COSTS, "What is equal: multiply-adds, compiled TPU cycles, or seconds here.")
-_PARALLEL = flags.DEFINE_integer("parallel", 1, "How many trials run at a time.", lower_bound=1)
+_QUICK = flags.DEFINE_bool("quick", False, "A small study of digits, in place of --config.")
+_COST = flags.DEFINE_enum(
+    "cost", "macs", COSTS, "The cost to equalize: multiply-adds, compiled TPU cycles, or seconds on this machine."
+)
+_PARALLEL = flags.DEFINE_integer("parallel", 1, "Number of trials that run at a time.", lower_bound=1)
 _GPUS = flags.DEFINE_list("gpus", [], "The numbers of GPUs, one for each trial that runs at a time.")
 _LAUNCH = flags.DEFINE_bool(
     "launch", False, "Print commands that train the trials on pods instead of training them here."
@@ -39,7 +41,7 @@ _LOCK, _JSON, _TEXT, _FIGURE, _MAPS = "scale.lock", "scaling.json", "scaling.txt
 
 def main() -> None:
     if _QUICK.value and _CONFIG.value is not None:
-        raise ConfigError("--quick takes a study of its own: leave out --config")
+        raise ConfigError("--quick brings its own study: leave out --config")
     config = importlib.import_module(QUICK).get_config() if _QUICK.value else _CONFIG.value
     study = Study.from_config(config, _COST.value)
     workdir = epath.Path(command.absolute_workdir(_WORKDIR.value))
@@ -48,7 +50,7 @@ def main() -> None:
         raise ConfigError("--launch and a --workdir in a bucket, gs://…, belong together: pods cannot write elsewhere")
     if _GPUS.value and len(_GPUS.value) != _PARALLEL.value:
         raise ConfigError(f"--gpus names {len(_GPUS.value)}, and --parallel={_PARALLEL.value} trials run at a time")
-    environment = dict(os.environ)  # of the trials, before the costs set anything for this process
+    environment = dict(os.environ)  # for the trials; copied before the costs change this process's
     announce("Opening the data", "5 seconds")
 
     from pipeline.data.preparation.datasets import ensure_digits
@@ -92,7 +94,7 @@ def _print_commands(study: Study, workdir: epath.Path, trials) -> None:
 
     for line in launching.lines(trials, workdir, study.config.train, tuple(study.config.overrides)):
         print(line)
-    raise SystemExit(0)  # when they are finished, the same command goes on
+    raise SystemExit(0)  # once the runs are finished, the same command continues
 
 
 def _report(findings, study: Study, workdir: epath.Path) -> None:
@@ -111,7 +113,7 @@ def _report(findings, study: Study, workdir: epath.Path) -> None:
 
         write_image(f"{workdir}/{_MAPS}", maps.draw(findings, study, workdir))
         written.insert(0, _MAPS)
-    write_whole(workdir / _JSON, as_json(findings))  # last: it says that the study is finished
+    write_whole(workdir / _JSON, as_json(findings))  # written last, as it marks the study as finished
     print(f"\n{text}\nWrote {', '.join(written)} in {workdir}")
 
 

@@ -4,7 +4,7 @@ python launch/gke/jobset.py --name b7 --image IMAGE --accelerator tpu7x --topolo
     --workdir gs://bucket/runs/b7 [--queue Q] [--spot] [--max-restarts N] [-- --config.key=value …] | kubectl apply -f -
 
 It prints JSON, which is YAML. The image is built from launch/gke/Dockerfile. The rules are those of
-launch/pod/job_decisions.py: a preemption restarts all machines and is not counted, an error that a restart cannot help ends
+launch/pod/job/job_decisions.py: a preemption restarts all machines and is not counted, an error that a restart cannot help ends
 the run, and anything else is restarted at most N times. It needs only the standard library.
 """
 

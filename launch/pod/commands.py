@@ -132,7 +132,7 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
 
 
 def _forget(plane: ControlPlane, clock: Clock) -> None:
-    """Ends what is written down of the slice, and takes away what only its machines could have."""
+    """Notes that the slice is gone, and deletes the environment that only its machines could use."""
     try:
         history.note_gone(plane, clock.now(), "down")
         stored = plane.read_control()
@@ -154,7 +154,7 @@ def _end_supervisor(given: Options, record: Record) -> None:
 
 
 def _follow(given: Options, record: Record, environment: Mapping[str, str]) -> int:
-    """The commands that look at a run that was started, or speak to it."""
+    """Runs the commands that look at a started run or speak to it."""
     place = _find_place(given, record, environment, required=True)
     assert place is not None
     given.project, given.zone = place.project, place.zone
@@ -178,7 +178,7 @@ def _follow(given: Options, record: Record, environment: Mapping[str, str]) -> i
 
 
 def _stop(given: Options, record: Record, place: Place, service: Service, plane: ControlPlane, clock: Clock) -> int:
-    """Has the job save and end; a supervisor sees that it was asked for and ends too. The slice stays."""
+    """Has the job save a checkpoint and end. The supervisor sees that this was asked for and ends too; the slice stays."""
     stored, node = plane.read_control(), service.node(given.name, place.version)
     if stored is None or node is None or node.state != "READY":
         words = "not there" if node is None else node.state
@@ -205,10 +205,10 @@ def _stop(given: Options, record: Record, place: Place, service: Service, plane:
 
 
 def _find_place(given: Options, record: Record, environment: Mapping[str, str], *, required: bool) -> Place | None:
-    """Returns where a run is: as this machine remembers it, or as the bucket says.
+    """Returns where a run is, as this machine remembers it or as the bucket says.
 
-    A place on the command line comes first. One in launch/pod.env does not: it is where the next run goes, and a slice that
-    is looked for in the wrong zone would be billed on.
+    A place on the command line comes first. The place in launch/pod.env does not count, as it says where the next run goes.
+    A slice that is looked for in the wrong zone would be billed on.
     """
     place = record.place()
     control = control_of(given)

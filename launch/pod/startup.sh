@@ -1,9 +1,9 @@
 #!/bin/bash
 # What each machine of a slice does when it starts: fetches the run's code from its bucket and starts the agent, which does the rest.
 #
-# Goes into the slice's metadata as `startup-script`, so it runs at each boot, as root, and may run any number of times. Needs curl,
-# tar and Python 3.9 or newer; no key, no gcloud, no external address. Owns ~/.pod/code-*, and the service `pod-agent`, which
-# starts the agent again after a crash or a reboot.
+# The slice's metadata holds this script as `startup-script`. So it runs at each boot, as root, and may run any number of times.
+# It needs curl, tar and Python 3.9 or newer; no key, no gcloud, no external address. It unpacks the code to ~/.pod/code-* and
+# installs the service `pod-agent`, which starts the agent again after a crash or a reboot.
 set -euo pipefail
 
 export HOME=${HOME:-/root}

@@ -148,7 +148,7 @@ def _numbers(workers: list[int]) -> str:
 
 
 def _metrics(workdir: str, credentials: Credentials) -> str:
-    """Returns the run's metrics, "" where there are none yet or this machine cannot see them."""
+    """Returns the run's metrics; "" if there are none yet or this machine cannot see them."""
     if workdir.startswith("gs://"):
         bucket, folder = split_url(workdir)
         found = Bucket(bucket, credentials).read(f"{folder}/metrics.jsonl")

@@ -1,8 +1,8 @@
-"""How long an image takes in each runtime: our own network on JAX, and its exports.
+"""Measures how long an image takes in each runtime: our own network on JAX, and its exports.
 
-Networks of the same runtime are measured in turns, so that whatever else the machine does meets all of them. A number of threads
-is a number of cores that the measuring process may use, set before a runtime is loaded. CPU time is measured besides the clock,
-because on a busy machine only it says what the work costs.
+Networks of one runtime are measured in turns, so other load on the machine affects all of them. A number of threads is a
+number of cores that the measuring process may use, set before a runtime is loaded. CPU time is measured besides the clock,
+because only it shows the cost of the work on a busy machine.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """The process that measures latencies: `python -m pipeline.benchmarks.latency_process CORES RUNTIME ROUNDS BATCH FOLDER …`.
 
-CORES are numbers with commas between them, RUNTIME is a key of `RUNTIMES`, and each FOLDER has weights and their exports below it.
-It prints one line of JSON: by each folder's and file's name, what a batch takes. The cores are set before anything that starts
-threads is imported, because runtimes count the cores when they are loaded.
+CORES are numbers separated by commas, RUNTIME is a key of `RUNTIMES`, and each FOLDER has weights and their exports. The
+process prints one line of JSON: the time of a batch for each folder and file. It sets its cores before it imports anything
+that starts threads, because runtimes count the cores when they are loaded.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
-"""The paper's tables of sizes and costs, with our own counts beside the published figures.
+"""Prints the paper's tables of sizes and costs, with our counts beside the published figures.
 
-What is counted is counted from the networks of `model/`: parameters, and multiply-adds, which the paper calls FLOPs. Accuracies
-are the published ones and are marked so; nothing is trained here.
+Parameters and multiply-adds (the paper's FLOPs) are counted from the networks of `model/`. Accuracies are the published ones
+and are marked as such. Nothing is trained here.
 
 Source: [paper] Tan and Le, arXiv 1905.11946v5, tables 2, 3, 4 and 7.
 """
@@ -20,13 +20,13 @@ class Compared:
     """A row of table 2: a network beside the EfficientNet of about its accuracy.
 
     Attributes:
-      efficientnet: The variant.
-      other: Its name in the paper.
-      millions: Its parameters [paper].
-      params_times: How many times the EfficientNet's they are [paper].
-      billions: Its multiply-adds [paper]; None where it does not say.
-      macs_times: How many times the EfficientNet's they are [paper].
-      variant: Ours of that network, where there is one to count.
+      efficientnet: The EfficientNet's variant.
+      other: The other network's name in the paper.
+      millions: The other network's parameters, in millions [paper].
+      params_times: The ratio of these parameters to the EfficientNet's [paper].
+      billions: The other network's multiply-adds, in billions [paper]; None if the paper does not give them.
+      macs_times: The ratio of these multiply-adds to the EfficientNet's [paper].
+      variant: Our variant of the other network, if there is one to count.
     """
 
     efficientnet: str
@@ -43,11 +43,11 @@ class Scaled:
     """A row of table 3 or 7: a network scaled some way.
 
     Attributes:
-      variant: What is counted.
-      setting: As the paper says it.
-      billions: Multiply-adds [paper].
-      top1: In per cent [paper].
-      note: What is to be known of the row.
+      variant: The variant to count.
+      setting: The scaling, in the paper's words.
+      billions: Multiply-adds, in billions [paper].
+      top1: Top-1 accuracy in per cent [paper].
+      note: A remark on the row.
     """
 
     variant: str
@@ -115,12 +115,12 @@ TABLE_4 = {"resnet152": 0.554, "b1": 0.098, "b7": 3.1}  # seconds an image, batc
 
 
 def counted(variant: str) -> Count:
-    """Counts a network with ImageNet's classes at its own resolution."""
+    """Counts a network with 1000 classes at its own resolution."""
     return count_architecture(architecture(variant), CLASSES)
 
 
 def tables() -> str:
-    """Returns tables 2, 3 and 7 as text, each figure marked as counted or published."""
+    """Returns tables 2, 3 and 7 as text. Each figure is marked as counted or published."""
     return "\n\n".join(
         [
             "Table 2: sizes (top-1 is the published one)\n" + align(_sizes()),
@@ -147,7 +147,7 @@ def _sizes() -> list[list[str]]:
 
 
 def _ratios() -> list[list[str]]:
-    """Returns ratios to our counts; of a network that is not here, its published figure is divided."""
+    """Returns ratios to our counts. The published figures stand in for networks that we do not have."""
     rows = [["beside", "network", "", "x params", "published", "x multiply-adds", "published"]]
     for row in TABLE_2:
         ours = counted(row.efficientnet)

@@ -1,8 +1,8 @@
-"""Progressive learning: which images, augmentation and regularisation belong to a step.
+"""Progressive learning: the image size, augmentation and regularisation of each step.
 
-A run is a row of stages, and the stage of a step follows from the step alone. So batches stay pure functions of the step, a
-run resumes in any stage without a note of it, and nothing starts again at a boundary: rate, averages and order of the images
-go on. What `config.progressive` leaves open is interpolated as EfficientNetV2's authors do it, for any network and dataset.
+A run is a sequence of stages, and the stage of a step follows from the step alone. So batches stay pure functions of the
+step, and a run resumes in any stage. Learning rate, averages and the order of the images continue across boundaries. Unset
+keys of `config.progressive` are interpolated as by EfficientNetV2's authors, for any network and dataset.
 
 Source: google/automl, efficientnetv2/main.py; Tan and Le, arXiv 2104.00298, section 4, whose table 6 has larger maxima than
 the code and a dropout that rises.
@@ -17,18 +17,18 @@ from pipeline.configuration.durations import in_steps, parse
 from pipeline.errors import ConfigError
 from pipeline.model.scaling import architecture
 
-# Sizes rise in equal parts from here, which is a size that no stage has [main.py]; the second is for small images, and the
-# published starts are at most that share of the last size (B0's, 128 of 192).
+# Sizes rise in equal steps from here; no stage has this size itself [main.py]. The second value is for small images. The
+# published starts are at most that share of the last size (B0: 128 of 192).
 START_PIXELS, LARGEST_START_SHARE = 128, 2 / 3
 FIRST_MAGNITUDE = 5.0  # of RandAugment [main.py]
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What the steps of one stage have in common.
+    """The settings of one stage.
 
     Attributes:
-      end_step: The number of steps after which the stage is over; its own steps are those since the end of the one before.
+      end_step: The number of steps after which the stage ends; it begins where the one before ends.
       image_size: Pixels of each side of the training images.
       randaugment_magnitude: As `config.data.randaugment_magnitude`.
       mixup_alpha: As `config.loss.mixup_alpha`.
@@ -51,7 +51,7 @@ class Stage:
         )
 
     def configure(self, config: ConfigDict) -> ConfigDict:
-        """Returns a copy of the configuration with the stage's values, for what makes and takes its batches."""
+        """Returns a copy of the configuration with the stage's values."""
         config = config.copy_and_resolve_references()
         config.image_size = self.image_size
         config.data.randaugment_magnitude = self.randaugment_magnitude
@@ -61,11 +61,10 @@ class Stage:
 
 
 def resolve_stages(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> tuple[Stage, ...]:
-    """Returns the stages of a run; one, with the values of the configuration, where nothing is progressive.
+    """Returns the stages of a run; a single one with the configuration's values if nothing is progressive.
 
     Raises:
-      ConfigError: a list that does not have a value for each stage, ends that do not rise within the run, or sizes that
-        contradict `config.image_size`.
+      ConfigError: a list lacks a value for a stage, ends do not rise within the run, or sizes contradict `config.image_size`.
     """
     settings, network = config.progressive, architecture(config.model.variant)
     image_size = network.resolution if config.image_size is None else config.image_size
@@ -98,7 +97,7 @@ def stage_at(stages: Sequence[Stage], step: int) -> int:
 
 
 def sizes(last: int, stages: int) -> tuple[int, ...]:
-    """Returns the image sizes that rise to `last`.
+    """Returns the image sizes, rising to `last`.
 
     >>> sizes(300, 4)
     (171, 214, 257, 300)
@@ -108,7 +107,7 @@ def sizes(last: int, stages: int) -> tuple[int, ...]:
 
 
 def rising(first: float, last: float, stages: int) -> tuple[float, ...]:
-    """Returns values in equal steps from `first` to `last`, both included; `last` alone for one stage.
+    """Returns values in equal steps from `first` to `last` inclusive; only `last` for one stage.
 
     >>> rising(5.0, 20.0, 4)
     (5.0, 10.0, 15.0, 20.0)
@@ -118,13 +117,13 @@ def rising(first: float, last: float, stages: int) -> tuple[float, ...]:
 
 
 def changed_by_duration(progressive: dict) -> bool:
-    """Says whether the stages of a configuration, as nested dictionaries have it, move when its duration changes."""
+    """Returns whether the stages of a configuration, given as nested dictionaries, depend on its duration."""
     ends = progressive["ends"]
     return progressive["stages"] > 1 and (not ends or any(parse(end, "").unit == "%" for end in ends))
 
 
 def _given(config: ConfigDict, key: str) -> tuple:
-    """Returns the values that a list of `config.progressive` has for the stages; none where it is empty."""
+    """Returns the values of a list of `config.progressive`; none if it is empty."""
     values, stages = tuple(config.progressive[key]), config.progressive.stages
     if values and len(values) != stages:
         raise ConfigError(

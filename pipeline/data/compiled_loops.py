@@ -1,7 +1,7 @@
-"""How loops over pixels and bits are compiled: by numba, each when it is first called.
+"""Compiles loops over pixels and bits with numba, each when it is first called.
 
-numba keeps the result beside the loop's file or in the user's cache, so a machine compiles each loop once. Without fused
-multiplications, so that every machine gets the same bits.
+numba keeps the result beside the loop's file or in the user's cache, so a machine compiles each loop once. Multiplications
+and additions are not fused, so every machine gets the same bits.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,8 @@
-"""What happens to one example between the dataset and the batch.
+"""Transforms one example between the dataset and the batch: decode, crop, resize, flip, augment.
 
-`train_transform` and `eval_transform` build picklable callables from `config.data`: decode, crop, resize, flip,
-augment, all in uint8; the model's normalisation happens on the device. Randomness comes only from the generator of
-the example, so an example is the same on every host and in every worker. A damaged image is never a crash and never
-dropped: it becomes a black one of weight 0, which `damage.py` names and training replaces.
+`train_transform` and `eval_transform` build picklable callables from `config.data`. Pixels are uint8; normalisation happens
+on the device. Randomness comes only from the generator of the example, so an example is the same on every host and in every
+worker. A damaged image becomes a black one of weight 0, which `damage.py` names and training replaces.
 """
 
 import dataclasses
@@ -26,7 +25,7 @@ Example = dict[str, Any]
 
 
 def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform":
-    """Builds the published training preprocessing, or what `config.data` makes of it.
+    """Builds the training preprocessing of `config.data`.
 
     Args:
         data_config: `config.data` of `configs/recipe.py`.
@@ -53,7 +52,7 @@ def augmentation(data_config: ConfigDict) -> AutoAugment | RandAugment | None:
     """Returns the augmentation policy of `config.data`, or None.
 
     Raises:
-        ConfigError: If an option has a value that cannot work.
+        ConfigError: If an option has an impossible value.
     """
     _check(data_config, "augment", "augment_semantics", "randaugment_layers", "randaugment_magnitude")
     if data_config.augment == "autoaugment_v0":
@@ -115,7 +114,7 @@ class EvalTransform:
         return resizing.resize(image, self.image_size, self.resize)
 
     def crop_box(self, height: int, width: int) -> crops.CropBox:
-        """Returns the part of an image that is looked at."""
+        """Returns the box of an image that is used."""
         if self.crop_share is None:
             return 0, 0, height, width
         return crops.centre_crop_box(height, width, self.crop_share)
@@ -126,15 +125,15 @@ class TrainTransform:
     """Random crop, resize, flip and augmentation.
 
     Attributes:
-        evaluation: Gives size, kernel and the crop that replaces a random crop box which was not found.
+        evaluation: The evaluation's preprocessing: size, kernel, and the crop if no random box was found.
         crop: "random_resized"; "shift": the whole image resized and moved by a few pixels, black moving in; or "evaluation".
         crop_area: Smallest and largest share of the image, for "random_resized".
         crop_covers: Smaller shares are drawn again, for "random_resized".
         shift_fraction: Largest translation along each axis as a share of the size, for "shift".
         flip: Whether to mirror half of the images.
-        exact_resize: Whether TensorFlow 1's bicubic is followed to the bit, see `resizing.py`.
+        exact_resize: Whether to follow TensorFlow 1's bicubic to the bit; see `resizing.py`.
         augment: The policy, or None.
-        erase: What comes after the policy, or None.
+        erase: The erasing after the policy, or None.
     """
 
     evaluation: EvalTransform
@@ -174,7 +173,7 @@ class TrainTransform:
     def _resize(self, image: np.ndarray, mirror: bool) -> np.ndarray:
         size, method = self.evaluation.image_size, self.evaluation.resize
         if method == "bicubic_tf1" and not self.exact_resize:
-            # Its samples lie symmetrically, so mirroring may come first, where a large result costs more.
+            # The samples are symmetric, so mirroring may come first; mirroring a large result would cost more.
             return resizing.resize_centred(cv2.flip(image, 1) if mirror else image, size)
         image = resizing.resize(image, size, method, truncate=self.augment is not None)
         return cv2.flip(image, 1) if mirror else image
@@ -188,7 +187,7 @@ class TrainTransform:
 
 
 def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndarray]) -> Example:
-    """Returns the example with decoded pixels, or a black one of weight 0 when the image is damaged."""
+    """Returns the example with decoded pixels, or a black one of weight 0 if the image is damaged."""
     try:
         image, weight = pixels(example["image"]), 1.0
     except DamagedImageError:

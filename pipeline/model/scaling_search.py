@@ -1,9 +1,9 @@
-"""Networks of one true cost: the mixes of depth, width and resolution that a search compares, and the ways of scaling.
+"""Finds networks of equal cost: the candidates of a search, and the four ways of scaling.
 
-Rounding of widths and repeats moves the cost of a network away from alpha * beta**2 * gamma**2, by up to a half for small
-ones, and comparing what costs 2 with what costs 3 says nothing. Here the resolution absorbs it: each network is built as it
-will be, and its input takes the whole number of pixels that comes closest to the budget. What is still further off than the
-tolerance is named and not compared. Which mix is best is a question of accuracy: `pipeline/scaling` trains them.
+Widths and repeats are rounded, so the cost of a network differs from alpha * beta**2 * gamma**2, for small networks by up to
+a half. Networks of different cost cannot be compared. The resolution therefore compensates: each network is built as it will be
+trained, and its input takes the whole number of pixels whose cost is closest to the budget. Networks that are still outside the
+tolerance are named and not compared. `pipeline/scaling` trains the others.
 
 Source: [paper] Tan and Le, arXiv 1905.11946, section 3.3.
 """
@@ -19,15 +19,15 @@ from pipeline.model.counting import count_architecture
 from pipeline.model.scaling import architecture
 from pipeline.model.variants import LARGEST_RESOLUTION, SMALLEST_RESOLUTION, Coefficients, ScaledVariant
 
-Cost = Callable[[ScaledVariant], float]  # of one image, in any unit; what it says of a network may not change
+Cost = Callable[[ScaledVariant], float]  # of one image, in any unit; constant for a network
 
 WAYS = ("depth", "width", "resolution", "compound")
-_TRIED = 6  # true costs that are asked for, at most, to bring one network to its budget
-_NUDGES = [index / 50 for index in range(-20, 21)]  # of an exponent
-_LEAST_GAMMA = 0.95  # 1 in the paper; a little less lets depth alone and width alone take part when they round up
-_STEPS_ASIDE = (-3, -2, -1, 1, 2, 3)  # pixels by which a budget may give way
-_LARGEST_STEP_ASIDE = 0.2  # of the budget
-_OPTIONS = 24  # networks on a way that are brought to the budget, at most
+_TRIED = 6  # at most so many costs are computed to bring a network to its budget
+_NUDGES = [index / 50 for index in range(-20, 21)]  # offsets of an exponent
+_LEAST_GAMMA = 0.95  # 1 in the paper; less admits depth alone and width alone where they round up
+_STEPS_ASIDE = (-3, -2, -1, 1, 2, 3)  # pixels; the budgets that may replace one
+_LARGEST_STEP_ASIDE = 0.2  # relative to the budget
+_OPTIONS = 24  # at most so many networks of a way are brought to the budget
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Equalized:
     """A network whose resolution was chosen for its cost.
 
     Attributes:
-      variant: With its resolution.
-      cost: What one image costs, in the unit of the search.
-      miss: How far, relatively, the cost is from the budget; negative below it.
+      variant: The network, with its resolution.
+      cost: The cost of one image, in the unit of the search.
+      miss: Relative difference of the cost from the budget; negative if below.
     """
 
     variant: ScaledVariant
@@ -47,18 +47,18 @@ class Equalized:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A mix of a search.
+    """A candidate of a search.
 
     Attributes:
-      coefficients: Of depth and width as on the grid; gamma is what the resolution really grew by.
-      network: At the budget, as nearly as its pixels allow.
+      coefficients: The grid's alpha and beta; gamma is the factor by which the resolution really grew.
+      network: The network, as close to the budget as whole pixels allow.
     """
 
     coefficients: Coefficients
     network: Equalized
 
     def problem(self, within: float) -> str | None:
-        """Says why this is not compared with the others; None if it is."""
+        """Returns why this candidate is not compared with the others; None if it is."""
         if abs(self.network.miss) > within:
             return f"no whole number of pixels brings its cost within {within:.0%} of the budget"
         if self.coefficients.gamma < _LEAST_GAMMA:
@@ -67,7 +67,7 @@ class Candidate:
 
 
 def multiply_adds(num_classes: int) -> Cost:
-    """Returns the cost in multiply-adds, counted."""
+    """Returns the counted cost in multiply-adds."""
 
     @functools.cache
     def cost(variant: ScaledVariant) -> float:
@@ -79,17 +79,17 @@ def multiply_adds(num_classes: int) -> Cost:
 def equalized(variant: ScaledVariant, budget: float, cost: Cost, nearby: int) -> Equalized:
     """Brings a network to a cost by its resolution alone.
 
-    The cost grows about with the square of the resolution, in steps, because maps have whole sizes: from a guess a few
-    such steps lead to the budget, and the neighbour on its other side is looked at last.
+    The cost grows roughly with the square of the resolution, in steps, as feature maps have whole sizes. A few corrections of
+    a first guess lead to the budget. The neighbour on the other side of the budget is tried last.
 
     Args:
       variant: Its own resolution is ignored.
-      budget: What one image may cost.
-      cost: Of a network.
+      budget: The target cost of one image.
+      cost: The cost of a network.
       nearby: A first guess of the resolution, in pixels.
 
     Returns:
-      The network at the resolution whose cost is closest; the smaller one of two equally close.
+      The network at the resolution whose cost is closest; the smaller resolution of two equally close.
     """
     misses = {}
 
@@ -109,10 +109,10 @@ def equalized(variant: ScaledVariant, budget: float, cost: Cost, nearby: int) ->
 
 
 def reachable(baseline: ScaledVariant, times: float, cost: Cost) -> Equalized:
-    """Returns the baseline at the whole number of pixels that costs closest to `times` the baseline.
+    """Returns the baseline at the whole number of pixels whose cost is closest to `times` the baseline's.
 
-    This is the budget of a comparison: the way that has nothing but pixels to change meets it exactly, and whatever else
-    can be scaled is brought to it.
+    Its cost is the budget of a comparison. Scaling the resolution alone meets it exactly, and the other ways are brought
+    to it.
 
     Raises:
       ConfigError: the budget is below the baseline's cost.
@@ -136,20 +136,20 @@ def candidates(
 
     Args:
       baseline: The network to scale, with its resolution.
-      budget: What one image may cost; see `reachable`.
-      cost: Of a network.
-      step: Of the grid, which starts at 1 in each dimension.
-      tolerance: How far, relatively, the constraint may be missed on the grid; the paper's own choice misses 2 by 0.04.
+      budget: The target cost of one image; see `reachable`.
+      cost: The cost of a network.
+      step: Step of the grid, which starts at 1 in each dimension.
+      tolerance: Largest relative error of the constraint on the grid. The paper's own choice misses 2 by 0.04.
 
     Returns:
-      The candidates by depth and width; of mixes that round to the same network, the one nearest to the constraint.
+      The candidates by depth and width. Of mixes that round to the same network, the one nearest to the constraint.
 
     Raises:
       ConfigError: no point of the grid meets the budget.
     """
     times = budget / cost(baseline)
     if not (step > 0 and tolerance > 0):
-        raise ConfigError(f"the grid has a step of {step:g} and a tolerance of {tolerance:g}; both have to be above 0")
+        raise ConfigError(f"the grid has a step of {step:g} and a tolerance of {tolerance:g}; both must be above 0")
     axis = [1 + index * step for index in range(int((times * (1 + tolerance) - 1) / step + 1e-9) + 1)]
     pairs = dict.fromkeys(
         (round(alpha, 6), round(beta, 6))
@@ -174,22 +174,22 @@ def candidates(
 def on_every_way(
     baseline: ScaledVariant, times: float, cost: Cost, within: float, coefficients: Coefficients, searched: float
 ) -> dict[str, Equalized]:
-    """Scales a baseline each of the four ways to one budget.
+    """Scales a baseline in each of the four ways to one budget.
 
-    "depth", "width" and "resolution" scale that alone, "compound" all by the coefficients. Repeats, widths and pixels are whole
-    numbers, and of a small network few of them meet a budget: of the budgets that the resolution alone can make, the one
-    nearest to `times` is taken that all ways meet.
+    "depth", "width" and "resolution" scale one dimension alone; "compound" scales all by the coefficients. Repeats, widths and
+    pixels are whole numbers, so few scalings of a small network meet a given budget. The budget taken is the one nearest to
+    `times` that all four ways meet, out of those that the resolution alone can reach.
 
     Args:
-      baseline: With its resolution.
+      baseline: The network to scale, with its resolution.
       times: The budget, in costs of the baseline.
-      cost: Of a network.
-      within: How far, relatively, a cost may be from the budget.
-      coefficients: Of the compound way.
-      searched: The budget that these make up, in costs of the baseline.
+      cost: The cost of a network.
+      within: Largest relative difference of a cost from the budget.
+      coefficients: The coefficients of compound scaling.
+      searched: The budget for which they were found, in costs of the baseline.
 
     Returns:
-      A network for each of `WAYS`; where no budget is met by all, those that are nearest, with a `miss` above `within`.
+      A network for each of `WAYS`. If no budget is met by all, the nearest ones, with a `miss` above `within`.
     """
     anchor, unit = reachable(baseline, times, cost), cost(baseline)
     pixels = anchor.variant.resolution
@@ -214,22 +214,22 @@ def on_way(
     coefficients: Coefficients,
     phi: float,
 ) -> Equalized:
-    """Scales a baseline one way to a budget.
+    """Scales a baseline in one way to a budget.
 
-    Of depth and of width the multiplier is taken whose network needs the least help by its resolution, and of compound the
-    multipliers nearest to those at phi that meet the budget.
+    For depth and for width, the multiplier is the one whose network needs the least correction by its resolution. For compound
+    scaling, the multipliers are the nearest to those at phi that meet the budget.
 
     Args:
       way: One of `WAYS`.
-      baseline: With its resolution.
-      budget: What one image may cost; see `reachable`.
-      cost: Of a network.
-      within: How far, relatively, the cost may be from the budget.
-      coefficients: Of the compound way.
-      phi: At which they make up the budget.
+      baseline: The network to scale, with its resolution.
+      budget: The target cost of one image; see `reachable`.
+      cost: The cost of a network.
+      within: Largest relative difference of the cost from the budget.
+      coefficients: The coefficients of compound scaling.
+      phi: The exponent at which they give the budget.
 
     Returns:
-      The network; its `miss` is larger than `within` where none on the way is nearer.
+      The network. Its `miss` is larger than `within` if no network of this way is nearer.
     """
     pixels, times = resolution_of(baseline), budget / cost(baseline)
     if way == "resolution":
@@ -262,13 +262,13 @@ def _worst(networks: dict[str, Equalized]) -> float:
 
 
 def _help_needed(baseline: ScaledVariant, multipliers: tuple[float, float], times: float) -> float:
-    """Returns how far the cost is from the budget before the resolution helps, by multiply-adds without a classifier."""
+    """Returns the distance of the cost from the budget before the resolution corrects it, in multiply-adds of two classes."""
     judge = multiply_adds(2)
     return abs(math.log(judge(baseline.scaled(*multipliers)) / judge(baseline) / times))
 
 
 def _distinct(baseline: ScaledVariant, options: Iterable[tuple[float, ...]]) -> Iterator[tuple[float, ...]]:
-    """Yields the first of the options for each network that they round to, `_OPTIONS` at most."""
+    """Yields the first option of each network that the options round to; at most `_OPTIONS`."""
     seen = set()
     for multipliers in options:
         network = architecture(str(baseline.scaled(*multipliers)))

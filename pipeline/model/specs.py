@@ -47,9 +47,9 @@ class StageSpec:
     Attributes:
       repeats: Number of blocks.
       kernel_size: Side of the spatial kernel.
-      strides: Of the first block.
-      expand_ratio: Inner width over the input's, or for bottlenecks the output's width over the inner one.
-      output_filters: Channels that go out.
+      strides: Stride of the first block.
+      expand_ratio: Inner width over input width; for bottlenecks, output width over inner width.
+      output_filters: Output channels.
       block: A key of `BLOCKS`.
       se_ratio: Width of squeeze-and-excitation relative to the input of the block; 0 leaves it out.
     """
@@ -74,7 +74,7 @@ class Baseline:
       stem_strides: Stride of the stem's convolution.
       head_filters: Output channels of the last 1x1 convolution; 0 leaves it out.
       resolution: Side of the square input, in pixels.
-      dropout_rate: Before the classifier.
+      dropout_rate: Rate of the dropout before the classifier.
       stem_kernel_size: Side of the stem's kernel.
       stem_pool: Whether a 3x3 max pooling with stride 2 follows the stem's convolution.
     """
@@ -106,14 +106,14 @@ class ConvSpec:
     """A convolution without bias and the BatchNorm after it, fully resolved.
 
     Attributes:
-      name: Of the layers: "expand" makes "expand_conv" and "expand_bn".
+      name: Prefix of the layers' names: "expand" makes "expand_conv" and "expand_bn".
       kernel_size: Side of the kernel.
-      strides: Of both spatial axes.
-      input_filters: Channels that come in.
-      output_filters: Channels that go out.
+      strides: Stride of both spatial axes.
+      input_filters: Input channels.
+      output_filters: Output channels.
       depthwise: Whether each channel has a kernel of its own.
       activated: Whether the activation follows.
-      se_filters: Bottleneck of the squeeze-and-excitation that follows; 0 for none.
+      se_filters: Inner channels of the squeeze-and-excitation that follows; 0 for none.
     """
 
     name: str
@@ -127,7 +127,7 @@ class ConvSpec:
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int]:
-        """[height, width, in, out]; [height, width, 1, channels] for depthwise ones."""
+        """The kernel's shape: [height, width, in, out], or [height, width, 1, channels] if depthwise."""
         return (self.kernel_size, self.kernel_size, 1 if self.depthwise else self.input_filters, self.output_filters)
 
 
@@ -140,11 +140,11 @@ class BlockSpec:
       stage: 0-based stage.
       repeat: 0-based position in the stage.
       kernel_size: Side of the spatial kernel.
-      strides: Of the block.
+      strides: Stride of the block.
       expand_ratio: As in `StageSpec`.
-      input_filters: Channels that come in.
-      output_filters: Channels that go out.
-      se_ratio: Squeeze width relative to `input_filters`; 0 for none.
+      input_filters: Input channels.
+      output_filters: Output channels.
+      se_ratio: Width of the squeeze relative to `input_filters`; 0 for none.
     """
 
     kind: str
@@ -169,7 +169,7 @@ class BlockSpec:
 
     @property
     def se_filters(self) -> int:
-        """Channels of the squeeze, from the block's input and not from the expanded width; 0 for none.
+        """Channels of the squeeze; 0 for none. They follow from the block's input, not from its expanded width.
 
         Source: tensorflow/tpu, efficientnet_model.py, and google/automl, effnetv2_model.py.
         """
@@ -182,7 +182,7 @@ class BlockSpec:
 
     @property
     def shortcut(self) -> ConvSpec | None:
-        """The convolution on the way around the branch; None where the input itself is added, or nothing."""
+        """The projection on the skip connection; None if the input itself is added, or nothing."""
         if not self._is_bottleneck or self._keeps_shape:
             return None
         return ConvSpec("shortcut", 1, self.strides, self.input_filters, self.output_filters, activated=False)
@@ -208,7 +208,7 @@ class BlockSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A network ready to be built: see `Baseline` for the attributes that both have."""
+    """A network ready to be built. `Baseline` describes the attributes that both have."""
 
     name: str
     family: Family
@@ -230,7 +230,7 @@ class Architecture:
 
     @property
     def head(self) -> ConvSpec | None:
-        """The last convolution; None where the last block's output is pooled."""
+        """The last convolution; None if the last block's output is pooled directly."""
         last = self.blocks[-1].output_filters
         return ConvSpec("", 1, 1, last, self.head_filters) if self.head_filters else None
 
@@ -254,7 +254,7 @@ def _mbconv(block: BlockSpec) -> tuple[ConvSpec, ...]:
 def _fused_mbconv(block: BlockSpec) -> tuple[ConvSpec, ...]:
     """Expand with a dense kernel, project (arXiv 2104.00298, figure 2).
 
-    Without an expansion one activated convolution is left (google/automl, effnetv2_model.py).
+    Without an expansion, the block is one activated convolution (google/automl, effnetv2_model.py).
     """
     wide, se_filters = block.expanded_filters, block.se_filters
     if block.expand_ratio == 1:

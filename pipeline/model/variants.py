@@ -1,9 +1,9 @@
-"""What `config.model.variant` may say: a named network, or one that is scaled by what stands after a colon.
+"""Reads `config.model.variant`: the name of a network, or a name and how to scale that network.
 
-"b3" is a row of `python -m pipeline.model`. "mobilenet_v2:phi=2,alpha=1.2,beta=1.1,gamma=1.15" scales such a row by the
-compound rule; coefficients that are left out are the published ones. "mini0:depth=1.4,width=1.2,resolution=28" gives the
-multipliers themselves, each 1 where it is left out. Multipliers count from the row, so that B7 is
-"b0:width=2,depth=3.1,resolution=600". Owns this language alone; widths and repeats are rounded in `scaling.py`.
+"b3" is a row of `python -m pipeline.model`. "mobilenet_v2:phi=2,alpha=1.2,beta=1.1,gamma=1.15" scales a row by the compound
+rule; the published coefficients are the defaults. "mini0:depth=1.4,width=1.2,resolution=28" gives the multipliers themselves;
+their default is 1. Multipliers are relative to the row, so B7 is "b0:width=2,depth=3.1,resolution=600". `scaling.py` rounds
+widths and repeats.
 """
 
 import dataclasses
@@ -14,16 +14,16 @@ from typing import NamedTuple
 from pipeline.errors import ConfigError
 from pipeline.model.families import VARIANTS
 
-SMALLEST, LARGEST = 0.01, 100.0  # of a multiplier; the largest published ones are below 6
+SMALLEST, LARGEST = 0.01, 100.0  # multipliers; the largest published one is below 6
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 8, 4096
-_DIGITS = 9  # of multipliers: the square of the root of 2 is 2, and rounds a repeat no further up
+_DIGITS = 9  # of multipliers; so the square of the root of 2 is 2 and rounds no repeat up
 _LONGEST = 200  # characters
 _COMPOUND, _DIRECT = ("phi", "alpha", "beta", "gamma"), ("depth", "width", "resolution")
 _FORMS = "NAME:phi=2,alpha=1.2,beta=1.1,gamma=1.15 or NAME:depth=1.4,width=1.2,resolution=300"
 
 
 class Coefficients(NamedTuple):
-    """The base of each dimension in compound scaling; the defaults are what the paper found on B0.
+    """The base of each dimension in compound scaling. The defaults are those that the paper found on B0.
 
     Source: Tan and Le, arXiv 1905.11946, section 3.3.
     """
@@ -34,14 +34,14 @@ class Coefficients(NamedTuple):
 
     @property
     def cost_ratio(self) -> float:
-        """By how much one unit of phi multiplies the multiply-adds, before rounding: about 2 in the paper."""
+        """The factor by which one unit of phi multiplies the multiply-adds, before rounding; about 2 in the paper."""
         return self.alpha * self.beta**2 * self.gamma**2
 
     def multipliers(self, phi: float) -> tuple[float, float, float]:
-        """Returns alpha**phi, beta**phi and gamma**phi, of depth, width and resolution [equation 3].
+        """Returns the multipliers of depth, width and resolution: alpha**phi, beta**phi, gamma**phi [equation 3].
 
         Raises:
-          ConfigError: a coefficient is not a positive number, or what comes out is no size of a network.
+          ConfigError: a coefficient is not a positive number, or a multiplier is out of range.
         """
         results = []
         for name, value in self._asdict().items():
@@ -49,7 +49,7 @@ class Coefficients(NamedTuple):
                 raise ConfigError(f"{name}={value:g}, phi={phi:g}: compound scaling needs positive coefficients")
             if not math.log(SMALLEST) <= phi * math.log(value) <= math.log(LARGEST):
                 raise ConfigError(
-                    f"{name}={value:g} to the power of phi={phi:g} is no multiplier from {SMALLEST:g} to {LARGEST:g}"
+                    f"{name}={value:g} to the power of phi={phi:g} is not a multiplier from {SMALLEST:g} to {LARGEST:g}"
                 )
             results.append(round(value**phi, _DIGITS))
         return tuple(results)
@@ -57,10 +57,10 @@ class Coefficients(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ScaledVariant:
-    """A row of the table and what multiplies it.
+    """A row of the table and its multipliers.
 
     Attributes:
-      name: Of the row.
+      name: The name of the row.
       depth: Multiplies the row's repeats.
       width: Multiplies the row's channels.
       resolution: Side of the input in pixels; None takes the row's.
@@ -76,7 +76,7 @@ class ScaledVariant:
         """Reads a variant.
 
         Raises:
-          ConfigError: there is no such row, or what stands after the colon cannot be understood or is no size of a network.
+          ConfigError: there is no such row, or the text after the colon is malformed or out of range.
         """
         name, colon, rest = text[: _LONGEST + 1].partition(":")
         if len(text) > _LONGEST or name not in VARIANTS:
@@ -87,7 +87,7 @@ class ScaledVariant:
             raise ConfigError(f"model variant {text!r}: {error}") from error
 
     def scaled(self, depth: float = 1.0, width: float = 1.0, resolution: int | None = None) -> "ScaledVariant":
-        """Returns this with its multipliers multiplied, and another resolution if one is given."""
+        """Returns this variant with its multipliers multiplied, and with the resolution if one is given."""
         return ScaledVariant(
             self.name,
             round(self.depth * depth, _DIGITS),
@@ -106,17 +106,17 @@ def _settings(text: str) -> dict[str, float]:
     for word in text.split(","):
         key, _, value = word.partition("=")
         if key not in (*_COMPOUND, *_DIRECT):
-            raise ConfigError(f"{key!r} is none of {', '.join((*_COMPOUND, *_DIRECT))}; write {_FORMS}")
+            raise ConfigError(f"{key!r} is not one of {', '.join((*_COMPOUND, *_DIRECT))}; write {_FORMS}")
         if key in found:
             raise ConfigError(f"{key} is given twice")
         if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", value, re.ASCII | re.IGNORECASE):
-            raise ConfigError(f"{key}={value!r} is no number")
+            raise ConfigError(f"{key}={value!r} is not a number")
         found[key] = float(value)
     return found
 
 
 def _direct(settings: dict[str, float], resolution: int) -> dict[str, float | int]:
-    """Returns multipliers and pixels, from these or from phi and the coefficients."""
+    """Returns multipliers and pixels, as given or computed from phi and the coefficients."""
     compound, direct = ([key for key in keys if key in settings] for keys in (_COMPOUND, _DIRECT))
     if compound and "phi" not in settings:
         raise ConfigError(f"{compound[0]} is given without phi; write {_FORMS}")
@@ -128,11 +128,11 @@ def _direct(settings: dict[str, float], resolution: int) -> dict[str, float | in
         settings = {"depth": depth, "width": width, "resolution": round(resolution * pixels), **settings}
     for key in ("depth", "width"):
         if not SMALLEST <= settings.get(key, 1.0) <= LARGEST:
-            raise ConfigError(f"{key}={settings[key]:g} is no multiplier from {SMALLEST:g} to {LARGEST:g}")
+            raise ConfigError(f"{key}={settings[key]:g} is not a multiplier from {SMALLEST:g} to {LARGEST:g}")
     pixels = settings.get("resolution")
     if pixels is not None and not (SMALLEST_RESOLUTION <= pixels <= LARGEST_RESOLUTION and pixels == int(pixels)):
         raise ConfigError(
-            f"resolution={pixels:g} is no whole number of pixels from {SMALLEST_RESOLUTION} to {LARGEST_RESOLUTION:,}"
+            f"resolution={pixels:g} is not a whole number of pixels from {SMALLEST_RESOLUTION} to {LARGEST_RESOLUTION:,}"
         )
     result = {key: settings[key] for key in ("depth", "width") if key in settings}
     return result if pixels is None else {**result, "resolution": int(pixels)}

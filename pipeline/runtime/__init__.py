@@ -1,1 +1,1 @@
-"""What connects a run to the outside: processes, devices, checkpoints, reports."""
+"""What connects a run to its machines: processes, devices, signals and checkpoints."""

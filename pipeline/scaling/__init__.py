@@ -1,1 +1,1 @@
-"""Compound scaling as a method: find a baseline's coefficients by training, and compare the ways of scaling it."""
+"""Finds the coefficients of compound scaling by training, and compares the ways of scaling a baseline."""

@@ -1,7 +1,7 @@
-"""What an image costs in a network: multiply-adds counted, a TPU's cycles compiled, or seconds measured on this machine.
+"""The cost of one image in a network: counted multiply-adds, compiled TPU cycles, or seconds measured on this machine.
 
-A cost that is compiled or measured is asked for once and kept in the study's folder, so that every start of a study compares
-the same networks.
+A compiled or measured cost is determined once and kept in the study's folder. So every start of a study compares the same
+networks.
 """
 
 import json
@@ -25,11 +25,11 @@ _WARM_UP, _ROUNDS = 3, 30
 
 
 def cost_of(study: Study, workdir: epath.Path, sizes: DatasetSize) -> Cost:
-    """Returns the cost that a study compares by.
+    """Returns the cost by which a study compares networks.
 
     Raises:
-      MachineError: the TPU compiler is not installed and its cycles are wanted.
-      DataError: what was kept cannot be read.
+      MachineError: the study compares by cycles and the TPU compiler is not installed.
+      DataError: the kept costs cannot be read.
     """
     if study.cost == "macs":
         return multiply_adds(sizes.num_classes)
@@ -62,7 +62,7 @@ def _for_network(config: ConfigDict, variant: ScaledVariant) -> ConfigDict:
 
 
 def _compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
-    """Returns cycles of a device for an image of the train step, by the TPU compiler for the configuration's slice."""
+    """Returns a device's cycles for one image of the train step, as compiled for the configuration's slice."""
     from pipeline.planning import topology
     from pipeline.planning.slices import parse_slice
 
@@ -94,7 +94,7 @@ def _compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
 
 
 def _measured_seconds(config: ConfigDict, sizes: DatasetSize) -> Cost:
-    """Returns the median seconds of the forward pass of one image, float32, on this machine's default device."""
+    """Returns the median seconds of a float32 forward pass of one image on this machine's default device."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the trials need the memory
 
     import jax

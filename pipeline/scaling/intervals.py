@@ -1,7 +1,8 @@
-"""The mean of a few runs and its confidence interval, by Student's t.
+"""Computes the mean of a few runs and its confidence interval, by Student's t distribution.
 
-Source of the distribution: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4, which are exact for
-whole degrees of freedom.
+The distribution is computed by sums that are exact for whole degrees of freedom.
+
+Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
 """
 
 import math
@@ -12,7 +13,7 @@ CONFIDENCE = 0.95
 
 
 def mean_and_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float | None]:
-    """Returns the mean and how far the interval reaches to each side of it; None for a single value, which says nothing."""
+    """Returns the mean and half the interval's width. The latter is None for a single value."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, None
@@ -21,7 +22,7 @@ def mean_and_half_width(values: Sequence[float], confidence: float = CONFIDENCE)
 
 
 def t_quantile(degrees: int, confidence: float) -> float:
-    """Returns the t that |T| stays below with a probability, for T of Student's distribution with whole degrees of freedom."""
+    """Returns the t with P(|T| < t) = confidence, where T has Student's distribution with `degrees` degrees of freedom."""
     low, high = 0.0, 1.0
     while _share_within(high, degrees) < confidence:
         high *= 2

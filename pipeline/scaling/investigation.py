@@ -1,8 +1,8 @@
-"""The course of a study: search each baseline's coefficients, then compare the ways of scaling, and say what was found.
+"""Runs a study: it searches each baseline's coefficients, then compares the ways of scaling.
 
-Which networks are trained follows from the configuration, the costs and the outcomes of the trials so far, and from nothing
-else: however often a study is stopped, the same command comes to the same findings. Owns that course; trials are trained by
-what it is given.
+The configuration, the costs and the outcomes of the trials so far decide which networks are trained next. Nothing else does,
+so the same command comes to the same findings however often a study is stopped. A function that is passed in trains the
+trials.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ class Investigation:
     Attributes:
       study: What is to be found out.
       workdir: The folder of the study.
-      cost: Of a network, for one image.
-      num_classes: For the parameters that are reported.
+      cost: The cost of one image in a network.
+      num_classes: Number of classes, which the reported numbers of parameters depend on.
       train: Trains trials until each has an outcome.
     """
 
@@ -44,7 +44,7 @@ class Investigation:
     train: Train
 
     def findings(self) -> Findings:
-        """Trains what is left to train and returns what was found, as JSON can hold it.
+        """Trains what is left to train and returns the findings, as values that JSON can hold.
 
         Raises:
           ConfigError: a budget or a grid without candidates.
@@ -90,7 +90,7 @@ class Investigation:
         ]
 
     def _best(self, search: "_Search") -> Candidate:
-        """Returns the candidate of the highest mean; of several, the cheapest one."""
+        """Returns the candidate with the highest mean; among equals, the cheapest."""
         seeds = self.study.config.search.seeds
         trained = []
         for candidate in search.candidates:
@@ -104,9 +104,9 @@ class Investigation:
         return min(trained, key=lambda each: each[:3])[-1]
 
     def _networks(self, search: "_Search") -> list[tuple[str, float, Equalized]]:
-        """Returns way, times and network of each comparison of a baseline."""
+        """Returns the way, the budget and the network of each comparison of a baseline."""
         searched = search.budget / self.cost(search.baseline)
-        known = {}  # what is trained already, by what it is and not by how it is said
+        known = {}  # the networks trained already, by their layers and not by their names
         for variant in (search.baseline, *(each.network.variant for each in search.candidates)):
             known.setdefault(_shape(variant), variant)
         return [
@@ -123,7 +123,7 @@ class Investigation:
 
     def _train(self, trials: Sequence[Trial]) -> None:
         left = [trial for trial in dict.fromkeys(trials) if outcome(trial, self.workdir) is None]
-        if left:  # seed by seed, so that trials at the same time do not compile the same program
+        if left:  # by seed, so that trials that run together do not compile the same program
             self.train(sorted(left, key=lambda trial: trial.seed))
 
     def _runs(self, network: Equalized, seeds: int | None = None) -> list[Trial]:
@@ -184,7 +184,7 @@ class Investigation:
 
 @dataclasses.dataclass
 class _Search:
-    """A baseline's candidates, and the one that was best once they are trained."""
+    """A baseline's candidates, and once they are trained the best of them."""
 
     baseline: ScaledVariant
     budget: float
@@ -194,18 +194,18 @@ class _Search:
 
 
 def _shape(variant: ScaledVariant) -> tuple:
-    """Returns what decides the training of a network; different multipliers can round to the same one."""
+    """Returns what decides a network's training. Different multipliers can round to the same network."""
     network = architecture(str(variant))
     return network.blocks, network.stem_filters, network.head_filters, network.resolution
 
 
 def as_json(findings: Findings) -> str:
-    """Returns what was found as text that is the same for the same findings."""
+    """Returns the findings as text; equal findings give equal text."""
     return json.dumps(findings, indent=1) + "\n"
 
 
 def _spread(items: list[Candidate], at_most: int) -> list[Candidate]:
-    """Returns so many of the items, evenly spread from the first to the last; all of them for 0."""
+    """Returns at most so many items, evenly spread from the first to the last; all of them for 0."""
     if not at_most or len(items) <= at_most:
         return items
     if at_most == 1:

@@ -1,7 +1,7 @@
-"""Trials on pods: a line of `launch/tpu_pod.sh` for each, to be given by a person or a script.
+"""Writes the commands of `launch/tpu_pod.sh` that train the trials of a study on pods.
 
-Nothing is started here. The runs write below the study's folder in a bucket, and the same command of `pipeline.scale` finds
-there which are finished.
+Nothing is started here: a person or a script runs the commands. The runs write below the study's folder in a bucket.
+Repeating the command of `pipeline.scale` finds there which runs are finished.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ from etils import epath
 
 from pipeline.scaling.trials import Trial
 
-_HASHED = 8  # digits that tell the trials of all studies apart; names of slices are short
+_HASHED = 8  # digits; enough to tell the trials of all studies apart, as names of slices are short
 
 
 def lines(trials: Sequence[Trial], study: epath.Path, train: str, overrides: tuple[str, ...]) -> list[str]:
     """Returns a command for each trial.
 
     Args:
-      trials: Those without an outcome.
+      trials: The trials without an outcome.
       study: The folder of the study, in a bucket.
       train: The configuration file of the trials.
-      overrides: Of its keys.
+      overrides: Overrides of keys of that file.
     """
     return [
         shlex.join(

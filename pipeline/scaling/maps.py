@@ -1,6 +1,6 @@
-"""Class-activation maps of the same images for the baseline and the four ways of scaling it (the paper's figure 7).
+"""Draws class-activation maps of the same images for the baseline and the four ways of scaling it (the paper's figure 7).
 
-Reads the runs that the study has trained, at its largest budget; trains nothing.
+The networks are those that the study has trained at its largest budget. Nothing is trained here.
 """
 
 from typing import Any
@@ -22,9 +22,9 @@ Panel = tuple[str, np.ndarray]
 
 
 def draw(findings: Findings, study: Study, workdir: epath.Path) -> np.ndarray:
-    """Draws a row for each baseline and image, a column for the image and each network.
+    """Draws a row for each baseline and image, with a column for the image and one for each network.
 
-    An image's map is that of its label; the title has what the network took it for.
+    The map of an image is the map of its label. The title names the class that the network predicts.
 
     Returns:
       uint8 RGB `[height, width, 3]`.
@@ -44,7 +44,7 @@ def draw(findings: Findings, study: Study, workdir: epath.Path) -> np.ndarray:
 
 
 def _of_distinct_classes(source: Source, count: int) -> list[int]:
-    """Returns the first example of each of so many classes."""
+    """Returns the index of the first example of each of the first `count` classes met."""
     found = {}
     for index in range(len(source)):
         found.setdefault(int(source[index]["label"]), index)
@@ -54,7 +54,7 @@ def _of_distinct_classes(source: Source, count: int) -> list[int]:
 
 
 def _weights(row: dict[str, Any], study: Study, workdir: epath.Path) -> Weights | None:
-    """Returns the weights of a network's first seed that was trained to its end; None where none was."""
+    """Returns the weights of the network's first trial that succeeded; None if none did."""
     for seed in range(study.config.comparison.seeds):
         trial = Trial(ScaledVariant.parse(row["variant"]), study.train_config.seed + seed)
         if outcome(trial, workdir).top1 is not None:
@@ -77,7 +77,7 @@ def _column(way: str, row: dict[str, Any], examples: list, study: Study, workdir
 
 
 def _seen(example: dict, found: Findings, study: Study, source: Source) -> Panel:
-    """Returns an image itself, at the size of the baseline, and the name of its label."""
+    """Returns the name of an image's label and the image, at the baseline's resolution."""
     resolution = ScaledVariant.parse(found["baseline"]["variant"]).resolution
     pixels = eval_transform(study.train_config.data, resolution).pixels(example["image"])
     return printable(source.class_names[int(example["label"])]), pixels

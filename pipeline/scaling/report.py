@@ -1,6 +1,6 @@
-"""What a study found, for people: the tables, and the figure of accuracy over cost.
+"""Formats the findings of a study as tables, and draws accuracy over cost.
 
-Formats the findings of `investigation.py` and adds no figure of its own.
+All numbers come from `investigation.py`.
 """
 
 import math
@@ -22,7 +22,7 @@ def text(findings: Findings) -> str:
 
 
 def figure(findings: Findings):
-    """Draws top-1 over cost, one panel a baseline and one line a way, with the confidence intervals.
+    """Draws top-1 over cost with confidence intervals: a panel for each baseline, a line for each way.
 
     Returns:
       uint8 RGB `[height, width, 3]`.
@@ -98,7 +98,7 @@ def _numbers(row: dict[str, Any], findings: Findings) -> list[str]:
 
 
 def _verdicts(found: dict[str, Any]) -> Iterator[str]:
-    """Says for each budget how compound scaling did beside the best of the other ways, and whether that may be chance."""
+    """Compares compound scaling with the best other way at each budget, and says whether the difference may be chance."""
     for times in dict.fromkeys(row["times"] for row in found["comparison"]):
         rows = {row["way"]: row for row in found["comparison"] if row["times"] == times and row["mean"] is not None}
         compound = rows.pop("compound", None)

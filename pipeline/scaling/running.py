@@ -1,8 +1,8 @@
-"""Runs trials on this machine, several at a time, and writes down those that failed for good.
+"""Runs trials on this machine, several at a time, and records those that failed for good.
 
-Each trial is a process of the trainer; what it prints goes to a file beside its folder. A trial that is stopped saves and is
-continued by the next start. Owns the processes: on SIGTERM or Ctrl-C they are asked once to save and end, on a second one they
-end at once, and when this process is killed they end with it.
+Each trial is a process of the trainer. Its output goes to a file beside the trial's folder. On SIGTERM or Ctrl-C each process
+is asked once to save and end; a second signal kills them at once. If this process is killed, they die with it. The next start
+continues trials that have not finished.
 """
 
 import collections
@@ -30,12 +30,12 @@ _ERRORS = {each.exit_code: each for each in (ConfigError, DataError, MachineErro
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What trials run on.
+    """The resources that trials run on.
 
     Attributes:
-      parallel: How many at a time.
+      parallel: Number of trials that run at a time.
       gpus: The number of each slot's GPU; empty to leave the choice to JAX.
-      environment: Of the trials.
+      environment: The environment variables of the trials.
     """
 
     parallel: int
@@ -43,7 +43,7 @@ class Machine:
     environment: Mapping[str, str]
 
     def environment_of(self, slot: int) -> dict[str, str]:
-        """Returns the environment of the trials in a slot."""
+        """Returns the environment variables of the trials in a slot."""
         own = {"CUDA_VISIBLE_DEVICES": self.gpus[slot]} if self.gpus else {}
         return {**self.environment, trial_process.PARENT: str(os.getpid()), **own}
 
@@ -58,11 +58,11 @@ def run_all(
     """Trains until each trial has an outcome.
 
     Args:
-      trials: Those without an outcome.
+      trials: The trials without an outcome.
       study: The folder of the study.
-      arguments: Of `pipeline.train` for a trial.
-      machine: What they run on.
-      log: Tells people of one that has ended.
+      arguments: Returns the arguments of `pipeline.train` for a trial.
+      machine: The resources that they run on.
+      log: Called with a line for each trial that ends.
 
     Raises:
       Preempted: this process was asked to stop; all trials have saved.
@@ -92,11 +92,11 @@ def run_all(
                 process.exit_code()
     if asked:
         left = sum(outcome(trial, study) is None for trial in trials)
-        raise Preempted(f"{left} of {len(trials)} trials are left; the same command goes on")
+        raise Preempted(f"{left} of {len(trials)} trials are left; repeat the command to continue")
 
 
 class _Process:
-    """A trial that runs."""
+    """A running trial."""
 
     def __init__(self, trial: Trial, number: int, slot: int, study: epath.Path, arguments: list[str], machine: Machine):
         self.trial, self.number, self.slot = trial, number, slot
@@ -112,12 +112,12 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches it through this process alone, and once
+                start_new_session=True,  # so Ctrl-C reaches it only through this process, and once
             )
         self.descriptor = os.pidfd_open(self._process.pid)
 
     def ask_to_stop(self) -> None:
-        """Asks once: a trainer that is asked twice does not save."""
+        """Asks the trial once to save and end. A trainer that is asked twice does not save."""
         if not self._asked:
             self._asked = True
             self._process.terminate()
@@ -134,17 +134,17 @@ class _Process:
         return time.monotonic() - self._start
 
     def last_error(self) -> str:
-        """Returns the last line of error that it printed."""
+        """Returns the last error that the trial printed."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
         errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
-        return errors[-1] if errors else f"it said nothing; {self.log} has its output"
+        return errors[-1] if errors else f"it printed no error; {self.log} has its output"
 
 
 @contextlib.contextmanager
 def _stopping(running: dict[int, _Process]) -> Iterator[list[int]]:
-    """Passes signals on to what runs; yields a list that has those that came."""
+    """Passes signals on to the running trials. Yields the list of the signals received."""
     asked = []
 
     def on_signal(number: int, _) -> None:
@@ -169,7 +169,7 @@ def _ended(running: dict[int, _Process]) -> list[_Process]:
 
 
 def _conclude(process: _Process, study: epath.Path) -> None:
-    """Sees to it that a trial that has ended has an outcome, or raises why it cannot have one."""
+    """Ensures that an ended trial has an outcome, or raises the reason why it has none."""
     code = process.exit_code()
     if code == 0:
         if outcome(process.trial, study) is None:
@@ -180,6 +180,6 @@ def _conclude(process: _Process, study: epath.Path) -> None:
         raise _ERRORS[code](f"trial {process.trial}: {process.last_error()}")
     elif code == Preempted.exit_code or code < 0:
         how = "was asked to stop" if code > 0 else f"was ended by {signal.Signals(-code).name}"
-        raise MachineError(f"trial {process.trial} {how} by somebody else; the same command goes on")
+        raise MachineError(f"trial {process.trial} {how} by another program or person; repeat the command to continue")
     else:
         raise MachineError(f"trial {process.trial} ended with exit code {code}; {process.log} has its output")

@@ -1,7 +1,6 @@
-"""A study as its configuration describes it: checked, with the configuration of its trials beside it.
+"""Checks the configuration of a study and reads the configuration of its trials.
 
-Owns what a study is and its identity, by which a later start knows that it continues the same one. Trains nothing and
-measures nothing.
+The identity of a study decides whether a later start continues the same one. Nothing is trained or measured here.
 """
 
 import dataclasses
@@ -26,12 +25,12 @@ COSTS = ("macs", "cycles", "latency")
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is to be found out.
+    """A checked study.
 
     Attributes:
-      config: With the structure of `configs/scale.py`.
-      train_config: Of the trials, checked, the overrides in it.
-      baselines: What is scaled, each with its resolution.
+      config: The study's configuration, with the structure of `configs/scale.py`.
+      train_config: The trials' configuration, checked, with the overrides applied.
+      baselines: The networks to scale, each with its resolution.
       cost: One of `COSTS`.
     """
 
@@ -57,21 +56,21 @@ class Study:
 
     @property
     def within(self) -> float:
-        """How far a cost may be from its budget, so that no two are further apart than `config.tolerance`."""
+        """The largest relative distance of a cost from its budget. Any two costs are then within `config.tolerance`."""
         return self.config.tolerance / 2
 
     def identity(self) -> dict[str, Any]:
-        """Returns what decides the study's results, as JSON can hold it."""
+        """Returns everything that decides the study's results, as values that JSON can hold."""
         trained = json.loads(self.train_config.to_json_best_effort())
         return {"cost": self.cost, "study": json.loads(self.config.to_json()), "train": trained}
 
 
 def continue_in(study: Study, workdir: epath.Path) -> None:
-    """Writes down in a folder what is studied there, or finds that it is this.
+    """Writes the study's identity to its folder, or checks it against the one there.
 
     Raises:
-      ConfigError: another study is there.
-      DataError: the file cannot be read.
+      ConfigError: the folder holds another study.
+      DataError: the identity cannot be read.
     """
     path, identity = workdir / STUDY, study.identity()
     if path.exists():
@@ -81,7 +80,7 @@ def continue_in(study: Study, workdir: epath.Path) -> None:
             raise DataError(f"{path} is damaged ({error}): delete it if the study is this one") from error
         if found != identity:
             differing = ", ".join(_differences(found, identity)[:5])
-            raise ConfigError(f"{workdir} holds another study; different are {differing}. Take another --workdir")
+            raise ConfigError(f"{workdir} holds another study; it differs in {differing}. Take another --workdir")
         return
     workdir.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(identity, indent=1) + "\n")
@@ -98,7 +97,7 @@ def _check_values(config: ConfigDict) -> None:
         "comparison.times": comparison.times,
     }.items():
         if not all(isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in values):
-            problems.append(f"config.{name} has to be above 0")
+            problems.append(f"config.{name} must be above 0")
     for name, value, least in (
         ("search.seeds", search.seeds, 1),
         ("comparison.seeds", comparison.seeds, 1),
@@ -109,7 +108,7 @@ def _check_values(config: ConfigDict) -> None:
             problems.append(f"config.{name} is {value}; expected {least} or more")
     for name, values in {"baselines": config.baselines, "comparison.times": comparison.times}.items():
         if not values or len(set(values)) < len(values):
-            problems.append(f"config.{name} has to name something, and nothing twice")
+            problems.append(f"config.{name} must not be empty or name anything twice")
     for times in (search.times, *comparison.times):
         if not problems and times <= 1:
             problems.append(f"a budget of {times:g} times the baseline's cost is not above the baseline")
@@ -118,14 +117,14 @@ def _check_values(config: ConfigDict) -> None:
 
 
 def _train_config(config: ConfigDict) -> ConfigDict:
-    """Reads the configuration of the trials as the trainer will, overrides included."""
+    """Reads the configuration of the trials as the trainer will, with the overrides."""
     arguments = ["", f"--config={config.train}", *(f"--config.{override}" for override in config.overrides)]
     values = flags.FlagValues()
     parsed = config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True, sys_argv=arguments)
     try:
         values(arguments)
         return command.checked(parsed.value)
-    except Exception as error:  # the file is the user's: whatever it raises is about the configuration
+    except Exception as error:  # the user wrote the file, so any error is about the configuration
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         reason = kind + " ".join(str(error).split())
         raise ConfigError(f"the trials, {config.train} with config.overrides: {reason}") from error

@@ -1,7 +1,7 @@
-"""`python -m pipeline.train` in a process that ends with the one that started it.
+"""Runs `python -m pipeline.train` in a process that ends with its parent.
 
-A study that is killed must not leave a run behind that holds the folder of its trial; the run would be continued by the next
-start, which finds it in use. Linux tells a child of its parent's death; elsewhere the child goes on.
+Without this, a killed study would leave a run behind that locks the folder of its trial, and the next start could not
+continue it. Only Linux can end a child with its parent; on other systems the child goes on.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ def _end_with_parent() -> None:
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if str(os.getppid()) != os.environ.get(PARENT, str(os.getppid())):  # it died before the kernel was asked
+    if str(os.getppid()) != os.environ.get(PARENT, str(os.getppid())):  # the parent died before the call above
         os._exit(os.EX_TEMPFAIL)
 
 

@@ -1,8 +1,8 @@
-"""A trial: one network trained once, as an ordinary run of the trainer in a folder of its own.
+"""Names trials, writes their arguments and reads their outcomes.
 
-Owns the folder's name, the command, and what the folder says of the outcome: `results.json`, which the trainer writes at the
-end, or `failed.json`, which is written here for a run whose loss was not finite and would not be again. Two parts of a study
-that need the same network with the same seed share its trial.
+A trial is one network trained once, as an ordinary run of the trainer in a folder of its own. The trainer writes
+`results.json` at the end of a run. A run whose loss is not finite would fail again; `failed.json` records it. Parts of a study
+that need the same network with the same seed share one trial.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ class Trial:
     """A network and a seed.
 
     Attributes:
-      variant: With its resolution.
-      seed: Of the run.
+      variant: The network, with its resolution.
+      seed: The seed of the run.
     """
 
     variant: ScaledVariant
@@ -33,7 +33,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """The name of its folder, such as "mini0_depth1.2_resolution28-seed0"."""
+        """The name of the trial's folder, such as "mini0_depth1.2_resolution28-seed0"."""
         return f"{re.sub('[:,]', '_', str(self.variant)).replace('=', '')}-seed{self.seed}"
 
     def workdir(self, study: epath.Path) -> epath.Path:
@@ -41,7 +41,7 @@ class Trial:
         return study / TRIALS / self.name
 
     def overrides(self, common: tuple[str, ...]) -> list[str]:
-        """Returns the flags of `pipeline.train` besides --config and --workdir."""
+        """Returns the arguments of `pipeline.train` besides --config and --workdir."""
         own = (f"seed={self.seed}", f"model.variant={self.variant}", f"image_size={self.variant.resolution}")
         return [f"--config.{override}" for override in (*common, *own)]
 
@@ -54,8 +54,8 @@ class Outcome:
     """How a trial ended.
 
     Attributes:
-      top1: Of the weights that the run evaluates first, the averages where it keeps them; None where it failed.
-      problem: Why it failed.
+      top1: Top-1 accuracy of the averaged weights, or of the raw ones if the run keeps no average; None if it failed.
+      problem: Why it failed; None if it did not.
     """
 
     top1: float | None
@@ -63,10 +63,10 @@ class Outcome:
 
 
 def outcome(trial: Trial, study: epath.Path) -> Outcome | None:
-    """Returns how a trial ended, or None if it has not.
+    """Returns how a trial ended; None if it has not ended.
 
     Raises:
-      DataError: what the folder says cannot be read, or is of another run.
+      DataError: the folder's files cannot be read, or are of another run.
     """
     workdir = trial.workdir(study)
     results, failed = workdir / _RESULTS, workdir / _FAILED
@@ -82,7 +82,7 @@ def outcome(trial: Trial, study: epath.Path) -> Outcome | None:
         top1 = float(evaluation["ema" if "ema" in evaluation else "raw"]["top1"])
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(
-            f"{path} is damaged ({type(error).__name__}: {error}). Delete it, and the same command makes it anew"
+            f"{path} is damaged ({type(error).__name__}: {error}). Delete it and repeat the command"
         ) from error
     if found != trial:
         raise DataError(f"{path} is of the run {found}, not {trial}: move its folder away")
@@ -90,7 +90,7 @@ def outcome(trial: Trial, study: epath.Path) -> Outcome | None:
 
 
 def write_failure(trial: Trial, study: epath.Path, problem: str) -> None:
-    """Writes down that a trial failed in a way that it would again."""
+    """Records the failure of a trial that would fail again."""
     workdir = trial.workdir(study)
     workdir.mkdir(parents=True, exist_ok=True)
     write_whole(workdir / _FAILED, json.dumps({"problem": problem}) + "\n")

@@ -82,7 +82,7 @@ def is_changed(file: File) -> bool:
 def changed(file: File) -> DataError:
     """Returns the error for a changed file."""
     return DataError(
-        f"{file.location} was changed while it was read: somebody writes the dataset. Start again when that is done"
+        f"{file.location} was changed while it was read: something is writing to the dataset. Start again once that is done"
     )
 
 

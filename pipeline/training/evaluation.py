@@ -1,7 +1,7 @@
 """Exact evaluation: every example of a split counts once, for any split size, batch size and number of hosts.
 
-The last batches are padded with examples of weight 0, on every host to the same number of batches, and all sums are masked.
-EMA and raw weights see the same batches.
+The last batches are padded with examples of weight 0, so that every host has the same number of batches. All sums are masked.
+EMA and raw weights are evaluated on the same batches.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,8 +34,8 @@ def make_eval_step(config: ConfigDict, model: nn.Module) -> EvalStep:
 def eval_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> EvalMetrics:
     """Returns the sums of one batch: logits float32 `[batch, classes]`, labels int32 `[batch]`, mask bool `[batch]`.
 
-    An example is right in its top k when fewer than k classes score at least as high as its label's, the label's own not
-    counted: ties, and logits that are not a number, count as wrong and never as right.
+    An example is correct in its top k if fewer than k other classes score at least as high as its label. So ties and logits
+    that are NaN count as wrong.
     """
     label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     rivals = jnp.sum(~(logits < label_logits), axis=-1) - 1
@@ -59,10 +59,10 @@ def evaluate(
       eval_step: the (compiled) function of `make_eval_step`.
       variables: weights by name, such as "ema" and "raw".
       batches: all batches of the split, on the devices.
-      sharding: where the sums live; on several devices, on all of them.
+      sharding: the sharding of the sums; replicated if there are several devices.
 
     Returns:
-      For each name the metrics of `EvalMetrics`; "examples" is the number of examples that counted.
+      The metrics of `EvalMetrics` for each name; "examples" is the number of examples that counted.
     """
     sums = {name: jax.jit(EvalMetrics.empty, out_shardings=sharding)() for name in variables}
     for batch in batches:

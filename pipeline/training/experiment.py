@@ -1,7 +1,7 @@
-"""A configuration made concrete: model, optimizer, data and devices, with their numbers resolved.
+"""Builds the parts of a configuration: model, optimizer, data, devices and hyperparameters.
 
-Everything that trains, evaluates, plans or measures a configuration starts from an `Experiment`, so that all of them run the
-very same step on the very same batches. Building one computes nothing on the devices.
+Training, evaluation, plans and benchmarks all start from an `Experiment`, so they run the same step on the same batches.
+Building one computes nothing on the devices.
 """
 
 import collections
@@ -40,13 +40,13 @@ from pipeline.training.update.optimizer import make_optimizer, make_schedule
 from pipeline.training.update.state import TrainState, abstract_state, create_state
 from pipeline.training.update.step import Batch, make_train_step
 
-BATCHES_AHEAD = 2  # on the devices, waiting for their step
-BATCH_DTYPES = {"image": np.uint8, "label": np.int32, "weight": np.float32, "record": np.int32}  # of a batch, and how
+BATCHES_AHEAD = 2  # number of batches that wait on the devices
+BATCH_DTYPES = {"image": np.uint8, "label": np.int32, "weight": np.float32, "record": np.int32}  # on the devices
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The parts of one run; without data where it is only planned."""
+    """The parts of one run; without data if it is only planned."""
 
     config: ConfigDict
     hparams: Hyperparameters
@@ -63,7 +63,7 @@ class Experiment:
         """Opens the data and builds the parts.
 
         Raises:
-          ConfigError, DataError: with what is wrong and what to do.
+          ConfigError, DataError: the configuration or the data cannot work.
         """
         if config.data.name == "digits":
             ensure_digits(config.data.data_dir)
@@ -82,7 +82,7 @@ class Experiment:
 
     @classmethod
     def without_data(cls, config: ConfigDict, hparams: Hyperparameters, mesh: Mesh) -> "Experiment":
-        """Builds the parts that need no data, for the devices of `mesh`, which need not exist: enough to compile."""
+        """Builds the parts that need no data, enough to compile for the devices of `mesh`, which need not exist."""
         config = config.copy_and_resolve_references()
         config.model = with_family_defaults(config.model)
         schedule = make_schedule(config, hparams)
@@ -99,7 +99,7 @@ class Experiment:
 
     @functools.cached_property
     def metadata(self) -> dict[str, Any]:
-        """What is saved beside the state, as JSON can hold it: configuration, class names, fingerprint of the data."""
+        """The JSON that is saved beside the state: configuration, class names, fingerprint of the data."""
         return {
             "config": json.loads(self.config.to_json_best_effort()),
             "class_names": list(self.train_source.class_names),
@@ -107,7 +107,7 @@ class Experiment:
         }
 
     def create_state(self) -> TrainState:
-        """Returns the state at step 0, on all devices, with the weights of `config.init_from` if that is set."""
+        """Returns the state at step 0 on all devices, with the weights of `config.init_from` if set."""
         state = create_state(
             self.model, self.tx, **self._state_options, seed=self.config.seed, sharding=self.replicated
         )
@@ -120,10 +120,10 @@ class Experiment:
         return self._abstract_state
 
     def abstract_state_of(self, metadata: dict[str, Any]) -> TrainState:
-        """Returns the state that a run has whose `metadata` were saved, as far as this version of the recipe knows its keys."""
+        """Returns the abstract state of a run with this saved metadata, as far as the recipe still has its keys."""
         config = recipe.get_config()
         known = {key: value for key, value in flatten(metadata["config"]).items() if key in DOMAINS}
-        with config.ignore_type():  # JSON has lists for tuples
+        with config.ignore_type():  # JSON turns tuples into lists
             config.update_from_flattened_dict(known)
         classes = len(metadata.get("class_names", ())) or self.hparams.num_classes
         hparams = dataclasses.replace(self.hparams, num_classes=classes)
@@ -132,13 +132,13 @@ class Experiment:
     def compile_train_step(self, stage: Stage | None = None):
         """Returns the compiled `(state, batch) -> (state, loss)` of a stage; the state it is given is donated.
 
-        Compiled ahead of its first call, so that a second compilation cannot happen unseen.
+        It is compiled ahead of its first call, so a second compilation cannot go unnoticed.
         """
         return self.lower_train_step(stage).compile(self.compiler_options)
 
     @property
     def compiler_options(self) -> dict[str, str]:
-        """What the compiler is told for both steps."""
+        """The compiler's options for both steps."""
         return compiler_options(self.mesh)
 
     def lower_train_step(self, stage: Stage | None = None) -> jax.stages.Lowered:
@@ -153,7 +153,7 @@ class Experiment:
         return step.lower(self.abstract_state(), self.abstract_batch(self.hparams.batch_size, stage.image_size))
 
     def lower_eval_step(self) -> jax.stages.Lowered:
-        """Returns the evaluation step as it is given to the compiler of the mesh's devices."""
+        """Returns the evaluation step, lowered for the mesh's devices."""
         step = jax.jit(make_eval_step(self.config, self.model), donate_argnums=2, out_shardings=self.replicated)
         batch = self.abstract_batch(self.hparams.eval_batch_size, self.hparams.eval_image_size)
         sums = self._on_all_devices(jax.eval_shape(EvalMetrics.empty))
@@ -161,7 +161,7 @@ class Experiment:
 
     @functools.cached_property
     def eval_step(self):
-        """The compiled `(variables, batch, sums) -> sums`; the sums it is given are donated."""
+        """The compiled `(variables, batch, sums) -> sums`; the argument `sums` is donated."""
         return self.lower_eval_step().compile(self.compiler_options)
 
     def abstract_batch(self, batch_size: int, image_size: int) -> Batch:
@@ -185,7 +185,7 @@ class Experiment:
         )
 
     def eval_passes(self) -> batches.EvalPasses:
-        """Returns this process's rows of the evaluation split, for as many passes as are wanted; to be closed."""
+        """Returns this process's rows of the evaluation split, for any number of passes; the caller closes it."""
         return batches.EvalPasses(
             self.eval_source,
             eval_transform(self.config.data, self.hparams.eval_image_size),
@@ -197,7 +197,7 @@ class Experiment:
         """Returns the batches of the evaluation split, on the devices; the last is padded with weight 0.
 
         Args:
-          passes: where they come from; without them workers are started for this evaluation alone.
+          passes: the source of the batches; by default workers are started for this evaluation alone.
         """
         with contextlib.ExitStack() as cleanup:
             passes = passes or cleanup.enter_context(contextlib.closing(self.eval_passes()))
@@ -205,7 +205,7 @@ class Experiment:
             yield from self.on_devices(host_batches)
 
     def on_devices(self, host_batches: Iterable[dict[str, np.ndarray]]) -> Iterator[Batch]:
-        """Copies batches to the devices, some ahead of their use."""
+        """Copies batches to the devices, some of them ahead of their use."""
         copies = (
             to_devices(self.mesh, {name: batch[name].astype(dtype, copy=False) for name, dtype in BATCH_DTYPES.items()})
             for batch in host_batches

@@ -1,8 +1,8 @@
 """The training loop, from a configuration to a finished run; read it top to bottom.
 
-The same call starts a run, continues one that was stopped anywhere, and finds that one is finished. What happens at a step
-depends on the step alone. The order at a step is: update, report, checkpoint, evaluation – so that a checkpoint never waits
-for an evaluation, and an evaluation that was cut off is made up for after a restart.
+The same call starts a run, continues one that was stopped anywhere, and recognises one that is finished. What happens at a step
+depends on the step alone. The order at a step is update, report, checkpoint, evaluation. So a checkpoint never waits for an
+evaluation, and an interrupted evaluation is made up for after a restart.
 """
 
 import collections
@@ -40,8 +40,8 @@ from pipeline.training.update.metrics import NO_STEP, TrainMetrics
 from pipeline.training.update.state import TrainState
 from pipeline.training.update.step import Batch
 
-COMPILATION_PATIENCE = 4.0  # times the watchdog's limits: the largest networks take long
-STEPS_IN_FLIGHT = 2  # how far the host runs ahead of the devices; each step in flight holds a batch in their memory
+COMPILATION_PATIENCE = 4.0  # multiplies the watchdog's limits, because large networks compile slowly
+STEPS_IN_FLIGHT = 2  # the host runs this far ahead of the devices; each step in flight holds a batch in their memory
 
 
 def train(config: ConfigDict, workdir: str) -> Results:
@@ -49,12 +49,12 @@ def train(config: ConfigDict, workdir: str) -> Results:
 
     Args:
       config: a configuration with the structure of `configs/recipe.py`, locked.
-      workdir: the run's directory, absolute and the same for all processes; a run that it holds is continued.
+      workdir: the run's directory, absolute and the same for all processes; an existing run is continued.
 
     Raises:
       ConfigError, DataError: the run cannot start.
       TrainingError: the loss or a gradient is not finite.
-      Preempted: the run was asked to stop, and saved what was new before it did.
+      Preempted: the run was asked to stop and has saved its progress.
     """
     watchdog = Watchdog(warn_seconds=config.watchdog.warn_seconds, abort_seconds=config.watchdog.abort_seconds)
     with watchdog:
@@ -82,13 +82,13 @@ def train(config: ConfigDict, workdir: str) -> Results:
 
 
 def _finished(experiment: Experiment, workdir: str) -> Results | None:
-    """Returns the results of the run if it is finished, and says so."""
+    """Returns the results of the run if it is finished, and logs that."""
     hparams = experiment.hparams
     finished = read_results(workdir, hparams.total_steps)
     if finished is None:
         return None
     results, metadata = finished
-    if "config" in metadata:  # not in what earlier versions wrote
+    if "config" in metadata:  # earlier versions did not write it
         _check_same_run(experiment, metadata, workdir)
     log_results(log, results, workdir, hparams.num_eval_examples)
     log(f"This run is finished, after {hparams.total_steps:,} steps; nothing is trained again.")
@@ -98,12 +98,30 @@ def _finished(experiment: Experiment, workdir: str) -> Results | None:
 def _train(
     experiment: Experiment, workdir: str, cache: CompilationCache, goodput: Goodput, watchdog: Watchdog
 ) -> Results:
-    """Trains from the newest checkpoint, or from the start, to the end."""
+    """Trains from the newest checkpoint, or from the start, to the end.
+
+    All processes initialise in this order:
+
+    1. the initial state, if there is no checkpoint; a start that is refused by then has written nothing;
+    2. the lock of the directory, and the checkpoints;
+    3. the state of the newest readable checkpoint, else the initial one;
+    4. the record: later entries, and later best states, are dropped, because their steps will be computed again;
+    5. the compiled step, while the input fills its buffers.
+
+    A start finds one of these cases:
+
+    - no checkpoint: the run begins at step 0;
+    - a checkpoint: the run continues after its step, and is refused if configuration or data differ (`compatibility.py`);
+    - a damaged newest checkpoint: it is set aside, and the one before it is taken;
+    - an evaluation that is due at the state's step and not recorded: it is made up for;
+    - a recorded best evaluation whose state was not saved: it is saved;
+    - `results.json` for this number of steps: the run is finished, and nothing is trained (`_finished`).
+    """
     config, hparams = experiment.config, experiment.hparams
     stop_requests = StopRequests()
     new_state = None
     if distributed.as_on_process_0(not (epath.Path(workdir) / "checkpoints").exists()):
-        # Before anything is written: a start that is refused, such as one from weights of another network, leaves nothing.
+        # Nothing is written before this, so a refused start, such as one from another network's weights, leaves nothing.
         watchdog.beat("making the initial state")
         new_state = stop_requests.unless_asked(experiment.create_state)
     epath.Path(workdir).mkdir(parents=True, exist_ok=True)
@@ -113,7 +131,7 @@ def _train(
         Checkpoints(
             f"{workdir}/checkpoints", keep=config.checkpoint.keep, keep_every_steps=hparams.keep_every_steps
         ) as checkpoints,
-        Checkpoints(f"{workdir}/best", keep=2) as best,  # the best, and the one before: see `forget_after`
+        Checkpoints(f"{workdir}/best", keep=2) as best,  # the best and the one before; see `forget_after`
     ):
         watchdog.beat("restoring the newest checkpoint")
         announce("Restoring the newest checkpoint, or making a new state", "5 seconds to a minute")
@@ -121,7 +139,7 @@ def _train(
         if state is None:
             watchdog.beat("making the initial state")
             state = stop_requests.unless_asked(experiment.create_state)
-        best.forget_after(start_step)  # as the record forgets it: those weights may not come again
+        best.forget_after(start_step)  # as in the record: those steps are computed again
         with Reporter(workdir, hparams, start_step, goodput, tensorboard=config.log.tensorboard) as reporter:
             reporter.log(
                 f"{config.model.variant} on {config.data.name}, {jax.device_count()} {jax.default_backend()} device(s), "
@@ -142,7 +160,7 @@ def _train(
 
 
 def _restored(experiment: Experiment, checkpoints: Checkpoints, workdir: str) -> tuple[TrainState, int] | None:
-    """Returns the state of the newest checkpoint and its step; None when there is no checkpoint."""
+    """Returns the state of the newest checkpoint and its step; None if there is no checkpoint."""
     check = functools.partial(_check_same_run, experiment, workdir=workdir)
     restored = checkpoints.restore_newest(experiment.abstract_state(), check)
     if restored is None:
@@ -158,7 +176,7 @@ def _restored(experiment: Experiment, checkpoints: Checkpoints, workdir: str) ->
 
 
 def _check_same_run(experiment: Experiment, metadata: dict, workdir: str) -> None:
-    """Raises when what the directory holds, by its metadata, is another run than this start's and may not become it."""
+    """Raises if the directory's run, by its metadata, is another one than this start's and may not become it."""
     check_continues(
         metadata,
         experiment.metadata,
@@ -170,7 +188,7 @@ def _check_same_run(experiment: Experiment, metadata: dict, workdir: str) -> Non
 
 
 class _Run:
-    """The steps of a run, and what is done between them."""
+    """The steps of a run and the events between them."""
 
     def __init__(
         self,
@@ -200,20 +218,20 @@ class _Run:
         self._empty_metrics = jax.jit(TrainMetrics.empty, out_shardings=experiment.replicated)
 
     def to_the_end(self, state: TrainState) -> Results:
-        """Takes all steps that are left and returns the final evaluation."""
+        """Takes the remaining steps and returns the final evaluation."""
         with contextlib.closing(self._eval_passes):
             return self._to_the_end(state)
 
     def _to_the_end(self, state: TrainState) -> Results:
         start_step, total_steps = int(state.step), self._hparams.total_steps
-        self._keep_if_best(state, start_step)  # the process that evaluated it may have died before it was saved
+        self._keep_if_best(state, start_step)  # an earlier process may have died between its evaluation and its save
         results = self._evaluate_if_due(state, start_step)
         if start_step < total_steps:
             host_batches = self._experiment.train_batches(start_step)
             batches, train_step = self._start(start_step, host_batches)
             stage_end = self._hparams.stages[stage_at(self._hparams.stages, start_step)].end_step
             in_flight = collections.deque()
-            # Whatever crosses between host and devices here does so because somebody asked for it.
+            # Implicit host-device transfers are errors here.
             with jax.transfer_guard("disallow"), contextlib.closing(host_batches):
                 for step in range(start_step + 1, total_steps + 1):
                     self._watchdog.beat(f"at step {step}")
@@ -238,7 +256,7 @@ class _Run:
         return results
 
     def _start(self, start_step: int, host_batches: Iterator[dict]):
-        """Returns the batches on the devices and the compiled step; the input fills up while the step compiles."""
+        """Returns the batches on the devices and the compiled step; the input fills its buffers while the step compiles."""
 
         stage = stage_at(self._hparams.stages, start_step)
 
@@ -289,7 +307,7 @@ class _Run:
         values = {name: value.item() for name, value in metrics.compute().items() if name != "nonfinite"}
         values["records"] = f"{values['records']:08x}"
         with jax.transfer_guard("allow"):
-            # The rate of the update that made this step: updates count from 0.
+            # The rate of the update that led to this step; updates count from 0.
             values["learning_rate"] = float(self._experiment.schedule(step - 1))
         self._reporter.train(step, values)
         return state.replace(metrics=self._empty_metrics())
@@ -305,8 +323,8 @@ class _Run:
         self._watchdog.beat(f"saving the checkpoint of step {step}")
         self._check_finite(jax.device_get(state.metrics))
         with self._goodput.phase("checkpoint"):
-            # A run that continues from this state finds, of all steps before, the reports and the best state. Besides, of two
-            # saves under way one process could take part in the first and another in the second.
+            # Reports and the best state up to this step must be complete before a run can continue from it. Never overlap two
+            # saves: processes could join different ones.
             self._reporter.wait()
             self._best.wait()
             self._checkpoints.save(step, state, self._experiment.metadata)
@@ -323,7 +341,7 @@ class _Run:
         self._reporter.record("stop", step, {"seconds": self._goodput.by_phase()})
 
     def _due_by_the_clock(self, step: int) -> bool:
-        """Says whether a save is due by time; asked at reports, where the host waits anyway, and answered by process 0."""
+        """Returns process 0's answer whether a save is due by time; asked at reports, where the host waits anyway."""
         minutes = self._hparams.checkpoint_every_minutes
         if not minutes or not is_due(step, self._hparams.log_every_steps):
             return False
@@ -365,7 +383,7 @@ class _Run:
             yield batch
 
     def _keep_if_best(self, state: TrainState, step: int) -> None:
-        """Saves the state if the record has an evaluation of it that is better than all before."""
+        """Saves the state if its recorded evaluation is better than all before."""
         key = "ema_top1" if state.ema is not None else "raw_top1"
         top1 = {event["step"]: event[key] for event in self._reporter.events if event["event"] == "evaluation"}
         if step in top1 and all(top1[step] > top1[earlier] for earlier in top1 if earlier < step):
@@ -377,7 +395,7 @@ class _Run:
                 self._best.save(step, state, self._experiment.metadata)
 
     def _check_finite(self, metrics: TrainMetrics) -> None:
-        """Raises when a loss or gradient since the last report is not finite; no such state is ever saved."""
+        """Raises if a loss or gradient since the last report is not finite, so no such state is ever saved."""
         step = int(metrics.nonfinite.compute())
         if step != NO_STEP:
             self._checkpoints.wait()
@@ -390,5 +408,5 @@ class _Run:
 
 
 def _seconds_so_far(workdir: str) -> dict[str, float]:
-    """Returns the seconds by phase that earlier starts of the run counted, steps that were lost included."""
+    """Returns the seconds by phase of earlier starts of the run, including steps that were lost."""
     return next((event["seconds"] for event in reversed(read_events(workdir)) if "seconds" in event), {})

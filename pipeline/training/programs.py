@@ -1,8 +1,8 @@
-"""The compiled train step of each stage, one of them ahead: no step waits for a compiler that had a stage's time.
+"""The compiled train steps of the stages: the next stage's program is compiled during the current stage.
 
-Owns which programs there are at a time: the one of the stage that is being trained and the next one, which a thread of its own
-compiles meanwhile; those of earlier stages are let go. Knows nothing of steps. The thread cannot be interrupted: a process
-that has to leave while it compiles leaves as `runtime/stopping.py` does.
+At any time there are the current stage's program and the next one, which a thread compiles in the background. Programs of
+earlier stages are released. The thread cannot be interrupted; `runtime/stopping.py` handles a process that must leave
+meanwhile.
 """
 
 import concurrent.futures
@@ -18,8 +18,8 @@ class StagePrograms:
     """The programs of a run's stages.
 
     Args:
-      stages: In order.
-      compile_stage: Makes the program of one.
+      stages: The stages, in order.
+      compile_stage: Compiles the program of a stage.
     """
 
     def __init__(self, stages: Sequence[Stage], compile_stage: Callable[[Stage], Callable]):
@@ -28,9 +28,9 @@ class StagePrograms:
         self._programs: dict[int, concurrent.futures.Future] = {}
 
     def enter(self, index: int) -> Callable:
-        """Returns the program of a stage, waits for it if it must, and has the next stage's begun in the background.
+        """Returns the program of a stage, waiting if necessary, and starts to compile the next stage's in the background.
 
-        Raises whatever the compiler raised.
+        Raises the compiler's error.
         """
         program = self._begun(index).result()
         self._programs = {kept: found for kept, found in self._programs.items() if kept >= index}
@@ -39,7 +39,7 @@ class StagePrograms:
         return program
 
     def _begun(self, index: int) -> concurrent.futures.Future:
-        """Returns the future program of a stage; begins it where that has not been done."""
+        """Returns the future of a stage's program; starts to compile it if that has not been done."""
         if index not in self._programs:
             future = self._programs[index] = concurrent.futures.Future()
             name = f"compiling stage {index + 1}"
@@ -50,5 +50,5 @@ class StagePrograms:
         try:
             future.set_result(self._compile(self._stages[index]))
         except BaseException as error:
-            logging.error("The train step of stage %d cannot be compiled: %s", index + 1, error)  # known long before
+            logging.error("The train step of stage %d cannot be compiled: %s", index + 1, error)  # before it is needed
             future.set_exception(error)

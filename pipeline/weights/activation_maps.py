@@ -1,7 +1,8 @@
-"""Class-activation maps: where on an image a class gets its logit from.
+"""Computes class-activation maps, which show where on an image a class gets its logit from.
 
-The logit of a class is the mean, over the places of the last feature map, of the features weighted by the classifier's
-weights of that class, and its bias. The map is that product before the mean is taken.
+With features f[y, x, k] of the last feature map and the classifier's weights w[k, c] and bias b[c]:
+
+  map[y, x, c] = sum_k f[y, x, k] * w[k, c]        logit[c] = mean_yx map[y, x, c] + b[c]
 
 Source: Zhou et al., arXiv 1512.04150, section 2; for compound scaling Tan and Le, arXiv 1905.11946, figure 7.
 """
@@ -21,12 +22,12 @@ from pipeline.weights.forward import build_network
 
 @dataclasses.dataclass(frozen=True)
 class Activations:
-    """What a network computes from an image.
+    """The last feature map and the logits of an image.
 
     Attributes:
-      features: Float32 `[rows, columns, features]`, the last feature map.
-      classifier: Float32 `[features, classes]`, its weights.
-      logits: Float32 `[classes]`.
+      features: float32 `[rows, columns, features]`.
+      classifier: float32 `[features, classes]`; the classifier's weights.
+      logits: float32 `[classes]`.
     """
 
     features: np.ndarray
@@ -34,24 +35,24 @@ class Activations:
     logits: np.ndarray
 
     def map_of(self, label: int) -> np.ndarray:
-        """Returns the map of a class, float32 `[rows, columns]`; its mean is the class's logit less the bias."""
+        """Returns the map of a class, float32 `[rows, columns]`. Its mean is the class's logit minus the bias."""
         return self.features @ self.classifier[:, label]
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Float64 `[classes]`."""
+        """The probabilities of the classes, float64 `[classes]`."""
         shares = np.exp(self.logits.astype(np.float64) - self.logits.max())
         return shares / shares.sum()
 
     def most_probable(self, count: int) -> list[int]:
-        """Returns the labels of the highest logits, the highest first."""
+        """Returns the labels with the highest logits, in descending order."""
         return [int(label) for label in np.argsort(-self.logits, kind="stable")[:count]]
 
 
 def make_activations(weights: Weights) -> Callable[[np.ndarray], Activations]:
-    """Returns the compiled function from an image, uint8 `[size, size, 3]`, to its activations.
+    """Returns a compiled function from an image, uint8 `[size, size, 3]`, to its activations.
 
-    What it returns is finite: it raises `DataError` where the weights lead to no numbers.
+    The function raises `DataError` if an output is not finite.
     """
     network, preprocessing = build_network(weights.metadata), weights.metadata.preprocessing
     variables = weights.variables()

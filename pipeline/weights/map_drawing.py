@@ -1,7 +1,7 @@
-"""Class-activation maps drawn over the image they are of.
+"""Draws class-activation maps over their images.
 
-A map is enlarged to the image and coloured from its least to its greatest value: colours compare places of one map, never two
-maps. What is shown of the image is what the network saw, after crop and resizing.
+A map is enlarged to the image and coloured from its least to its greatest value. So colours compare places of one map, not two
+maps. The image is shown as the network sees it, after cropping and resizing.
 """
 
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-_SHARE = 0.5  # of the colours in the mixture
+_SHARE = 0.5  # weight of the colours over the image
 _PANEL_INCHES = 2.6
-_LEAST_SIDE = 224  # to which small images are enlarged, in pixels
+_LEAST_SIDE = 224  # pixels; smaller images are enlarged
 
 
 def overlay(image: np.ndarray, activation_map: np.ndarray) -> np.ndarray:
     """Returns an image with a map over it.
 
     Args:
-      image: Uint8 RGB `[height, width, 3]`.
-      activation_map: Float `[rows, columns]`.
+      image: uint8 RGB `[height, width, 3]`.
+      activation_map: float `[rows, columns]`.
 
     Returns:
-      uint8 RGB, of the image's size or, for a small image, a multiple of it.
+      uint8 RGB, of the image's size or, for a small image, of a multiple of it.
     """
     enlarged = _enlarged(image)
     height, width = enlarged.shape[:2]
@@ -34,10 +34,10 @@ def overlay(image: np.ndarray, activation_map: np.ndarray) -> np.ndarray:
 
 
 def panels(rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> np.ndarray:
-    """Draws images with a title each, in rows.
+    """Draws rows of images with titles.
 
     Args:
-      rows: Of titles and uint8 RGB images; all of one length.
+      rows: Titles and uint8 RGB images; all rows have the same length.
 
     Returns:
       uint8 RGB `[height, width, 3]`.

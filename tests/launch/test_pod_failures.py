@@ -28,7 +28,7 @@ def test_crashes_preemptions_and_a_lost_process_are_started_again(cloud):
         {"status": -signal.SIGKILL, "only": [0], "say": "another crash", "progress": 2},
         {},
     )
-    status, output = cloud.run(*RUN, "--max-restarts", "1")  # progress starts the count anew
+    status, output = cloud.run(*RUN, "--max-restarts", "1")  # progress resets the count
     assert status == 0, output
     assert cloud.started() == [4, 4]
     assert cloud.job()["preemptions"] == 1

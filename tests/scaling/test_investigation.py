@@ -136,9 +136,9 @@ def test_when_all_diverge_there_is_one_line(tmp_path):
     [
         ({"search.times": 0.5}, "a budget of 0.5 times the baseline's cost is not above the baseline"),
         ({"comparison.times": (2.0, 1.0)}, "a budget of 1 times the baseline's cost is not above the baseline"),
-        ({"search.step": 0.0}, "config.search.step has to be above 0"),
+        ({"search.step": 0.0}, "config.search.step must be above 0"),
         ({"comparison.seeds": 0}, "config.comparison.seeds is 0; expected 1 or more"),
-        ({"baselines": ()}, "config.baselines has to name something"),
+        ({"baselines": ()}, "config.baselines must not be empty"),
         ({"baselines": ("b77",)}, "model variant 'b77' is unknown"),
         ({"train": "configs/none.py"}, "the trials, configs/none.py with config.overrides: "),
         ({"overrides": ("duration=6 apples",)}, "with config.overrides: config.duration is '6 apples'"),
@@ -187,7 +187,7 @@ def test_results_of_another_run_or_damaged_ones_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"is of the run .*, seed 0, not .*, seed 1: move its folder away"):
         outcome(other, epath.Path(tmp_path))
     (other.workdir(tmp_path) / "results.json").write_text('{"evaluation": {}')
-    with pytest.raises(DataError, match=r"results.json is damaged .* the same command makes it anew"):
+    with pytest.raises(DataError, match=r"results.json is damaged .* Delete it and repeat the command"):
         outcome(other, epath.Path(tmp_path))
 
 

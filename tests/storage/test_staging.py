@@ -129,7 +129,7 @@ def test_a_shard_that_is_replaced_meanwhile_is_named(server, data_dir, tmp_path)
     server.fault = replace
     staged = stage("disk", [source], str(tmp_path))
     assert not staged.wait()
-    with pytest.raises(DataError, match=f"{shard} was changed while it was read: somebody writes the dataset"):
+    with pytest.raises(DataError, match=f"{shard} was changed while it was read: something is writing to the dataset"):
         staged.raise_changed()
     staged.remove()
     objects.write(shard, content)

@@ -1,1 +1,1 @@
-"""The job, kept from worker 0: what all workers report, what it means, and what to do next."""
+"""Keeps the job from worker 0: reads all workers' reports, finds what they mean, and decides what comes next."""

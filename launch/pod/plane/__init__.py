@@ -1,1 +1,1 @@
-"""What supervisor, keeper and agents tell each other, as objects in the run's bucket."""
+"""Carries messages between supervisor, keeper and agents, as objects in the run's bucket."""

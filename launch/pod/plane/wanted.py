@@ -37,7 +37,7 @@ class WantedControl:
 
     @property
     def control(self) -> Control:
-        """What is wanted."""
+        """The control document: what the machines are to do."""
         assert self._control is not None, "it is set before anything is looked at"
         return self._control
 

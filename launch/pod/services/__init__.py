@@ -1,1 +1,1 @@
-"""The services a run needs, over REST: requests, tokens, slices, machines, buckets; and those of a dry run."""
+"""Talks REST to the services of a run: tokens, slices, machines and buckets. Has stand-ins for a dry run."""

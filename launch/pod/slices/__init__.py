@@ -1,1 +1,1 @@
-"""The slice, kept from outside: what it is, what it costs, asking for it, watching, replacing and deleting it."""
+"""Requests a slice, watches, replaces and deletes it, from outside. Knows its type and its cost."""

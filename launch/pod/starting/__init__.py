@@ -1,1 +1,1 @@
-"""From a command line to a supervised run: options, settings, and what is checked before anything costs money."""
+"""Leads from a command line to a supervised run: options, settings, and checks before anything costs money."""

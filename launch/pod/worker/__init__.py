@@ -1,1 +1,1 @@
-"""One machine of a slice: what it knows of itself, what it installs, the trainer it runs and its log."""
+"""Runs on each machine of a slice: installs packages, runs the trainer, and sends its log and reports."""

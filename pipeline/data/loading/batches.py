@@ -1,9 +1,9 @@
 """Turns a source and a transform into batches: a pure function of the step.
 
-Owns which record is in which row. Row r of global batch s is record order[s * B + r] of the endless epoch-shuffled
-order, and its random state comes from (seed, s * B + r), so batches do not depend on how many processes or workers
-there are, and starting at any step costs nothing. Process p of P holds the rows [p * B / P, (p + 1) * B / P).
-Which transform makes a row follows from s, so that images may become larger in the course of training.
+Row r of global batch s is record order[s * B + r] of the endless epoch-shuffled order, and its random state comes from (seed,
+s * B + r). So batches do not depend on the number of processes or workers, and starting at any step costs nothing. Process p
+of P has the rows [p * B / P, (p + 1) * B / P). The transform of a row follows from s, so images may grow in the course of
+training.
 """
 
 import bisect
@@ -30,7 +30,7 @@ from pipeline.data.loading.workers import (
 from pipeline.errors import ConfigError, DataError, MachineError
 
 Batch = dict[str, np.ndarray]
-_CHUNK_ROWS = 64  # what a worker makes at a time, at most; with the number of workers it bounds the memory in use
+_CHUNK_ROWS = 64  # the most that a worker makes at a time, which bounds the memory
 
 
 def train_batches(
@@ -54,11 +54,11 @@ def train_batches(
         batch_size: rows in a batch over all processes; a multiple of `process_count`.
         seed: decides the order and all random draws; 0 to 2**32 - 1.
         start_step: the first batch to yield.
-        process_index: which share is this process's.
-        process_count: how many processes share each batch.
-        workers: processes that read and transform; 0: this process does it; -1: as many as the CPUs suggest.
+        process_index: the index of this process.
+        process_count: the number of processes that share each batch.
+        workers: processes that read and transform; 0: this process does it; -1: by the number of CPUs.
         max_bad_images: how many damaged images (weight 0) this process tolerates; None: any number.
-        later: what takes the place of `transform` from a batch on: (first batch, transform), in order.
+        later: transforms that replace `transform` from a batch on: (first batch, transform), in order.
 
     Returns:
         An iterator of `{"image": uint8 [b, S, S, 3], "label": int32 [b], "weight": float32 [b], "record": int64 [b]}`
@@ -99,8 +99,8 @@ def eval_batches(
 ) -> "Batches":
     """Returns each record once, in order, as ceil(n / batch_size) batches on every process.
 
-    Arguments as `train_batches`. Global row r of batch s is record s * batch_size + r. Rows past the last record are
-    zeros with weight 0 and record -1. If `endless`, the same batches come again and again. `damaged`: goes on counting there.
+    Arguments as in `train_batches`. Global row r of batch s is record s * batch_size + r. Rows past the last record are zeros
+    with weight 0 and record -1. With `endless` the batches repeat. `damaged` continues the count of an earlier pass.
     """
 
     def rows_of(records: grain.MapDataset, examples: Sequence["_Example"]) -> grain.MapDataset:
@@ -122,10 +122,10 @@ def eval_batches(
 
 
 class EvalPasses:
-    """The batches of `eval_batches`, pass after pass, from the same workers.
+    """The batches of `eval_batches`, in several passes with the same workers.
 
-    A worker takes 3.4 seconds of CPU to start, and a run evaluates hundreds of times. Between two passes the workers hold the
-    first batches of the next one ready; the first pass starts them. Without workers there is nothing to keep, and nothing is.
+    A worker takes 3.4 CPU seconds to start, and a run evaluates hundreds of times. The first pass starts the workers. Between
+    two passes they hold the first batches of the next one ready. Without workers nothing is kept.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class EvalPasses:
         max_bad_images: int | None = None,
         **share: int,
     ):
-        """Arguments as `train_batches`; `share` is "process_index" and "process_count"."""
+        """Arguments as in `train_batches`; `share` has "process_index" and "process_count"."""
         self._batches_per_pass = -(-len(source) // batch_size)
         self._keeps = worker_count(workers) > 0
         self._begin = functools.partial(
@@ -155,7 +155,7 @@ class EvalPasses:
         self._batches = None
 
     def next_pass(self) -> Iterator[Batch]:
-        """Yields the batches of one pass; one that is left before its end takes the workers with it."""
+        """Yields the batches of one pass; leaving it early ends the workers."""
         if self._batches is None:
             self._batches = self._begin()
         whole = False
@@ -175,7 +175,7 @@ class EvalPasses:
 
 
 class Batches:
-    """An iterator of batches that owns its workers. `close()` ends them; so does the end of the process."""
+    """An iterator of batches that owns its workers. `close()` or the end of the process ends them."""
 
     def __init__(
         self,
@@ -215,13 +215,13 @@ class Batches:
         chunks = _Stacked(rows, chunk, SharedArrays() if workers else None)[start_step * self._chunks_per_batch :]
         if workers:
             keep_memory_in_workers()
-            threads = 4 if source.remote else 1  # reading over the network is mostly waiting
+            threads = 4 if source.remote else 1  # reads over the network mostly wait
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
             dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
             dataset = dataset.mp_prefetch(options, worker_init_fn=set_up_worker)
         else:
             dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
-        # The one reference to grain's iterator is where the finalizer can drop it: at exit it must go before its modules.
+        # At exit, grain's iterator must be deleted before its modules, so its only reference is where the finalizer drops it.
         self._chunks = [iter(dataset)]
         self._end = weakref.finalize(self, _end, self._chunks, self._trace_folder)
 
@@ -277,7 +277,7 @@ def _end(chunks: list[grain.DatasetIterator], trace_folder: tempfile.TemporaryDi
 
 @dataclasses.dataclass(frozen=True)
 class _Example:
-    """Reads a record and transforms it. Errors say at which record they came."""
+    """Reads a record and transforms it. Errors name the record."""
 
     source: Any
     transform: Callable[..., dict]
@@ -290,7 +290,7 @@ class _Example:
             example = {**self.source[record], "record": record}
         except (ConfigError, DataError, MachineError):
             raise
-        except Exception as error:  # array_record raises what absl's status codes map to, of many types
+        except Exception as error:  # array_record raises errors of many types, one for each absl status code
             raise DataError(f"Record {record} of {self.source!r} cannot be read: {error}") from error
         try:
             return self.transform(example, *rng)
@@ -300,7 +300,7 @@ class _Example:
 
 
 class _ProcessRows(grain.MapDataset):
-    """Of a stream of global rows, those of one process: local row i is global row (i // b) * B + p * b + i % b."""
+    """The rows of one process in a stream of global rows: local row i is global row (i // b) * B + p * b + i % b."""
 
     def __init__(self, parent: grain.MapDataset, batch_size: int, process_index: int, process_count: int):
         super().__init__(parent)
@@ -317,7 +317,7 @@ class _ProcessRows(grain.MapDataset):
 
 
 class _InTurns(grain.MapDataset):
-    """Endless rows: those of the first parent, from the first of `first_rows` on those of the second, and so on."""
+    """Endless rows of several parents: the next parent takes over at each of `first_rows`."""
 
     def __init__(self, parents: Sequence[grain.MapDataset], first_rows: Sequence[int]):
         super().__init__(parents)
@@ -341,7 +341,7 @@ class _PaddedRows(grain.MapDataset):
         return self._length
 
     def __getitem__(self, index: int):
-        index %= self._length  # grain counts on when it repeats
+        index %= self._length  # grain's index grows when it repeats
         return self._parent[index] if index < len(self._parent) else self._padding
 
     @functools.cached_property
@@ -351,9 +351,9 @@ class _PaddedRows(grain.MapDataset):
 
 
 class _Stacked(grain.MapDataset):
-    """Rows in stacks of `size`. Each row is copied before the next is made, so that all are made in the same memory.
+    """Stacks of `size` rows. Each row is copied before the next is made, so all of them are made in the same memory.
 
-    With `shared` memory the stacks are addresses, for another process.
+    With `shared` memory the stacks are addresses for another process.
     """
 
     def __init__(self, parent: grain.MapDataset, size: int, shared: SharedArrays | None):

@@ -1,10 +1,15 @@
 """Mixup and CutMix on the device, inside the step: pure functions of a key and a batch.
 
-Each example is mixed with the row before it and has its own draw. Rows, draws and results do not depend on how the batch is
-divided over devices. The published code takes the row mirrored within a core's batch as partner; in a shuffled batch that
-is the same, and one row across is less to move. With "clean" semantics the label weights of an example are what its pixels
-are made of, to the float; with "published" all examples of CutMix have the mean of their weights, as in EfficientNetV2's code.
-Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899; google/automl, efficientnetv2/datasets.py.
+Each example x is mixed with its partner x', the row before it, with its own draw of lam:
+
+    x = (1 - lam) * x + lam * x'            lam is 0 or 1 for each pixel in CutMix
+    target = (1 - mean(lam)) * target + mean(lam) * target'
+
+Rows, draws and results do not depend on how the batch is divided over devices. The published code's partner is the mirrored
+row of a core's batch. In a shuffled batch that is equivalent, and the row before needs less communication. With "clean"
+semantics, an example's label weights follow from its own pixels. With "published" all examples of CutMix have the mean of
+their weights, as in EfficientNetV2's code. Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899;
+google/automl, efficientnetv2/datasets.py.
 """
 
 import jax
@@ -27,20 +32,20 @@ def mix(
         rng: A key.
         images: Normalised pixels `[batch, height, width, 3]`, any float type.
         targets: Class probabilities, float32 `[batch, classes]`; label smoothing may have been applied.
-        mask: Which examples are real, bool `[batch]`; the others are neither mixed nor mixed in.
-        mixup_alpha: Of the Beta distribution of mixup's weights; 0: no mixup.
-        cutmix_alpha: Of the Beta distribution of CutMix's area; 0: no CutMix.
+        mask: Whether each example is real, bool `[batch]`; the others are not mixed.
+        mixup_alpha: Parameter of the Beta distribution of mixup's weights; 0: no mixup.
+        cutmix_alpha: Parameter of the Beta distribution of CutMix's area; 0: no CutMix.
         mix_semantics: "clean" or "published".
 
     Returns:
-        Images and targets, shapes and types as given.
+        Images and targets, of the given shapes and dtypes.
     """
     if not mixup_alpha and not cutmix_alpha:
         return images, targets
     _, mixup_rng, cutmix_rng = jax.random.split(rng, 3)
     batch, height, width, _ = images.shape
     by_cutmix = jnp.arange(batch) >= (batch // 2 if mixup_alpha else 0)
-    lam = jnp.zeros((batch, 1, 1))  # of the partner in each pixel, float32 [batch, height or 1, width or 1]
+    lam = jnp.zeros((batch, 1, 1))  # the partner's share of each pixel, float32 [batch, height or 1, width or 1]
     if mixup_alpha:
         lam = mixup_lam(mixup_rng, batch, mixup_alpha)[:, None, None]
     if cutmix_alpha:
@@ -59,15 +64,15 @@ def mix(
 
 
 def mixup_lam(rng: jax.Array, batch: int, alpha: float) -> jax.Array:
-    """Draws the partners' weights, float32 `[batch]`: at most 1/2, as the published code keeps the larger one."""
+    """Draws the partners' weights, float32 `[batch]`; at most 1/2, because the published code keeps the larger one."""
     weight = jax.random.beta(rng, alpha, alpha, (batch,))
     return jnp.minimum(weight, 1 - weight)
 
 
 def cutmix_boxes(rng: jax.Array, batch: int, height: int, width: int, alpha: float) -> jax.Array:
-    """Draws the pixels that the partner gives, bool `[batch, height, width]`.
+    """Draws the boxes of pixels from the partner, bool `[batch, height, width]`.
 
-    A box of the image's shape and a Beta-distributed share of its area, around a uniform centre, cut at the borders.
+    A box has the image's aspect ratio, a Beta-distributed share of its area and a uniform centre; it is clipped at the borders.
     """
     area_rng, row_rng, column_rng = jax.random.split(rng, 3)
     side = jnp.sqrt(jax.random.beta(area_rng, alpha, alpha, (batch, 1)))
@@ -77,6 +82,6 @@ def cutmix_boxes(rng: jax.Array, batch: int, height: int, width: int, alpha: flo
 
 
 def _interval(centre: jax.Array, side: jax.Array, length: int) -> jax.Array:
-    """Says which of `length` pixels have their middle in an interval given in shares of the length."""
+    """Returns which of `length` pixels have their centre in an interval that is given in shares of the length."""
     middles = (jnp.arange(length) + 0.5) / length
     return jnp.abs(middles - centre) < side / 2
