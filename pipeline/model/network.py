@@ -79,8 +79,8 @@ class Network(nn.Module):
         Returns:
           "reduction_1", "reduction_2", …: the output of the last block before each stride, and of the last block; reduction_i
           of B0 is 2**i times smaller than the input. "features": the output of the last block. "maps": the last maps, before
-          pooling, [batch, ., ., head filters]. "pooled_features": its mean, float32 [batch, head filters]. "logits": float32 [batch,
-          num_classes].
+          pooling, [batch, ., ., head filters]. "pooled_features": their mean, float32 [batch, head filters]. "logits":
+          float32 [batch, num_classes].
         """
         arch = self.architecture
         norm = functools.partial(
