@@ -17,11 +17,11 @@ def get_config() -> ConfigDict:
     config = scale.get_config()
     config.train = "configs/fashion_mnist.py"
     config.overrides = (
-        "duration=6 epochs",
+        "duration=5 epochs",
         "batch_size=128",
         "schedule.warmup=0.5 epochs",
         "model.bn_momentum=0.99",  # MobileNetV2's own 0.999 suits longer runs
-        "evaluation.every=6 epochs",
+        "evaluation.every=5 epochs",
         "checkpoint.every=1 epochs",
         "checkpoint.keep=1",
         "log.every=1 epochs",

@@ -114,7 +114,7 @@ TYPED = [
     ("convert --out={new}/out", 78, "name one file or folder to convert, not 0"),
     ("convert {disk}/good", 78, "--out is missing"),
     ("convert {disk}/good --out={disk}/whole", 78, "{disk}/whole"),
-    ("convert {disk}/good --out={new}/out --drop_background", 78, "1001"),
+    ("convert {disk}/good --out={new}/out --drop_background", 78, "no background to drop"),
     (f"{EVALUATE} --weights={{disk}}/good", 78, "3 classes"),
     (f"{EVALUATE} --weights={{disk}}/good --config.evaluation.confusion=True", 78, "--out is missing"),
     (f"{EXPORT}", 78, "--format"),
@@ -124,7 +124,7 @@ TYPED = [
     # What is only looked at or measured.
     ("model --variant=b99", 78, "'b99' is unknown"),
     ("model --search=b99", 78, "'b99' is unknown"),
-    (f"{PLAN}", 78, "--topology"),
+    (f"{PLAN} --config.data.name=elsewhere", 78, "--sizes"),
     (f"{PLAN} --topology=v9-8", 78, "unknown generation"),
     (f"{PLAN} --topology=v3-33", 78, "v3-33"),
     (f"{PLAN} --topology=v5e-8 --sizes=1,2", 78, "three numbers"),
@@ -135,7 +135,11 @@ TYPED = [
     ("benchmark", 78, "say first what to measure"),
     ("benchmark speed --config=configs/quickstart.py", 78, "say first what to measure"),
     ("benchmark input --config=configs/quickstart.py --data={disk}/empty", 65, "there is no image in it"),
-    ("benchmark checkpoint --config=configs/quickstart.py --folder={disk}/none", 78, "there is no such folder"),
+    (
+        "benchmark checkpoint --config=configs/quickstart.py --config.data.data_dir={disk}/data --folder={disk}/none",
+        78,
+        "there is no such folder",
+    ),
 ]
 
 COMMANDS = {  # every command that opens weight files

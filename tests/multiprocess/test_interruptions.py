@@ -18,7 +18,7 @@ from tests.data.tiny import Noise
 from tests.record_sums import record_sum
 from tests.runs import TINIEST, reported, start_all, state_at, wait_until
 
-STEPS = 300
+STEPS = 200
 BATCH_SIZE = 32
 SEED = 4
 RUN = (
@@ -29,8 +29,8 @@ RUN = (
     "--config.loss.mixup_alpha=0.2",
     "--config.log.every=1 steps",
     "--config.log.tensorboard=False",  # importing TensorFlow would take half of each start
-    "--config.checkpoint.every=15 steps",
-    "--config.evaluation.every=60 steps",
+    "--config.checkpoint.every=10 steps",
+    "--config.evaluation.every=40 steps",
 )
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
@@ -142,7 +142,7 @@ def test_a_run_killed_twenty_times_equals_an_undisturbed_one(tmp_path, data_dir,
     for weights, metric in itertools.product(("ema", "raw"), ("top1", "top5", "loss", "examples")):
         key = f"{weights}_{metric}"
         assert reported(killed, "evaluation", key) == reported(undisturbed, "evaluation", key)
-    assert list(reported(killed, "evaluation", "ema_top1")) == list(range(60, STEPS + 1, 60))
+    assert list(reported(killed, "evaluation", "ema_top1")) == list(range(40, STEPS + 1, 40))
     assert list(reported(killed, "summary", "seconds")) == [STEPS]
     results = [json.loads((workdir / "results.json").read_text()) for workdir in (killed, undisturbed)]
     assert results[0] == results[1]

@@ -15,12 +15,12 @@ from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source
 from tests.data.tiny import Noise
 from tests.record_sums import record_sum
-from tests.runs import TINY, reported, start_all, state_at, wait_until
+from tests.runs import TINIEST, reported, start_all, state_at, wait_until
 
 STEPS, BATCH_SIZE = 60, 32
 BOUNDARY = 30  # where the run moves
 RUN = (
-    f"--config={TINY}",
+    f"--config={TINIEST}",
     f"--config.duration={STEPS} steps",
     "--config.progressive.stages=4",
     "--config.progressive.image_sizes=(8, 10, 12, 16)",

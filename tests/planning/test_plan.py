@@ -58,6 +58,22 @@ def test_a_plan_of_the_real_step(tmp_path):
 
 @needs_libtpu
 @pytest.mark.slow
+def test_a_progressive_plan_is_the_sum_of_its_stages(tmp_path):
+    stages = ("--config.progressive.stages=2", "--config.image_size=32", "--config.evaluation.image_size=8")
+    result = plan(tmp_path, *TINY, "--topology=v5e-8", "--json", *stages)
+    assert result.returncode == 0, result.stderr
+    (found,) = json.loads(result.stdout)
+    small, large = found["stages"]
+    assert (small["image_size"], large["image_size"]) == (26, 32)
+    assert (small["end_step"], large["end_step"]) == (6, 12)
+    assert 0 < small["cycles"] < large["cycles"] == found["train"]["cycles"]
+    assert found["estimate"]["images_per_second"] == pytest.approx(32 / found["estimate"]["step"])
+    assert len(list(tmp_path.rglob("tiny-train-*.json"))) == 2
+    assert len(list(tmp_path.rglob("tiny-evaluation-*.json"))) == 1
+
+
+@needs_libtpu
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["b0", "b7"])
 def test_a_configuration_as_it_comes_is_planned_without_compiling(tmp_path, config):
     """Where this fails the steps have changed: delete what is in precompiled/, and plan anew as docs/plan.md says."""

@@ -12,7 +12,7 @@ from pipeline.benchmarks import reading
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source
 from pipeline.errors import MachineError
-from tests.runs import ROOT, TINY
+from tests.runs import ROOT, TINIEST
 
 IMAGES = 20
 QUICKLY = """
@@ -71,7 +71,7 @@ def test_a_copy_that_fails_is_one_error_and_leaves_nothing(server, data_dir, tem
 def test_the_command_prints_both_places(server, data_dir):
     result = subprocess.run(
         [
-            *(sys.executable, "-c", QUICKLY, "pipeline.benchmark", "input", f"--config={TINY}"),
+            *(sys.executable, "-c", QUICKLY, "pipeline.benchmark", "input", f"--config={TINIEST}"),
             *(f"--config.data.data_dir={data_dir}", "--images=64"),
         ],
         cwd=ROOT,

@@ -14,7 +14,14 @@ from pipeline.model.network import build_model
 from pipeline.training.update.metrics import NO_STEP
 from pipeline.training.update.state import create_state
 from pipeline.training.update.step import l2, make_train_step, smoothed_targets
+from tests.configs import tiniest
 from tests.record_sums import record_sum
+
+
+@pytest.fixture
+def config():
+    """Of two blocks: most of a test's time goes into compiling its step."""
+    return tiniest.get_config()
 
 
 def take_step(config, batch, devices, steps=1):
