@@ -1,8 +1,8 @@
-"""`configs/fashion_mnist.py` with progressive learning: the same accuracy in less time. docs/progressive.md has both.
+"""`configs/fashion_mnist.py` with progressive learning, in four stages of 12 to 28 pixels: see docs/progressive.md.
 
 launch/local.sh --config configs/fashion_mnist_progressive.py
 
-For data of your own: take your configuration, set `config.progressive.stages` and look at the stages that it prints at start.
+For your own data, set `config.progressive.stages` in your configuration. A run prints its stages at its start.
 """
 
 from ml_collections import ConfigDict

@@ -20,7 +20,7 @@ from pipeline.training.update.optimizer import make_optimizer, make_schedule
 from pipeline.training.update.state import abstract_state
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FILES = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__", "recipe"}
+FILES = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__", "recipe", "v2_recipe"}
 STUDIES = sorted(name for name in FILES if name.startswith("scale"))
 CONFIGS = sorted(FILES - set(STUDIES))
 
