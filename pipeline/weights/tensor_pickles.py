@@ -194,7 +194,7 @@ class Machine:
         known = tag == "storage" and type(dtype) is tuple and dtype in _DTYPES.values() and not any(view)
         if not known or type(elements) is not int or not 0 <= elements < 1 << 62 or type(key) not in (str, int):
             raise Refused("it refers to something other than a storage of numbers: refused")
-        storage = self.storages.setdefault(str(key), Storage(str(key), *dtype, elements))
+        storage = self.storages.setdefault(str(key), Storage(str(key), dtype[0], dtype[1], elements))
         if (storage.dtype, storage.elements) != (dtype[0], elements):
             raise Refused(f"storage {printable(str(key))} has two types or lengths")
         return storage

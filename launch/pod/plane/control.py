@@ -210,7 +210,8 @@ def control_from(value: Mapping[str, Any]) -> Control:
     """
     _check_format(value)
     fields = _known(Control, value)
-    fields["job"] = Job(**{**_known(Job, value["job"]), "arguments": tuple(value["job"]["arguments"])})
+    job: dict[str, Any] = {**_known(Job, value["job"]), "arguments": tuple(value["job"]["arguments"])}
+    fields["job"] = Job(**job)
     fields["bounds"] = Bounds(**_known(Bounds, value.get("bounds", {})))
     fields["logs"] = tuple(value.get("logs", ()))
     supervisor = value.get("supervisor")

@@ -29,7 +29,7 @@ from pod.slices import controller, cost
 from pod.slices.accelerators import find_accelerator
 from pod.slices.supervisor import Supervisor
 from pod.starting import checks, configuration
-from pod.starting.options import Options
+from pod.starting.options import Options, pairs
 
 PLACE_OBJECT = "run.json"
 
@@ -59,8 +59,8 @@ def up(given: Options, record: Record, environment: Mapping[str, str], arguments
     material = Material(
         code=code,
         code_name=checkout.archive_name(code),
-        environment=dict(entry.partition("=")[::2] for entry in given.environment),
-        secrets=dict(entry.partition("=")[::2] for entry in given.secrets),
+        environment=pairs(given.environment),
+        secrets=pairs(given.secrets),
         startup_script=STARTUP_SCRIPT.read_text(encoding="utf-8"),
     )
     owner = owner_name(record)

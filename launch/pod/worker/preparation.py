@@ -20,6 +20,7 @@ import subprocess
 import tarfile
 import threading
 from pathlib import Path
+from typing import Any
 
 from pod.clock import Clock
 from pod.plane.control import Job
@@ -183,7 +184,8 @@ def fetch_code(root: Path, plane: ControlPlane, name: str) -> Path:
     partial.mkdir(parents=True)
     with tarfile.open(fileobj=io.BytesIO(found[0]), mode="r:gz") as archive:
         # Newer Pythons need a filter that forbids writing outside the folder; older ones do not know the argument.
-        archive.extractall(partial, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(partial, **options)
     partial.rename(folder)
     return folder
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pod.worker.machine import boot_id
 
@@ -60,8 +61,9 @@ class Attempt:
             return None
         status = status or _read_json(self.folder / "status")  # it may have been written meanwhile
         if status is None:
-            status = {"exit_code": None, "at": time.time()}
-            _write_json(self.folder / "status", status)
+            end = Ended(None, time.time())
+            _write_json(self.folder / "status", {"exit_code": end.exit_code, "at": end.at})
+            return end
         return Ended(status["exit_code"], status["at"])
 
     def is_running(self) -> bool:
@@ -175,7 +177,7 @@ def run(folder: Path) -> None:
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         _raise_open_files()
-        start = _read_json(folder / "start.json")
+        start = json.loads((folder / "start.json").read_text())
         try:
             process = subprocess.Popen(start["command"], cwd=start["folder"], start_new_session=True)
         except OSError as error:
@@ -210,7 +212,7 @@ def _start_time(pid: int) -> str:
     return "" if state == "Z" else fields[18]
 
 
-def _read_json(path: Path) -> dict | None:
+def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
