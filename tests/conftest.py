@@ -19,9 +19,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault(
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0"
-)  # what takes a moment is compiled a thousand times
+# What compiles in a moment is compiled a thousand times.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,7 +30,6 @@ FOLDER = pathlib.Path(__file__).parent
 LONGEST = (
     "multiprocess/test_interruptions.py",
     "multiprocess/test_progressive_interruptions.py",
-    "scaling/test_studies.py",
     "launch/test_training.py",
     "storage/test_runs_in_a_bucket.py",
     "multiprocess/test_processes.py",

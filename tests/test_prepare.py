@@ -35,7 +35,7 @@ def test_digits_are_prepared_once(tmp_path):
     assert second.returncode == DataError.exit_code
     assert second.stderr.splitlines() == [
         "Importing tensorflow_datasets (usually 5 to 20 seconds) …",
-        f"Error: {tmp_path}/digits/1.0.0 already holds a finished dataset. To make it anew, delete that folder first.",
+        f"Error: {tmp_path}/digits/1.0.0 already holds a finished dataset. To prepare it again, delete that folder first.",
     ]
 
 

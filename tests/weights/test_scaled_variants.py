@@ -37,8 +37,8 @@ def test_a_variant_that_cannot_be_is_one_line(variant):
 
 def test_formats_without_scaled_networks_say_so(tmp_path):
     weights = random_weights("b0:depth=0.5,width=0.1", num_classes=3, image_size=32)
-    with pytest.raises(ConfigError, match="timm has no network b0:depth=0.5,width=0.1"):
+    with pytest.raises(ConfigError, match=r"timm has no network b0:depth=0\.5,width=0\.1"):
         timm.write(weights, tmp_path)
-    with pytest.raises(ConfigError, match="the authors' code has no network b0:depth=0.5,width=0.1"):
+    with pytest.raises(ConfigError, match=r"the authors' code has no network b0:depth=0\.5,width=0\.1"):
         official.write(weights, tmp_path)
     assert list(tmp_path.iterdir()) == []
