@@ -30,6 +30,7 @@ FOLDER = pathlib.Path(__file__).parent
 LONGEST = (
     "multiprocess/test_interruptions.py",
     "multiprocess/test_progressive_interruptions.py",
+    "scaling/test_studies.py",
     "launch/test_training.py",
     "storage/test_runs_in_a_bucket.py",
     "multiprocess/test_processes.py",
@@ -38,7 +39,11 @@ LONGEST = (
     "test_train.py",
     "test_failures_of_runs.py",
     "test_input_failures.py",
+    "test_prepare.py",
     "training/test_finetuning.py",
+    "training/update/test_step.py",
+    "model/test_network.py",
+    "model/test_families.py",
     "runtime/test_watchdog.py",
     "test_broken_workdir.py",
     "launch/test_pod_slices.py",
@@ -62,7 +67,6 @@ LONGEST = (
     "weights/test_exports.py",
     "weights/test_family_weights.py",
     "weights/test_keras.py",
-    "model/test_families.py",
     "test_configs.py",
 )
 
