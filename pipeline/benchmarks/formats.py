@@ -34,7 +34,7 @@ def measure(weights: Weights, rounds: int) -> Measured:
       weights: The weights to export.
       rounds: Number of timed calls of each file.
     """
-    calibration = photographs.calibration_windows(weights.metadata.image_size)
+    calibration = photographs.calibration_crops(weights.metadata.image_size)
     measured = {}
     with tempfile.TemporaryDirectory(prefix="latency-benchmark.") as temporary:
         folder = pathlib.Path(temporary) / "network"
