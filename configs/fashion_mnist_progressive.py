@@ -2,7 +2,7 @@
 
 launch/local.sh --config configs/fashion_mnist_progressive.py
 
-For data of your own, set `config.progressive.stages` in the configuration that trains them. The run prints its stages at start.
+For your own data, set `config.progressive.stages` in your configuration. A run prints its stages at its start.
 """
 
 from ml_collections import ConfigDict

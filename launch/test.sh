@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests: launch/test.sh [--quick | pytest arguments]
 #
-# The same set-up as launch/local.sh, then pytest on the CPU: without arguments all the tests, in as many processes as there are
-# cores (at most 8); with --quick alone what fits into two minutes, for a first look, and a list of what is left out. Compiled
-# programs are kept in .venv, so that a second run is shorter. Paths among the arguments are those of the repository:
+# The set-up is that of launch/local.sh; the tests run on the CPU. Without arguments all tests run, in one process for each core
+# (at most 8). --quick alone runs what fits into two minutes, for a first look, and lists what it leaves out. Compiled programs
+# stay in .venv, so a second run is shorter. Paths among the arguments are relative to the repository:
 # launch/test.sh tests/model -k swish
 set -euo pipefail
 

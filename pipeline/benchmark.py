@@ -198,7 +198,7 @@ def main_restart() -> None:
 
 
 def main_latency() -> None:
-    """Prints what an image costs in each format of --weights."""
+    """Prints the latency of each export format for `--weights`."""
     weights = command_line.open_weights()
 
     from pipeline.benchmarks import formats, latency
@@ -208,7 +208,7 @@ def main_latency() -> None:
 
 
 def main_paper() -> None:
-    """Prints the paper's tables from our own counts, and its table of latencies measured."""
+    """Prints the paper's tables from our counts, and its table of latencies from measurements."""
     from pipeline.benchmarks import formats, latency, paper
 
     print(paper.tables(), flush=True)

@@ -19,6 +19,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# What compiles in a moment is compiled a thousand times.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,7 +38,11 @@ LONGEST = (
     "test_train.py",
     "test_failures_of_runs.py",
     "test_input_failures.py",
+    "test_prepare.py",
     "training/test_finetuning.py",
+    "training/update/test_step.py",
+    "model/test_network.py",
+    "model/test_families.py",
     "runtime/test_watchdog.py",
     "test_broken_workdir.py",
     "launch/test_pod_slices.py",
@@ -60,7 +66,6 @@ LONGEST = (
     "weights/test_exports.py",
     "weights/test_family_weights.py",
     "weights/test_keras.py",
-    "model/test_families.py",
     "test_configs.py",
 )
 

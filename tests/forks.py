@@ -123,7 +123,11 @@ def run(*arguments: str, text: bytes = b"", **environment: str) -> subprocess.Co
             stdin=stdin.fileno(),
             outputs=tuple(file.fileno() for file in outputs),
         )
-        process.wait(timeout=600)
+        try:
+            process.wait(timeout=600)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         for file in files:
             file.seek(0)
         said = [file.read().decode() for file in outputs]

@@ -1,15 +1,13 @@
 """`pipeline.explain` as users start it: a PNG for each image, the classes beside it, and one line for what cannot be."""
 
 import os
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 
 from pipeline.weights import directory
-from tests.runs import ROOT
+from tests import forks
 from tests.weights.samples import random_weights
 
 
@@ -23,8 +21,7 @@ def weights(tmp_path_factory):
 
 
 def explain(*arguments):
-    command = [sys.executable, "-m", "pipeline.explain", *map(os.fspath, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return forks.run("-m", "pipeline.explain", *map(os.fspath, arguments))
 
 
 def test_each_image_has_its_maps_and_a_damaged_one_is_reported(weights, tmp_path):

@@ -12,6 +12,8 @@ import pytest
 
 from pipeline.data.sources import open_source
 from pipeline.errors import ConfigError, DataError
+from tests import forks
+from tests.runs import COMPILE_FAST
 
 
 def prepare(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
@@ -33,7 +35,7 @@ def test_digits_are_prepared_once(tmp_path):
     assert second.returncode == DataError.exit_code
     assert second.stderr.splitlines() == [
         "Importing tensorflow_datasets (usually 5 to 20 seconds) …",
-        f"Error: {tmp_path}/digits/1.0.0 already holds a finished dataset. To make it anew, delete that folder first.",
+        f"Error: {tmp_path}/digits/1.0.0 already holds a finished dataset. To prepare it again, delete that folder first.",
     ]
 
 
@@ -72,12 +74,7 @@ SMALL = (  # the published recipe for B0, small enough for a CPU: the network, t
 
 def command(name: str, *arguments: str) -> str:
     """Runs a command that must succeed, on one device, and returns what it printed."""
-    result = subprocess.run(
-        [sys.executable, "-m", f"pipeline.{name}", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": ""},
-    )
+    result = forks.run("-m", f"pipeline.{name}", *arguments, XLA_FLAGS=COMPILE_FAST)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -11,7 +11,7 @@ from pod.errors import FAILED, INTERRUPTED, Refused
 from pod.plane.control_plane import ControlError
 from pod.services.credentials import CredentialsError
 from pod.services.http import ApiError
-from pod.starting import options
+from pod.starting import arguments
 from pod.starting.start import Interrupted
 
 
@@ -19,8 +19,8 @@ def main() -> int:
     """Runs the command line; an error that a user can fix is one line."""
     try:
         return commands.main(sys.argv[1:], os.environ, Path(os.environ.get("PWD") or os.getcwd()))
-    except options.HelpAsked:
-        print(options.USAGE, end="")
+    except arguments.HelpAsked:
+        print(arguments.USAGE, end="")
         return 0
     except Refused as error:
         print(f"tpu_pod.sh: {error}", file=sys.stderr)

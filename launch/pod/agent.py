@@ -277,6 +277,7 @@ def main(root: Path) -> None:
     plane = ControlPlane(machine.control, credentials, endpoints, patience=5, clock=clock)
 
     def become(code: Path) -> None:
+        """Runs newer code in this process. It is found by the name of this module, which must therefore never change."""
         os.chdir(code / "launch")
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", "pod.agent", str(root)])

@@ -27,7 +27,8 @@ from pod.services.service import Service
 from pod.slices import controller
 from pod.slices.accelerators import find_accelerator
 from pod.slices.removal import remove
-from pod.starting import checks, options
+from pod.starting import checks
+from pod.starting.arguments import parse
 from pod.starting.options import Options
 from pod.starting.start import PLACE_OBJECT, up
 
@@ -48,7 +49,7 @@ def main(
       HelpAsked: the user wants to see the usage.
     """
     settings = Path(environment.get("POD_SETTINGS") or ROOT / "launch" / "pod.env")
-    given = options.parse(arguments, environment, settings, folder, ROOT)
+    given = parse(arguments, environment, settings, folder, ROOT)
     record = Record(given.name, environment, dry_run=given.dry_run)
     if given.command == "up":
         words = list(arguments[1:] if arguments and arguments[0] == "up" else arguments)

@@ -1,7 +1,6 @@
-"""Latency of the exported formats beside each other, and the paper's table 4: ResNet-152, B1 and B7 in one runtime.
+"""Measures the latency of the exported formats, and the paper's table 4: ResNet-152, B1 and B7 in one runtime.
 
-Every format is written once into a temporary folder and measured in processes of its own, so that no runtime's threads are in
-another's way.
+Every format is written once into a temporary folder and measured in its own processes, so runtimes do not compete for threads.
 """
 
 import pathlib
@@ -25,17 +24,17 @@ _RUNS = 3
 _LARGE = ("b7",)  # measured in one run, and with few rounds
 _LARGE_ROUNDS = 3
 
-Measured = dict[tuple[str, int, int | None], Latency]  # by file, batch and number of cores, None for all
+Measured = dict[tuple[str, int, int | None], Latency]  # key: file, batch, number of cores (None: all)
 
 
 def measure(weights: Weights, rounds: int) -> Measured:
     """Measures the forward pass of each exported file, for each batch, on one core and on all.
 
     Args:
-      weights: What to export.
-      rounds: How often each is timed.
+      weights: The weights to export.
+      rounds: Number of timed calls of each file.
     """
-    calibration = photographs.calibration_windows(weights.metadata.image_size)
+    calibration = photographs.calibration_crops(weights.metadata.image_size)
     measured = {}
     with tempfile.TemporaryDirectory(prefix="latency-benchmark.") as temporary:
         folder = pathlib.Path(temporary) / "network"
@@ -52,7 +51,7 @@ def measure(weights: Weights, rounds: int) -> Measured:
 
 
 def report(measured: Measured) -> str:
-    """Returns a table, one line a file, in milliseconds an image, the fastest for one image on all cores first."""
+    """Returns a table with a line for each file, in milliseconds an image, sorted by the time of one image on all cores."""
     columns = [(batch, cores) for batch in BATCHES for cores in (1, None)]
     rows = [["file", *(f"batch {batch}, {'all cores' if cores is None else '1 core'}" for batch, cores in columns)]]
     for name in sorted({file for file, _, _ in measured}, key=lambda file: measured[file, 1, None].wall):
@@ -68,7 +67,7 @@ def measure_table_4(rounds: int) -> dict[str, list[dict[str, Latency]]]:
     """Measures the networks of table 4 for one image on one core, untrained, in three runs of each runtime.
 
     Returns:
-      By runtime, for each run, `Latency` by variant; the large network is in the first run only.
+      For each runtime the runs, each with a `Latency` by variant; the large network is only in the first run.
     """
     measured = {}
     with tempfile.TemporaryDirectory(prefix="latency-benchmark.") as temporary:
@@ -88,7 +87,7 @@ def measure_table_4(rounds: int) -> dict[str, list[dict[str, Latency]]]:
 
 
 def report_table_4(measured: dict[str, list[dict[str, Latency]]]) -> str:
-    """Returns the table: medians over the runs, and the ratio of ResNet-152 to B1 in each run, by clock and by CPU time."""
+    """Returns table 4 with medians over the runs and each run's ratio of ResNet-152 to B1, by clock and by CPU time."""
     rows = [["runtime", "", "resnet152", "b1", "b7", "resnet152 / b1", "median"]]
     for runtime, runs in measured.items():
         for kind in ("wall", "cpu"):
@@ -112,7 +111,7 @@ def report_table_4(measured: dict[str, list[dict[str, Latency]]]) -> str:
 
 
 def untrained(variant: str) -> Weights:
-    """Returns random weights whose activations stay in range; what they compute takes as long as a trained network."""
+    """Returns random weights whose activations stay in range, so that computing takes as long as with trained ones."""
     metadata = Metadata(variant, 1000, _resolution(variant), source="untrained")
     rng = np.random.default_rng(0)
 

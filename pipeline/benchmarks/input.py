@@ -6,11 +6,10 @@ imported for the baseline only.
 """
 
 import collections
-import cProfile
+import contextlib
 import dataclasses
 import itertools
 import pathlib
-import pstats
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pipeline.data.decoding.images import checked_header
 from pipeline.data.loading.batches import train_batches
 from pipeline.data.loading.workers import usable_cpus
 from pipeline.data.preparation.jpeg_index import add_index
+from pipeline.data.preprocessing import TrainTransform
 from pipeline.data.sources import Source
 from pipeline.errors import DataError
 
@@ -30,12 +30,6 @@ _BATCH = 64
 _ROUNDS = 3  # of ours and of the baseline, in turns
 _BUFFERED_BATCHES = 4  # at most, of each worker: in its thread, its queue and the parent's thread
 _RATE_SECONDS = 10
-_STAGES = {
-    "images.py": "decode and crop",
-    "resizing.py": "resize",
-    "autoaugment.py": "augment",
-    "randaugment.py": "augment",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +100,7 @@ def _is_image(data: bytes) -> bool:
 
 def measure_input(
     source: Source | FolderSource,
-    transform: Callable[[dict, np.random.Generator], dict],
+    transform: TrainTransform,
     image_size: int,
     transfer: Callable[[dict], None],
     images: int,
@@ -115,7 +109,7 @@ def measure_input(
 
     Args:
         source: the images; the first `images` of them are used.
-        transform: as for `train_batches`.
+        transform: that of training; its steps are timed one by one.
         image_size: pixels of each side, for the baseline.
         transfer: copies a batch to the devices and waits for it.
         images: how many images each measurement reads, rounded up to whole batches.
@@ -209,34 +203,30 @@ def _wait_until_idle() -> None:
         time.sleep(0.1)
 
 
-def _stage_costs(source: Source, transform, transfer: Callable[[dict], None], steps: int) -> dict[str, float]:
-    """Returns the CPU-seconds of an image by stage, from a profile of the transform in this thread."""
-    clock, profile = _Clock(), cProfile.Profile(time.thread_time)
-    for step in range(-1, steps):  # the first batch warms up and is not counted
-        if step == 0:
-            clock, profile = _Clock(), cProfile.Profile(time.thread_time)
+def _stage_costs(
+    source: Source | FolderSource, transform: TrainTransform, transfer: Callable[[dict], None], steps: int
+) -> dict[str, float]:
+    """Returns the CPU-seconds of an image by stage: this thread takes each image through the transform's steps."""
+    clock = _Clock()
+    for step in range(-1, steps):
+        if step == 0:  # the first batch warms up and is not counted
+            clock = _Clock()
         records = [(step * _BATCH + row) % len(source) for row in range(_BATCH)]
         with clock("read"):
-            examples = [{**source[record], "record": record} for record in records]
-        with clock("transform"):
-            rows = [profile.runcall(transform, e, np.random.default_rng(e["record"])) for e in examples]
+            files = [source[record]["image"] for record in records]
+        images = []
+        for record, image in zip(records, files):
+            rng = np.random.default_rng(record)
+            with contextlib.suppress(DamagedImageError):
+                for name, take in transform.steps().items():
+                    with clock(name):
+                        image = take(image, rng)
+                images.append(image)
         with clock("batch"):
-            batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-        with clock("transfer"):
+            batch = {"image": np.stack(images)}
+        with clock("transfer to the devices"):
             transfer(batch)
-    stages = dict.fromkeys(_STAGES.values(), 0.0)
-    for (file, _, _), (_, _, _, _, callers) in pstats.Stats(profile).stats.items():
-        if stage := _STAGES.get(file.rpartition("/")[2]):
-            stages[stage] += sum(edge[3] for caller, edge in callers.items() if caller[0].endswith("preprocessing.py"))
-    rest = max(0.0, clock.seconds["transform"] - sum(stages.values()))
-    seconds = {
-        "read": clock.seconds["read"],
-        **stages,
-        "flip and the rest": rest,
-        "batch": clock.seconds["batch"],
-        "transfer to the devices": clock.seconds["transfer"],
-    }
-    return {name: value / (steps * _BATCH) for name, value in seconds.items()}
+    return {name: seconds / (steps * _BATCH) for name, seconds in clock.seconds.items()}
 
 
 class _Clock:

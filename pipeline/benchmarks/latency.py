@@ -25,11 +25,11 @@ WARM_UP = 2
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """What a batch costs: medians, in seconds.
+    """The median costs of a batch, in seconds.
 
     Attributes:
-      wall: By the clock.
-      cpu: Of all threads of the process.
+      wall: Elapsed time.
+      cpu: CPU time of all threads of the process.
     """
 
     wall: float
@@ -40,9 +40,9 @@ def in_turns(forwards: Mapping[str, Callable[[np.ndarray], np.ndarray]], images:
     """Times forward passes one after another, round by round.
 
     Args:
-      forwards: By name.
-      images: Uint8 `[batch, height, width, 3]`, by the same names.
-      rounds: How often each is timed, after `WARM_UP` calls that are not.
+      forwards: Forward passes by name.
+      images: uint8 `[batch, height, width, 3]`, by the same names.
+      rounds: Number of timed calls of each, after `WARM_UP` others.
 
     Returns:
       `Latency` by name.
@@ -59,14 +59,14 @@ def in_turns(forwards: Mapping[str, Callable[[np.ndarray], np.ndarray]], images:
 
 
 def on_cores(count: int | None, arguments: Sequence[str]) -> dict[str, Latency]:
-    """Runs `pipeline.benchmarks.latency_process` on some of the cores and returns what it measured.
+    """Runs `pipeline.benchmarks.latency_process` on some of the cores and returns its measurements.
 
     Args:
-      count: How many; None for all that this process may use.
-      arguments: Of that process.
+      count: Number of cores; None for all that this process may use.
+      arguments: The arguments of that process after the cores.
 
     Raises:
-      MachineError: it ended without a result; the last line of its output is in the message.
+      MachineError: the process ended without a result; the message has the last line of its output.
     """
     cores = sorted(os.sched_getaffinity(0))[:count]
     command = [sys.executable, "-m", "pipeline.benchmarks.latency_process", ",".join(map(str, cores)), *arguments]

@@ -1,4 +1,4 @@
-"""The process that measures latencies: `python -m pipeline.benchmarks.latency_process CORES RUNTIME ROUNDS BATCH FOLDER …`.
+"""Measures latencies: python -m pipeline.benchmarks.latency_process CORES RUNTIME ROUNDS BATCH FOLDER …
 
 CORES are numbers separated by commas, RUNTIME is a key of `RUNTIMES`, and each FOLDER has weights and their exports. The
 process prints one line of JSON: the time of a batch for each folder and file. It sets its cores before it imports anything
@@ -53,7 +53,7 @@ RUNTIMES = {"jax": _jax, "stablehlo": _stablehlo, "onnx": _onnx, "savedmodel": _
 
 
 def main(cores: str, runtime: str, rounds: str, batch: str, *folders: str) -> None:
-    """Measures and prints."""
+    """Measures the latencies and prints them."""
     numbers = {int(core) for core in cores.split(",")}
     os.sched_setaffinity(0, numbers)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -103,7 +103,7 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """`count` numbers (None: any number of them), each in `each`; with `rising`, none is less than the one before."""
+    """A list of `count` numbers (None: any count), each in `each`. With `rising`, no number is less than the one before."""
 
     count: int | None
     each: "Number | Whole"
@@ -142,7 +142,7 @@ class Duration:
 
 @dataclasses.dataclass(frozen=True)
 class Durations:
-    """Any number of durations in some units."""
+    """A list of durations in the allowed units."""
 
     units: tuple[str, ...]
 

@@ -22,6 +22,7 @@ from pipeline.data.decoding import images
 from pipeline.data.decoding.headers import DamagedImageError
 
 Example = dict[str, Any]
+Step = Callable[[Any, np.random.Generator], np.ndarray]
 
 
 def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform":
@@ -152,25 +153,35 @@ class TrainTransform:
 
     def pixels(self, data: bytes, rng: np.random.Generator) -> np.ndarray:
         """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedImageError`."""
+        image = data
+        for step in self.steps().values():
+            image = step(image, rng)
+        return image
+
+    def steps(self) -> dict[str, Step]:
+        """Returns what happens to an image, in order: each step takes what the one before it returned; the first, a file."""
+        return {
+            "decode and crop": self._decode,
+            "resize and flip": self._resize,
+            **({"shift": self._shift} if self.crop == "shift" else {}),
+            **({"augment": self.augment} if self.augment else {}),
+            **({"erase": self.erase} if self.erase else {}),
+        }
+
+    def _decode(self, data: bytes, rng: np.random.Generator) -> np.ndarray:
         orient = self.evaluation.apply_exif_orientation
         if self.crop == "shift":
-            image = images.decode(data, orient)
-        elif self.crop == "evaluation":
-            image = images.decode_crop(data, self.evaluation.crop_box, orient)
-        else:
-            image = images.decode_crop(data, lambda height, width: self._random_crop_box(height, width, rng), orient)
-        image = self._resize(image, mirror=self.flip and rng.random() < 0.5)
-        if self.crop == "shift":
-            image = self._shift(image, rng)
-        if self.augment:
-            image = self.augment(image, rng)
-        return self.erase(image, rng) if self.erase else image
+            return images.decode(data, orient)
+        if self.crop == "evaluation":
+            return images.decode_crop(data, self.evaluation.crop_box, orient)
+        return images.decode_crop(data, lambda height, width: self._random_crop_box(height, width, rng), orient)
 
     def _random_crop_box(self, height: int, width: int, rng: np.random.Generator) -> crops.CropBox:
         box = crops.random_crop_box(height, width, self.crop_area, rng, self.crop_covers)
         return self.evaluation.crop_box(height, width) if box is None else box
 
-    def _resize(self, image: np.ndarray, mirror: bool) -> np.ndarray:
+    def _resize(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        mirror = self.flip and rng.random() < 0.5
         size, method = self.evaluation.image_size, self.evaluation.resize
         if method == "bicubic_tf1" and not self.exact_resize:
             # The samples are symmetric, so mirroring may come first; mirroring a large result would cost more.

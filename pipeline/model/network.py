@@ -78,9 +78,9 @@ class Network(nn.Module):
 
         Returns:
           "reduction_1", "reduction_2", …: the output of the last block before each stride, and of the last block; reduction_i
-          of B0 is 2**i times smaller than the input. "features": the output of the last block. "maps": what is pooled, [batch,
-          ., ., head filters]. "pooled_features": its mean, float32 [batch, head filters]. "logits": float32 [batch,
-          num_classes].
+          of B0 is 2**i times smaller than the input. "features": the output of the last block. "maps": the last maps, before
+          pooling, [batch, ., ., head filters]. "pooled_features": their mean, float32 [batch, head filters]. "logits":
+          float32 [batch, num_classes].
         """
         arch = self.architecture
         norm = functools.partial(
@@ -155,7 +155,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Maps [batch, height, width, channels] to what is pooled, its mean [batch, filters] and logits [batch, classes]."""
+        """Maps [batch, height, width, channels] to the last maps, their mean [batch, filters] and logits [batch, classes]."""
         options, initializers = self.options, self.options.initializers
         if self.conv is not None:
             x = Conv(self.conv.output_filters, dtype=options.dtype, kernel_init=initializers.conv, name="conv")(x)

@@ -125,15 +125,15 @@ def compound_scale(
     Args:
       baseline: The network at phi 0.
       phi: How much more there is to spend: the cost grows by `coefficients.cost_ratio ** phi`, about 2**phi.
-      coefficients: What each dimension gets of it.
-      resolution: In pixels, in place of gamma**phi times the baseline's.
-      name: Of the result; None makes one of phi.
+      coefficients: The base of each dimension.
+      resolution: Side of the input in pixels; None: gamma**phi times the baseline's.
+      name: Name of the result; None derives one from phi.
 
     Returns:
       The architecture; its resolution is rounded to whole pixels and its dropout is the baseline's.
 
     Raises:
-      ConfigError: A coefficient is not positive, or what comes out is no size of a network.
+      ConfigError: A coefficient is not positive, or a multiplier is out of range.
     """
     depth, width, pixels = coefficients.multipliers(phi)
     return scale_baseline(
@@ -163,7 +163,7 @@ def survival_probabilities(num_blocks: int, survival_probability: float) -> tupl
 
 @functools.cache
 def architecture(variant: str) -> Architecture:
-    """Looks up a network by what `config.model.variant` says.
+    """Looks up the network of a value of `config.model.variant`.
 
     Args:
       variant: A row of the table such as "b0", or a scaled one such as "b0:phi=2"; see `variants.py`.
@@ -172,7 +172,8 @@ def architecture(variant: str) -> Architecture:
       Its architecture.
 
     Raises:
-      ConfigError: If there is no such variant; the message lists them, or says what of the scaling cannot be.
+      ConfigError: There is no such variant, or it cannot be scaled this way. The message lists the variants or names the
+        problem.
     """
     scaled = ScaledVariant.parse(variant)
     row = VARIANTS[scaled.name]

@@ -116,7 +116,7 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
 
 
 def search_table(candidates: Sequence[Candidate], num_classes: int, within: float) -> str:
-    """One line for each candidate of a scaling search: what it is, what it costs, and whether a study compares it."""
+    """Returns a line for each candidate of a scaling search: its multipliers, its cost, and whether a study compares it."""
     rows = [_SEARCH_COLUMNS]
     for candidate in candidates:
         arch = architecture(str(candidate.network.variant))

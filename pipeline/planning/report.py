@@ -126,7 +126,7 @@ def _row(plan: Plan) -> tuple[str, ...]:
 
 
 def _stage_lines(plan: Plan) -> list[str]:
-    """Returns a line for each of several stages: its share of the steps, and of the last one's cost for an image."""
+    """Returns a line for each of several stages: its share of the steps, and its cost an image relative to the last stage."""
     stages, last = plan.hparams.stages, plan.stages[-1]
     starts = [0, *(stage.end_step for stage in stages)]
     return [

@@ -1,6 +1,6 @@
-"""What orbax makes of paths, mended where it is wrong: names that mean something in a pattern or a URL, and buckets.
+"""Corrects how orbax treats paths: names with the special characters of patterns and URLs, and buckets.
 
-orbax has no setting for any of this, so its functions are replaced, once a process, before the first checkpoint is opened.
+orbax has no settings for this. So functions of it are replaced once in a process, before the first checkpoint is opened.
 """
 
 import functools
@@ -12,26 +12,27 @@ from pipeline.storage import literal_names, objects
 
 @functools.cache
 def mend() -> None:
-    """Replaces them."""
+    """Replaces the functions."""
     literal_names.take_folders_literally()
     gcs_utils.parse_gcs_path = _bucket_and_key
     gcs_utils.is_hierarchical_namespace_enabled = _has_no_real_folders
 
 
 def _bucket_and_key(path: object, add_trailing_slash: bool = True) -> tuple[str, str]:
-    """Returns both parts of `gs://bucket/key`; orbax's takes it for a URL, whose path ends before a `?` or a `#`.
+    """Returns the two parts of `gs://bucket/key`.
 
-    So the arrays of every run below `gs://bucket/a#…` would be written into `gs://bucket/a`, over each other.
+    orbax's function treats the path as a URL, which ends before a `?` or a `#`. All runs below `gs://bucket/a#…` would write
+    their arrays into `gs://bucket/a`, over each other.
     """
     bucket, key = objects.split(str(path))
     return bucket, f"{key.rstrip('/')}/" if add_trailing_slash else key
 
 
 def _has_no_real_folders(path: object) -> bool:
-    """Keeps orbax from asking for the bucket's own description whenever it lists or deletes.
+    """Returns False, so that orbax does not request the bucket's description whenever it lists or deletes.
 
-    It wants to know whether the bucket has real folders. That needs a permission (storage.buckets.get) that writing objects
-    does not need; without it a run could not begin. Objects are listed and deleted equally in either kind of bucket.
+    The description says whether the bucket has real folders. Reading it needs the permission storage.buckets.get, which a run
+    does not need otherwise. Objects are listed and deleted in the same way in either kind of bucket.
     """
     del path
     return False

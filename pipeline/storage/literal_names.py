@@ -1,8 +1,8 @@
-"""Has `etils.epath` look for files by the pattern alone, and take the name of the folder that it looks in as it is.
+"""Makes `etils.epath` match files by the pattern alone and take the folder's name literally.
 
-Left to itself it takes the whole path for the pattern: below a folder called `[b0]` it finds nothing, and below `a**b` it
-raises. So orbax looks for the parts of a checkpoint when it commits one, which then holds nothing and cannot be read, and tfds
-for the shards that it has written.
+By default it matches the whole path as a pattern. Below a folder called `[b0]` it finds nothing, and below `a**b` it raises.
+orbax looks for the parts of a checkpoint in this way when it commits one, so the checkpoint would be empty. tfds looks in this
+way for the shards that it has written.
 """
 
 import fnmatch
@@ -14,12 +14,12 @@ from etils.epath import gpath
 
 @functools.cache
 def take_folders_literally() -> None:
-    """Does so for the whole process, on disks and buckets."""
+    """Replaces `glob` for the whole process, on disks and buckets."""
     gpath.PosixGPath.glob = _matching
 
 
 def _matching(self: gpath.PosixGPath, pattern: str) -> Iterator[gpath.PosixGPath]:
-    """Yields what is below the folder and matches; `*` stays within a name. Lists each folder once."""
+    """Yields the paths below the folder that match. `*` matches within a name. Each folder is listed once."""
     if "**" in pattern:
         raise NotImplementedError(f"{pattern!r}: ** would list the whole tree; use * for each level")
     found = [self]

@@ -19,13 +19,23 @@ from pipeline.training.update.step import Batch
 EvalStep = Callable[[dict, Batch, EvalMetrics], EvalMetrics]
 
 
-def make_eval_step(config: ConfigDict, model: nn.Module) -> EvalStep:
-    """Returns the function `(variables, batch, sums) -> sums` for one batch."""
+def make_forward_step(config: ConfigDict, model: nn.Module) -> Callable[[dict, Batch], jax.Array]:
+    """Returns the function `(variables, batch) -> logits`, float32 `[batch, classes]`."""
     dtype = jnp.dtype(config.model.dtype)
     mean_rgb, stddev_rgb = config.data.mean_rgb, config.data.stddev_rgb
 
+    def forward_step(variables: dict, batch: Batch) -> jax.Array:
+        return model.apply(variables, normalize_images(batch["image"], mean_rgb, stddev_rgb, dtype), train=False)
+
+    return forward_step
+
+
+def make_eval_step(config: ConfigDict, model: nn.Module) -> EvalStep:
+    """Returns the function `(variables, batch, sums) -> sums` for one batch."""
+    forward_step = make_forward_step(config, model)
+
     def eval_step(variables: dict, batch: Batch, sums: EvalMetrics) -> EvalMetrics:
-        logits = model.apply(variables, normalize_images(batch["image"], mean_rgb, stddev_rgb, dtype), train=False)
+        logits = forward_step(variables, batch)
         return sums.merge(eval_metrics(logits, batch["label"], batch["weight"] > 0))
 
     return eval_step
@@ -67,8 +77,13 @@ def evaluate(
     sums = {name: jax.jit(EvalMetrics.empty, out_shardings=sharding)() for name in variables}
     for batch in batches:
         sums = {name: eval_step(variables[name], batch, sums[name]) for name in variables}
-    computed = {name: jax.device_get(value).compute() for name, value in sums.items()}
+    return computed(sums)
+
+
+def computed(sums: dict[str, EvalMetrics]) -> dict[str, dict[str, float]]:
+    """Returns for each name the metrics of `EvalMetrics`; "examples" is a whole number."""
+    values = {name: jax.device_get(value).compute() for name, value in sums.items()}
     return {
         name: {key: int(value) if key == "examples" else float(value) for key, value in metrics.items()}
-        for name, metrics in computed.items()
+        for name, metrics in values.items()
     }

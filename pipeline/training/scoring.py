@@ -7,7 +7,7 @@ The evaluation step is the one that training uses, so a run and its exported wei
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,9 +18,9 @@ from ml_collections import ConfigDict
 
 from configs import recipe
 from pipeline.errors import ConfigError, DataError
-from pipeline.model.layers.inputs import normalize_images
-from pipeline.training.evaluation import evaluate
+from pipeline.training.evaluation import computed, eval_metrics, evaluate, make_forward_step
 from pipeline.training.experiment import Experiment
+from pipeline.training.update.metrics import EvalMetrics
 from pipeline.training.update.step import Batch
 from pipeline.weights.container import Weights
 from pipeline.weights.metadata import Metadata
@@ -47,14 +47,13 @@ def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str,
     _check_classes(first, experiment)
     put = functools.partial(jax.device_put, device=experiment.replicated)
     variables = {name: put(found.variables()) for name, found in weights.items()}
-    counts: dict[str, jax.Array] = {}
-    batches = experiment.eval_batches()
+    counts: dict[str, np.ndarray] = {}
     if config.evaluation.confusion:
-        batches = _counting(experiment, variables, batches, counts)
-    results = evaluate(experiment.eval_step, variables, batches, experiment.replicated)
+        results, counts = _evaluate_and_count(experiment, variables)
+    else:
+        results = evaluate(experiment.eval_step, variables, experiment.eval_batches(), experiment.replicated)
     _check_finite(results, weights, experiment)
-    confusion = {name: np.asarray(value, np.int64) for name, value in counts.items()}
-    for name, matrix in confusion.items():
+    for name, matrix in counts.items():
         results[name]["per_class"] = _per_class(matrix, metadata)
     examples = next(iter(results.values()))["examples"]
     return {
@@ -68,7 +67,7 @@ def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str,
         "dtype": config.model.dtype,
         **dataclasses.asdict(metadata.preprocessing),
         "evaluation": results,
-    }, confusion
+    }, counts
 
 
 def configure(config: ConfigDict, metadata: Metadata) -> ConfigDict:
@@ -111,25 +110,25 @@ def _check_classes(weights: Weights, experiment: Experiment) -> None:
         logging.warning("The classes of %s and of the weights have different names; labels are compared.", source.name)
 
 
-def _counting(
-    experiment: Experiment, variables: dict[str, dict], batches: Iterable[Batch], counts: dict[str, jax.Array]
-) -> Iterator[Batch]:
-    """Yields the batches and counts their (label, prediction) pairs on the way."""
-    config, classes = experiment.config, experiment.hparams.num_classes
+def _evaluate_and_count(
+    experiment: Experiment, variables: dict[str, dict]
+) -> tuple[dict[str, dict[str, float]], dict[str, np.ndarray]]:
+    """Evaluates, and counts the (label, prediction) pairs of the same logits: int64 `[classes, classes]` for each name."""
+    classes, everywhere = experiment.hparams.num_classes, experiment.replicated
+    forward_step = make_forward_step(experiment.config, experiment.model)
 
-    def count(variables: dict, batch: Batch, counted: jax.Array) -> jax.Array:
-        dtype = jnp.dtype(config.model.dtype)
-        images = normalize_images(batch["image"], config.data.mean_rgb, config.data.stddev_rgb, dtype)
-        predictions = experiment.model.apply(variables, images, train=False).argmax(axis=-1)
-        return counted.at[batch["label"], predictions].add((batch["weight"] > 0).astype(jnp.int32))
+    def step(variables: dict, batch: Batch, sums: EvalMetrics, counts: jax.Array) -> tuple[EvalMetrics, jax.Array]:
+        logits, mask = forward_step(variables, batch), batch["weight"] > 0
+        sums = sums.merge(eval_metrics(logits, batch["label"], mask))
+        return sums, counts.at[batch["label"], logits.argmax(axis=-1)].add(mask.astype(jnp.int32))
 
-    step = jax.jit(count, donate_argnums=2, out_shardings=experiment.replicated)
-    for name in variables:
-        counts[name] = jax.device_put(jnp.zeros((classes, classes), jnp.int32), experiment.replicated)
-    for batch in batches:
-        for name in variables:
-            counts[name] = step(variables[name], batch, counts[name])
-        yield batch
+    step = jax.jit(step, donate_argnums=(2, 3), out_shardings=everywhere)
+    start = jax.jit(lambda: (EvalMetrics.empty(), jnp.zeros((classes, classes), jnp.int32)), out_shardings=everywhere)
+    found = {name: start() for name in variables}
+    for batch in experiment.eval_batches():
+        found = {name: step(variables[name], batch, *found[name]) for name in variables}
+    counts = {name: np.asarray(matrix, np.int64) for name, (_, matrix) in found.items()}
+    return computed({name: sums for name, (sums, _) in found.items()}), counts
 
 
 def _per_class(matrix: np.ndarray, metadata: Metadata) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import glob
 import math
 import pathlib
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -71,12 +72,11 @@ def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWei
     found = sum(path.stat().st_size for path in data)
     if needed > found:
         raise DataError(f"{prefix} is cut off: its variables take {needed:,} bytes, and its data files have {found:,}")
-    model_names = [name for name in shapes if "/" in name and not _OPTIMIZER.search(name)]
-    averages = {name.removesuffix(_AVERAGE): name for name in model_names if name.endswith(_AVERAGE)}
-    raw = {name: name for name in model_names if not name.endswith(_AVERAGE)}
-    chosen = {EMA: averages, RAW: raw}[kind or (EMA if averages else RAW)]
+    by_kind = _by_kind(shapes)
+    kind = kind or (EMA if by_kind[EMA] else RAW)
+    chosen = by_kind[kind]
     if not chosen:
-        raise ConfigError(f"{prefix} holds no {kind or RAW} variables")
+        raise ConfigError(f"{prefix} holds no {kind} variables")
     scopes = {name.split("/", 1)[0] for name in chosen}
     if len(scopes) > 1:
         raise DataError(f"{prefix} holds variables of several networks: {printable(', '.join(sorted(scopes)))}")
@@ -89,9 +89,18 @@ def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWei
     return ForeignWeights(
         StoredTensors(tensors, str(prefix), found),
         convention="official",
-        kind=EMA if chosen is averages else RAW,
+        kind=kind,
         step=_step(prefix, reader, shapes, dtypes),
     )
+
+
+def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Returns the model's variables of each kind: the names they are stored under by their names without a suffix."""
+    model_names = [name for name in names if "/" in name and not _OPTIMIZER.search(name)]
+    return {
+        EMA: {name.removesuffix(_AVERAGE): name for name in model_names if name.endswith(_AVERAGE)},
+        RAW: {name: name for name in model_names if not name.endswith(_AVERAGE)},
+    }
 
 
 def _step(prefix: pathlib.Path, reader, shapes: dict, dtypes: dict) -> int | None:

@@ -57,11 +57,11 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
 
 
 def load(folder: pathlib.Path, threads: int | None = None) -> Forward:
-    """Opens `model.onnx` in ONNX Runtime, on the CPU, to compute with some threads."""
+    """Opens `model.onnx` in ONNX Runtime on the CPU; `threads` None uses all cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0  # 0: as many as it finds cores
+    options.intra_op_num_threads = threads or 0  # 0: one for each core
     session = onnxruntime.InferenceSession(str(folder / MODEL), options, providers=["CPUExecutionProvider"])
 
     def forward(images: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def test_a_process_of_its_own_measures_an_export(tmp_path):
     assert found[0] == "mini/model.onnx"
     assert found[1].wall > 0
     assert directory.read(tmp_path / "mini" / "weights").metadata.variant == "mini0"
-    with pytest.raises(MachineError, match="the measuring process ended with 1 and said: .*nowhere"):
+    with pytest.raises(MachineError, match=r"the measuring process ended with 1 and said: .*nowhere"):
         latency.on_cores(1, ["onnx", "2", "4", str(tmp_path / "nowhere")])
 
 

@@ -156,6 +156,6 @@ def test_a_slice_that_is_none_of_the_runs_is_left_alone(metadata, type, said):
 
 
 def test_the_file_that_the_machines_start_with_is_a_script():
-    script = Path(slice_request.__file__).with_name("startup.sh").read_text()
+    script = Path(slice_request.__file__).parents[1].joinpath("startup.sh").read_text()
     assert script.startswith("#!/bin/")
     assert len(script.splitlines()) < 100

@@ -6,6 +6,7 @@ import pytest
 from pod import run
 from pod.errors import Refused
 from pod.slices.accelerators import find_accelerator
+from pod.starting import arguments as command_line
 from pod.starting import options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +17,7 @@ def parse(*arguments, environment=None, settings="", tmp_path=Path("/nowhere"), 
     file = tmp_path / "pod.env"
     if settings:
         file.write_text(settings)
-    return options.parse(list(arguments), environment or {}, file, folder, ROOT)
+    return command_line.parse(list(arguments), environment or {}, file, folder, ROOT)
 
 
 def test_what_is_not_said_has_its_default():

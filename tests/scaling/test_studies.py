@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from etils import epath
-from pod import options
+from pod.starting import options
 
 from pipeline.model.variants import ScaledVariant
 from pipeline.scaling import launching

@@ -1,9 +1,6 @@
 """The measurement of reading from a bucket, beside a copy: what it asks the bucket for, and what the command prints."""
 
-import os
 import re
-import subprocess
-import sys
 import tempfile
 
 import pytest
@@ -12,7 +9,8 @@ from pipeline.benchmarks import reading
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.data.sources import open_source
 from pipeline.errors import MachineError
-from tests.runs import ROOT, TINIEST
+from tests import forks
+from tests.runs import TINIEST
 
 IMAGES = 20
 QUICKLY = """
@@ -69,15 +67,9 @@ def test_a_copy_that_fails_is_one_error_and_leaves_nothing(server, data_dir, tem
 
 @pytest.mark.slow
 def test_the_command_prints_both_places(server, data_dir):
-    result = subprocess.run(
-        [
-            *(sys.executable, "-c", QUICKLY, "pipeline.benchmark", "input", f"--config={TINIEST}"),
-            *(f"--config.data.data_dir={data_dir}", "--images=64"),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
+    result = forks.run(
+        *("-c", QUICKLY, "pipeline.benchmark", "input", f"--config={TINIEST}"),
+        *(f"--config.data.data_dir={data_dir}", "--images=64"),
     )
     assert result.returncode == 0, result.stdout + result.stderr
     for place in ("where they are", "copied to this machine"):

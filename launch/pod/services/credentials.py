@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pod.clock import Clock
-from pod.endpoints import Endpoints
-from pod.http import ApiError, Response, request, retrying
+from pod.services.endpoints import Endpoints
+from pod.services.http import ApiError, Response, request, retrying
 
 Result = TypeVar("Result")
 
@@ -124,7 +124,7 @@ class MetadataCredentials(Credentials):
 
 
 def authorized(credentials: Credentials, method: str, url: str, **options: Any) -> Response:
-    """Returns the response of `pod.http.request` with a token; a refused token is replaced once.
+    """Returns the response of `pod.services.http.request` with a token; a refused token is replaced once.
 
     Raises:
       ApiError: as `request`.

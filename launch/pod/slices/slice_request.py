@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from pod.errors import Refused
 from pod.run import Run
-from pod.services.service import FLEX_START, QueuedResource, SliceRequest
+from pod.services.credentials import CredentialsError
+from pod.services.http import ApiError
+from pod.services.service import FLEX_START, QueuedResource, Service, SliceRequest
+from pod.slices import slice_decisions
 from pod.slices.accelerators import Accelerator
+from pod.slices.slice_decisions import Decision
 from pod.starting.options import Options
 
 CONTROL, INCARNATION, CODE, STARTUP_SCRIPT = "pod-control", "pod-incarnation", "pod-code", "startup-script"
@@ -69,3 +73,17 @@ def check_owner(resource: QueuedResource, run: Run, accelerator: Accelerator) ->
     if resource.accelerator_type and resource.accelerator_type != accelerator.type:
         words = f"the slice {run.name} is a {resource.accelerator_type}, not a {accelerator.type}"
         raise Refused(f"{words}: launch/tpu_pod.sh down --name {run.name}, or another --name")
+
+
+def send_request(service: Service, wish: SliceRequest) -> Decision | None:
+    """Sends a request; returns what follows if it is refused."""
+    try:
+        problem = service.create(wish)
+        return None if problem is None else slice_decisions.decide_failed(problem)
+    except ApiError as error:
+        if error.status == "ALREADY_EXISTS":
+            return None
+        cause = slice_decisions.cause_of(0, error.status, error.message)
+        return slice_decisions.decide_refused(cause, str(error))
+    except CredentialsError as error:
+        return slice_decisions.decide_refused(slice_decisions.LOGIN, str(error))

@@ -34,7 +34,7 @@ from pod.slices.joining import There, begin
 from pod.slices.observer import Look, Observer
 from pod.slices.removal import remove
 from pod.slices.slice_decisions import ASK, END, REPLACE, STOP, WATCH, Decision, Wanted
-from pod.slices.slice_request import INCARNATION, check_owner, make_request
+from pod.slices.slice_request import INCARNATION, check_owner, make_request, send_request
 from pod.starting.options import Options
 
 _DISTURBED = (ApiError, ControlError, CredentialsError)
@@ -184,7 +184,7 @@ class Supervisor:
             self._observer.note_new_word()
         wish = self._make_request(control.incarnation, control.deadline - self._clock.now())
         self._record.log(f"asking for {wish.accelerator_type} in {wish.zone} ({wish.provisioning})")
-        refusal = self._request(wish)
+        refusal = send_request(self._service, wish)
         self._observer.note_asked(refusal is None)
         if refusal is None:
             return None
@@ -198,19 +198,6 @@ class Supervisor:
         self._in_vain += 1
         self._pause(self._in_vain)
         return None
-
-    def _request(self, wish: SliceRequest) -> Decision | None:
-        """Sends the request; returns what follows if it is refused."""
-        try:
-            problem = self._service.create(wish)
-            return None if problem is None else slice_decisions.decide_failed(problem)
-        except ApiError as error:
-            if error.status == "ALREADY_EXISTS":
-                return None
-            cause = slice_decisions.cause_of(0, error.status, error.message)
-            return slice_decisions.decide_refused(cause, str(error))
-        except CredentialsError as error:
-            return slice_decisions.decide_refused(slice_decisions.LOGIN, str(error))
 
     def _replace(self, decision: Decision) -> int | None:
         """Deletes what is left of a slice; returns the exit status if slices have failed too often."""

@@ -1,8 +1,8 @@
 """Runs the trainer's process on one machine, at most once for each attempt.
 
 A folder `attempts/N` has `start.json` (what to run), `started` (written before it runs, so that it is never started again),
-`pid`, `log`, `asked` and `status`. The trainer's parent is `python3 -m pod.trainer FOLDER`, which records how it ended. So a
-restarted agent finds everything in the folder. A process is identified by its id, its start time and the machine's boot,
+`pid`, `log`, `asked` and `status`. The trainer's parent is `python3 -m pod.worker.trainer FOLDER`, which records how it ended.
+So a restarted agent finds everything in the folder. A process is identified by its id, its start time and the machine's boot,
 because ids are reused.
 """
 
@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pod.machine import boot_id
+from pod.worker.machine import boot_id
 
 _OPEN_FILES = 100_000
 
@@ -141,8 +141,8 @@ class Attempts:
         _write_json(attempt.folder / "start.json", {"command": list(command), "folder": str(folder)})
         with attempt.log.open("ab") as log:
             parent = subprocess.Popen(
-                [sys.executable, "-m", "pod.trainer", str(attempt.folder)],
-                cwd=Path(__file__).resolve().parents[1],
+                [sys.executable, "-m", "pod.worker.trainer", str(attempt.folder)],
+                cwd=Path(__file__).resolve().parents[2],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

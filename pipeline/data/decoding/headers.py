@@ -6,6 +6,7 @@ recognised by the content, never by the file name.
 
 import dataclasses
 import struct
+from collections.abc import Iterator
 
 from pipeline.errors import DataError
 
@@ -96,48 +97,102 @@ def read_header(data: bytes) -> Header:
     raise DamagedImageError(f"unknown image format: the data begins with {bytes(data[:8])!r}")
 
 
+@dataclasses.dataclass
+class _JpegReader:
+    """What the segments of a JPEG have said so far. `position` is that of a marker's second byte; the length follows it."""
+
+    data: bytes
+    height: int = 0
+    width: int = 0
+    components: int = 0
+    height_offset: int = 0
+    sequential: bool = False
+    mcu_height: int = 0
+    mcu_width: int = 0
+    least_bits: int = 0
+    adobe: bool = False
+    restart_interval: int = 0
+    index: tuple[int, int] | None = None
+
+    def frame(self, marker: int, position: int, length: int) -> None:
+        self.height, self.width, self.components = struct.unpack_from(">HHB", self.data, position + 4)
+        sampling = self.data[position + 10 : position + 9 + 3 * self.components : 3]
+        if any(factors not in _SAMPLINGS for factors in sampling):
+            raise DamagedImageError("a JPEG whose sampling factors are not 1 to 4")
+        self.height_offset, self.sequential = position + 4, marker in _SEQUENTIAL
+        # DC and end of block; DC; arithmetic coding
+        self.least_bits = 2 if self.sequential else 1 if marker == _PROGRESSIVE else 0
+        several = self.components > 1  # a single component has MCUs of one block [T.81, A.2.2]
+        self.mcu_height = 8 * max((factors & 15 for factors in sampling if several), default=1)
+        self.mcu_width = 8 * max((factors >> 4 for factors in sampling if several), default=1)
+
+    def restarts(self, marker: int, position: int, length: int) -> None:
+        (self.restart_interval,) = struct.unpack_from(">H", self.data, position + 3)
+
+    def mcu_index(self, marker: int, position: int, length: int) -> None:
+        if position == 3 and self.data.startswith(MCU_INDEX, position + 3):
+            self.index = position + 3 + len(MCU_INDEX), length - 2 - len(MCU_INDEX)
+
+    def adobe_marker(self, marker: int, position: int, length: int) -> None:
+        self.adobe = self.adobe or self.data[position + 3 : position + 8] == b"Adobe"
+
+    def end(self, marker: int, position: int, length: int) -> None:
+        raise DamagedImageError("a JPEG without a scan")
+
+    def header(self, scan: int) -> Header:
+        """Returns the header of an image whose first scan is at `scan`."""
+        if not self.components:
+            raise DamagedImageError("a JPEG without a frame header")
+        layout = JpegFrame(
+            components=self.components,
+            height_offset=self.height_offset,
+            scan_offset=scan,
+            one_scan=self.sequential and self.data[scan + 3] == self.components,
+            mcu_height=self.mcu_height,
+            mcu_width=self.mcu_width,
+            least_bits=self.least_bits,
+            adobe=self.adobe,
+            restart_interval=self.restart_interval,
+            index=self.index,
+        )
+        return Header("jpeg", self.height, self.width, layout)
+
+
+# The second byte of each marker [ITU-T T.81, table B.1], and what its segment tells.
+_SEQUENTIAL, _PROGRESSIVE, _START_OF_SCAN = (0xC0, 0xC1), 0xC2, 0xDA
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
+_HANDLERS = {
+    **dict.fromkeys({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, _JpegReader.frame),
+    0xD9: _JpegReader.end,
+    0xDD: _JpegReader.restarts,
+    0xE9: _JpegReader.mcu_index,
+    0xEE: _JpegReader.adobe_marker,
+}
+
+
 def _jpeg_header(data: bytes) -> Header:
-    height = width = components = height_offset = mcu_height = mcu_width = least_bits = restart_interval = 0
-    sequential = adobe = False
-    index = None
-    position = 2
-    while True:
-        position = data.find(b"\xff", position)
-        if position < 0:
-            raise IndexError
+    reader = _JpegReader(data)
+    for marker, position, length in _segments(data):
+        if marker == _START_OF_SCAN:
+            return reader.header(position)
+        if marker in _HANDLERS:
+            _HANDLERS[marker](reader, marker, position, length)
+    raise IndexError
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields marker, offset and length of each segment; bytes between segments are skipped, as decoders do."""
+    position = data.find(b"\xff", 2)
+    while position >= 0:
         while data[position] == 0xFF:
             position += 1
-        marker = data[position]
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+        if data[position] in _WITHOUT_LENGTH:
             position += 1
-            continue
-        (length,) = struct.unpack_from(">H", data, position + 1)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width, components = struct.unpack_from(">HHB", data, position + 4)
-            sampling = data[position + 10 : position + 9 + 3 * components : 3]
-            if any(factors not in _SAMPLINGS for factors in sampling):
-                raise DamagedImageError("a JPEG whose sampling factors are not 1 to 4")
-            height_offset, sequential = position + 4, marker in (0xC0, 0xC1)
-            least_bits = 2 if sequential else 1 if marker == 0xC2 else 0  # DC and end of block; DC; arithmetic coding
-            several = components > 1  # a single component has MCUs of one block [T.81, A.2.2]
-            mcu_height = 8 * max((factors & 15 for factors in sampling if several), default=1)
-            mcu_width = 8 * max((factors >> 4 for factors in sampling if several), default=1)
-        elif marker == 0xDA:
-            if not components:
-                raise DamagedImageError("a JPEG without a frame header")
-            one_scan = sequential and data[position + 3] == components
-            block = mcu_height, mcu_width, least_bits
-            frame = JpegFrame(components, height_offset, position, one_scan, *block, adobe, restart_interval, index)
-            return Header("jpeg", height, width, frame)
-        elif marker == 0xDD:
-            (restart_interval,) = struct.unpack_from(">H", data, position + 3)
-        elif marker == 0xE9 and position == 3 and data.startswith(MCU_INDEX, position + 3):
-            index = position + 3 + len(MCU_INDEX), length - 2 - len(MCU_INDEX)
-        elif marker == 0xEE:
-            adobe = adobe or data[position + 3 : position + 8] == b"Adobe"
-        elif marker == 0xD9:
-            raise DamagedImageError("a JPEG without a scan")
-        position += 1 + length
+        else:
+            (length,) = struct.unpack_from(">H", data, position + 1)
+            yield data[position], position, length
+            position += 1 + length
+        position = data.find(b"\xff", position)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -2,15 +2,15 @@
 
 The index is an APP9 segment in front of all others. It has a name, two bytes for the number of MCUs of an entry, and the
 entries. An entry has two bytes for the number of bits of its MCUs in the file, and two for the DC value of each component
-before them, all big-endian. The scan stays as it is. The loops here make and use the index. Their data may be damaged or
-hostile; they then return 0.
+before them, all big-endian. The scan stays as it is. Of damaged or hostile data the loops here return 0.
 """
 
 import numpy as np
 
 from pipeline.data.compiled_loops import compiled
-from pipeline.data.decoding import jpeg_scans
-from pipeline.data.decoding.jpeg_scans import MARGIN, MOST_COMPONENTS, end_segment, skip_mcus, take_plain, write_mcus
+from pipeline.data.decoding.bits import MARGIN, end_segment, find_marker, take_plain
+from pipeline.data.decoding.huffman import MOST_COMPONENTS, read_scan_header
+from pipeline.data.decoding.jpeg_scans import skip_mcus, write_mcus
 
 MOST_CONTENT = 0xFFFF - 2  # bytes of a segment [ITU-T T.81, B.1.1.4]
 _RESTART, _END = 0xD0, 0xD9  # the second byte of the markers RST0 (of eight) and EOI [T.81, table B.1]
@@ -40,9 +40,9 @@ def find_mcus(
     Returns:
         Whether the scan matches its headers to the last bit.
     """
-    blocks, tables = jpeg_scans.read_scan_header(data, frame, scan)
+    blocks, tables = read_scan_header(data, frame, scan)
     begin = _begin_of_data(data, scan)
-    end = jpeg_scans.find_marker(data, begin)
+    end = find_marker(data, begin)
     if len(blocks) == 0 or end > len(data) - 2 or data[end + 1] != _END:
         return False
     bits = np.empty(end - begin + MARGIN, np.uint8)
@@ -80,7 +80,7 @@ def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: 
     Returns:
         The number of bytes written, including the final marker; 0 if the scan does not match its headers.
     """
-    blocks, tables = jpeg_scans.read_scan_header(data, frame, scan)
+    blocks, tables = read_scan_header(data, frame, scan)
     position = _begin_of_data(data, scan)
     if len(blocks) == 0:
         return 0
@@ -88,7 +88,7 @@ def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: 
     before, state, zeros = _dc(), np.zeros(3, np.int64), np.zeros(1, np.int64)
     segments = (mcus + interval - 1) // interval
     for segment in range(segments):
-        end = jpeg_scans.find_marker(data, position)
+        end = find_marker(data, position)
         expected = _END if segment == segments - 1 else _RESTART + segment % 8
         if end > len(data) - 2 or data[end + 1] != expected:
             return 0
@@ -135,7 +135,7 @@ def cut(
     """
     components = np.int64(data[frame + 4])
     begin, interval, starts = _read_index(data, scan, index, shape[0] * shape[1], components)
-    blocks, tables = jpeg_scans.read_scan_header(data, frame, scan)
+    blocks, tables = read_scan_header(data, frame, scan)
     if len(starts) == 0 or len(blocks) == 0 or interval > shape[1]:
         return 0
     entries = len(starts) - 1
@@ -191,7 +191,7 @@ def first_mcus(
     """
     components = np.int64(data[frame + 4])
     begin, interval, starts = _read_index(data, scan, index, mcus, components)
-    blocks, tables = jpeg_scans.read_scan_header(data, frame, scan)
+    blocks, tables = read_scan_header(data, frame, scan)
     if len(starts) == 0 or len(blocks) == 0:
         return 0
     bits = np.empty(len(data) - begin + MARGIN, np.uint8)

@@ -32,7 +32,7 @@ class RecycledArrays:
         return lend(memory, lambda: unused.append(memory))
 
     def _forget(self, dimensions: int, dtype: np.dtype) -> None:
-        """Lets go of what has other shapes of as many dimensions: images of one size come after those of another."""
+        """Releases arrays of other shapes with as many dimensions; the size of images changes between stages."""
         for shape, other in list(self._unused):
             if len(shape) == dimensions and other == dtype:
                 self._unused.pop((shape, other), None)

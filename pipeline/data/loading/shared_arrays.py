@@ -81,9 +81,9 @@ class SharedArrays:
 
     def _new_piece(self, size: int) -> np.ndarray:
         for file, piece in list(self._pieces.items()):
-            if piece.size != size and piece[-1] == _FREE:  # of images of another size, which come no more
+            if piece.size != size and piece[-1] == _FREE:  # for images of an earlier size
                 del self._pieces[file]
-                os.truncate(file, 0)  # and not closed: to the parent its number goes on meaning this memory
+                os.truncate(file, 0)  # not closed, as the parent still uses its number
         file = os.memfd_create("arrays")
         os.truncate(file, size)
         self._pieces[file] = np.frombuffer(mmap.mmap(file, size), np.uint8)

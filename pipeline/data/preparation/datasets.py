@@ -157,7 +157,7 @@ def _alone_in(directory: epath.Path, *, patient: bool) -> contextlib.AbstractCon
 
 @contextlib.contextmanager
 def _made_and_held(folder: epath.Path, lock: str, *, patient: bool) -> Iterator[None]:
-    """Holds a lock in a folder that is made for it; what was made and is empty at the end goes away again."""
+    """Holds a lock in a folder, creating it if needed. Folders created here that are empty at the end are deleted."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -171,7 +171,7 @@ def _made_and_held(folder: epath.Path, lock: str, *, patient: bool) -> Iterator[
 
 def _prepare_alone(directory: epath.Path, write: Callable[[], None]) -> epath.Path:
     if (directory / sources.CONTENTS_FILE).exists():
-        raise DataError(f"{directory} already holds a finished dataset. To make it anew, delete that folder first.")
+        raise DataError(f"{directory} already holds a finished dataset. To prepare it again, delete that folder first.")
     literal_names.take_folders_literally()
     if not (directory / sources.INFO_FILE).exists():
         write()

@@ -22,7 +22,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from pipeline.data.decoding import images, mcu_index
 from pipeline.data.decoding.headers import MCU_INDEX, DamagedImageError, Header, read_header
-from pipeline.data.decoding.jpeg_scans import MOST_COMPONENTS
+from pipeline.data.decoding.huffman import MOST_COMPONENTS
 from pipeline.data.decoding.mcu_index import MOST_CONTENT
 from pipeline.data.loading.workers import usable_cpus
 from pipeline.data.preparation.shards import INCOMPLETE, write_shard
