@@ -38,7 +38,11 @@ LONGEST = (
     "test_train.py",
     "test_failures_of_runs.py",
     "test_input_failures.py",
+    "test_prepare.py",
     "training/test_finetuning.py",
+    "training/update/test_step.py",
+    "model/test_network.py",
+    "model/test_families.py",
     "runtime/test_watchdog.py",
     "test_broken_workdir.py",
     "launch/test_pod_slices.py",
@@ -62,7 +66,6 @@ LONGEST = (
     "weights/test_exports.py",
     "weights/test_family_weights.py",
     "weights/test_keras.py",
-    "model/test_families.py",
     "test_configs.py",
 )
 

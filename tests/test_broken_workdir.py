@@ -21,7 +21,7 @@ def without_end(data_dir: pathlib.Path) -> tuple[str, ...]:
     """The arguments of a run that saves every 20 steps."""
     return (
         *(f"--config={TINIEST}", f"--config.data.data_dir={data_dir}", "--config.duration=1000000 steps"),
-        *("--config.log.every=100 steps", "--config.checkpoint.every=20 steps", "--config.log.tensorboard=False"),
+        *("--config.log.every=20 steps", "--config.checkpoint.every=20 steps", "--config.log.tensorboard=False"),
         *("--config.evaluation.every=1000000 steps", "--config.watchdog.peer_seconds=20"),
     )
 

@@ -101,7 +101,7 @@ TYPED = [
     (f"{PREDICT} --kind=raw {{disk}}/image.png", 78, "not raw"),
     (f"{PREDICT} --kind=best {{disk}}/image.png", 78, "best"),
     (f"{PREDICT} --image_size=1000000 {{disk}}/image.png", 78, "image_size is 1000000"),
-    (f"{PREDICT} --preprocessing=torch {{disk}}/image.png", 78, "--preprocessing=torch is none of"),
+    (f"{PREDICT} --preprocessing=torch {{disk}}/image.png", 78, "--preprocessing=torch is not one of"),
     (f"{PREDICT} --class_names={{disk}}/image.png {{disk}}/image.png", 78, "image.png"),
     (f"{PREDICT} --class_names={{disk}}/syntax.py {{disk}}/image.png", 78, "class names"),
     (f"{PREDICT} --top=0 {{disk}}/image.png", 78, "top"),

@@ -13,8 +13,12 @@ from pipeline.data.augmentation import levels
 from pipeline.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+NOT_TRAINED = ("__init__", "recipe", "v2_recipe")
 CONFIGS = sorted(
-    path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "recipe", "v2_recipe")
+    path.stem
+    for path in (ROOT / "configs").glob("*.py")
+    if path.stem not in NOT_TRAINED
+    and not path.stem.startswith("scale")  # studies, which have a structure of their own
 )
 
 

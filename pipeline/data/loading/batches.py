@@ -6,19 +6,17 @@ of P has the rows [p * B / P, (p + 1) * B / P). The transform of a row follows f
 training.
 """
 
-import bisect
-import dataclasses
 import functools
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import grain
 import numpy as np
 
 from pipeline.data.loading.damage import DamagedImages, StandIns
 from pipeline.data.loading.recycling import RecycledArrays
+from pipeline.data.loading.rows import Example, InTurns, PaddedRows, ProcessRows, Stacked
 from pipeline.data.loading.shared_arrays import Address, ReceivedArrays, SharedArrays
 from pipeline.data.loading.workers import (
     RecordTrace,
@@ -27,7 +25,7 @@ from pipeline.data.loading.workers import (
     set_up_worker,
     worker_count,
 )
-from pipeline.errors import ConfigError, DataError, MachineError
+from pipeline.errors import ConfigError
 
 Batch = dict[str, np.ndarray]
 _CHUNK_ROWS = 64  # the most that a worker makes at a time, which bounds the memory
@@ -67,10 +65,10 @@ def train_batches(
     """
     first_rows = [step * batch_size for step, _ in later]
 
-    def rows_of(records: grain.MapDataset, examples: Sequence["_Example"]) -> grain.MapDataset:
+    def rows_of(records: grain.MapDataset, examples: Sequence[Example]) -> grain.MapDataset:
         order = records.seed(seed).shuffle().repeat()
         rows = [StandIns(order.random_map(example)) for example in examples]
-        return _InTurns(rows, first_rows) if later else rows[0]
+        return InTurns(rows, first_rows) if later else rows[0]
 
     return Batches(
         source,
@@ -103,8 +101,8 @@ def eval_batches(
     with weight 0 and record -1. With `endless` the batches repeat. `damaged` continues the count of an earlier pass.
     """
 
-    def rows_of(records: grain.MapDataset, examples: Sequence["_Example"]) -> grain.MapDataset:
-        rows = _PaddedRows(records.map(*examples), batch_size)
+    def rows_of(records: grain.MapDataset, examples: Sequence[Example]) -> grain.MapDataset:
+        rows = PaddedRows(records.map(*examples), batch_size)
         return rows.repeat() if endless else rows
 
     return Batches(
@@ -181,7 +179,7 @@ class Batches:
         self,
         source,
         transforms: Sequence[Callable[..., dict]],
-        rows_of: Callable[[grain.MapDataset, Sequence["_Example"]], grain.MapDataset],
+        rows_of: Callable[[grain.MapDataset, Sequence[Example]], grain.MapDataset],
         *,
         batch_size: int,
         start_step: int,
@@ -205,14 +203,14 @@ class Batches:
         self._damaged = damaged or DamagedImages(source, max_bad_images)
         self._trace_folder = tempfile.TemporaryDirectory(prefix="records.")
         self._trace = RecordTrace(self._trace_folder.name) if workers else None
-        examples = [_Example(source, transform, self._trace) for transform in transforms]
+        examples = [Example(source, transform, self._trace) for transform in transforms]
         rows = rows_of(grain.MapDataset.range(len(source)), examples)
         local_batch = batch_size // process_count
-        rows = _ProcessRows(rows, batch_size, process_index, process_count)
+        rows = ProcessRows(rows, batch_size, process_index, process_count)
         chunk = _largest_divisor(local_batch, _CHUNK_ROWS) if workers else local_batch
         self._chunks_per_batch = local_batch // chunk
         self._memory, self._received = RecycledArrays(), ReceivedArrays()
-        chunks = _Stacked(rows, chunk, SharedArrays() if workers else None)[start_step * self._chunks_per_batch :]
+        chunks = Stacked(rows, chunk, SharedArrays() if workers else None)[start_step * self._chunks_per_batch :]
         if workers:
             keep_memory_in_workers()
             threads = 4 if source.remote else 1  # reads over the network mostly wait
@@ -273,108 +271,6 @@ class Batches:
 def _end(chunks: list[grain.DatasetIterator], trace_folder: tempfile.TemporaryDirectory) -> None:
     chunks.pop().close()
     trace_folder.cleanup()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Example:
-    """Reads a record and transforms it. Errors name the record."""
-
-    source: Any
-    transform: Callable[..., dict]
-    trace: RecordTrace | None
-
-    def __call__(self, record: int, *rng: np.random.Generator) -> dict:
-        if self.trace:
-            self.trace.note(record)
-        try:
-            example = {**self.source[record], "record": record}
-        except (ConfigError, DataError, MachineError):
-            raise
-        except Exception as error:  # array_record raises errors of many types, one for each absl status code
-            raise DataError(f"Record {record} of {self.source!r} cannot be read: {error}") from error
-        try:
-            return self.transform(example, *rng)
-        except Exception as error:
-            error.add_note(f"while transforming record {record}")
-            raise
-
-
-class _ProcessRows(grain.MapDataset):
-    """The rows of one process in a stream of global rows: local row i is global row (i // b) * B + p * b + i % b."""
-
-    def __init__(self, parent: grain.MapDataset, batch_size: int, process_index: int, process_count: int):
-        super().__init__(parent)
-        self._batch_size = batch_size
-        self._rows = batch_size // process_count
-        self._first_row = process_index * self._rows
-
-    def __len__(self) -> int:
-        return len(self._parent) // self._batch_size * self._rows
-
-    def __getitem__(self, index: int):
-        step, row = divmod(index, self._rows)
-        return self._parent[step * self._batch_size + self._first_row + row]
-
-
-class _InTurns(grain.MapDataset):
-    """Endless rows of several parents: the next parent takes over at each of `first_rows`."""
-
-    def __init__(self, parents: Sequence[grain.MapDataset], first_rows: Sequence[int]):
-        super().__init__(parents)
-        self._first_rows = first_rows
-
-    def __len__(self) -> int:
-        return len(self._parents[0])
-
-    def __getitem__(self, index: int):
-        return self._parents[bisect.bisect(self._first_rows, index)][index]
-
-
-class _PaddedRows(grain.MapDataset):
-    """The rows of `parent` followed by rows of zeros with weight 0 and record -1, up to whole batches."""
-
-    def __init__(self, parent: grain.MapDataset, batch_size: int):
-        super().__init__(parent)
-        self._length = -(-len(parent) // batch_size) * batch_size
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int):
-        index %= self._length  # grain's index grows when it repeats
-        return self._parent[index] if index < len(self._parent) else self._padding
-
-    @functools.cached_property
-    def _padding(self) -> dict:
-        zeros = {key: np.zeros_like(value) for key, value in self._parent[0].items()}
-        return {**zeros, "record": np.int64(-1)}
-
-
-class _Stacked(grain.MapDataset):
-    """Stacks of `size` rows. Each row is copied before the next is made, so all of them are made in the same memory.
-
-    With `shared` memory the stacks are addresses for another process.
-    """
-
-    def __init__(self, parent: grain.MapDataset, size: int, shared: SharedArrays | None):
-        super().__init__(parent)
-        self._size = size
-        self._shared = shared
-        self._memory = shared or RecycledArrays()
-
-    def __len__(self) -> int:
-        return len(self._parent) // self._size
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return self.slice(index)
-        stack = {}
-        for place in range(self._size):
-            for key, value in self._parent[index * self._size + place].items():
-                if place == 0:
-                    stack[key] = self._memory.empty((self._size, *value.shape), value.dtype)
-                stack[key][place] = value
-        return {key: self._shared.address(array) for key, array in stack.items()} if self._shared else stack
 
 
 def _largest_divisor(number: int, limit: int) -> int:
