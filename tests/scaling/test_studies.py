@@ -14,6 +14,7 @@ from pod.starting import options
 from pipeline.model.variants import ScaledVariant
 from pipeline.scaling import launching
 from pipeline.scaling.trials import Trial
+from tests.configs import tiny  # noqa: F401 - it adds the networks that are studied
 from tests.runs import COMPILE_FAST, ROOT, wait_until
 
 STUDY = "tests/configs/scale_tiny.py"
@@ -56,8 +57,8 @@ def undisturbed(data, tmp_path_factory):
     return workdir
 
 
-def runs_of(workdir):
-    """The starts that a trial's log records, by trial."""
+def starts_of(workdir):
+    """How often each trial was started, by its log."""
     logs = (workdir / "trials").glob("*.log")
     return {log.stem: log.read_text().count("Opening digits") for log in logs}
 
@@ -83,7 +84,7 @@ def test_a_study_killed_ten_times_ends_as_an_undisturbed_one(undisturbed, data, 
 
 
 @pytest.mark.slow
-def test_the_findings_are_those_of_the_runs_and_cost_the_same(undisturbed):
+def test_the_findings_are_those_of_the_runs(undisturbed):
     findings = json.loads((undisturbed / "scaling.json").read_text())
     (found,) = findings["baselines"]
     rows = [found["baseline"], *found["search"]["candidates"], *found["comparison"]]
@@ -92,7 +93,7 @@ def test_the_findings_are_those_of_the_runs_and_cost_the_same(undisturbed):
         results = json.loads((trial.workdir(epath.Path(undisturbed)) / "results.json").read_text())
         assert row["top1"] == [results["evaluation"]["ema"]["top1"]]
         assert results["config"]["image_size"] == trial.variant.resolution
-    assert set(runs_of(undisturbed).values()) == {1}
+    assert set(starts_of(undisturbed).values()) == {1}
 
 
 @pytest.mark.slow
