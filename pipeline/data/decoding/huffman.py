@@ -84,24 +84,24 @@ def _read_tables(data: np.ndarray, end: int, tables: np.ndarray) -> bool:
         if marker == 0xFF:
             position += 1
             continue
-        behind = position + 2 + (np.int64(data[position + 2]) << 8 | np.int64(data[position + 3]))
+        segment_end = position + 2 + (np.int64(data[position + 2]) << 8 | np.int64(data[position + 3]))
         position += 4
-        if behind > end or behind < position:
+        if segment_end > end or segment_end < position:
             return False
-        while marker == 0xC4 and position < behind:
-            if behind - position < 17:
+        while marker == 0xC4 and position < segment_end:
+            if segment_end - position < 17:
                 return False
             name, values = np.int64(data[position]), 0
             for length in range(1, 17):
                 values += np.int64(data[position + length])
-            if name >> 4 > 1 or name & 15 > 3 or values > 256 or position + 17 + values > behind:
+            if name >> 4 > 1 or name & 15 > 3 or values > 256 or position + 17 + values > segment_end:
                 return False
             if not _add_table(
                 data[position + 1 : position + 17 + values], name >> 4, tables[4 * (name >> 4) + (name & 15)]
             ):
                 return False
             position += 17 + values
-        position = behind
+        position = segment_end
     return True
 
 

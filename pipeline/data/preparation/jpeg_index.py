@@ -138,7 +138,7 @@ def is_right(data: bytes) -> bool:
     written = mcu_index.first_mcus(source, frame.height_offset, scan, frame.index, rows * columns, across * down, out)
     if not written:
         return False
-    head = bytearray(data[: _begin_of_data(data, header)])
+    head = bytearray(data[: _data_begin(data, header)])
     size = struct.pack(">HH", down * frame.mcu_height, across * frame.mcu_width)
     head[frame.height_offset : frame.height_offset + 4] = size
     del head[2 : sum(frame.index)]
@@ -177,7 +177,7 @@ def _indexed(data: bytes) -> bytes | None:
 
 
 def _interval(mcus: int, size: int, components: int) -> int:
-    """Returns the number of MCUs of an entry, such that the index is short compared with a file of `size` bytes."""
+    """Returns the number of MCUs per entry, such that the index is short compared with a file of `size` bytes."""
     each = mcu_index.entry_bytes(components)
     entries = max(1, min(size // _SHARE, MOST_CONTENT - len(MCU_INDEX) - 2) // each)
     return -(-mcus // entries)
@@ -229,7 +229,7 @@ def _without_restart_markers(data: bytes, header: Header) -> bytes:
     if not written:
         raise ValueError("restart markers that are not where they should be")
     kept = [_segment(marker, content) for marker, content in _segments(data) if marker != 0xDD]
-    return b"".join((data[:2], *kept, data[scan - 2 : _begin_of_data(data, header)], out[:written]))
+    return b"".join((data[:2], *kept, data[scan - 2 : _data_begin(data, header)], out[:written]))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -251,6 +251,6 @@ def _segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
 
 
-def _begin_of_data(data: bytes, header: Header) -> int:
+def _data_begin(data: bytes, header: Header) -> int:
     scan = header.jpeg.scan_offset + 1
     return scan + int.from_bytes(data[scan : scan + 2], "big")
