@@ -28,7 +28,7 @@ EMA, RAW, UNSTATED = "ema", "raw", "unstated"
 PIXELS = "RGB, 0 to 255"  # the order of the channels, and the unit of means and deviations, in every format
 CROPS = ("padding", "fraction", "none")
 LARGEST_IMAGE_SIZE = 4096  # B8 is trained at 672 pixels, L2 at 800
-_LISTED = 12  # an error names at most so many fields
+_LISTED = 12  # an error names at most this many fields
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ def skip_mcus(
         count: Number of MCUs.
         blocks: See `huffman.read_scan_header`.
         tables: See `huffman.read_scan_header`.
-        dc: The DC values before the MCUs, int64 `[MOST_COMPONENTS]`; updated to those after them.
+        dc: The DC values before the MCUs, int64 `[MAX_COMPONENTS]`; updated to those after them.
 
     Returns:
         The position after the last MCU; -1 if that is after `end` or the bits do not match the tables.
@@ -66,7 +66,7 @@ def write_mcus(
         limit: No MCU may end after this position.
         blocks: See `huffman.read_scan_header`.
         tables: See `huffman.read_scan_header`.
-        dc: The DC values before the first MCU in `bits`, int64 `[MOST_COMPONENTS]`. Without an `end` they are updated to those
+        dc: The DC values before the first MCU in `bits`, int64 `[MAX_COMPONENTS]`. Without an `end` they are updated to those
             after it.
         dc_before: The DC values before the first MCU in `out`.
         out: uint8; one and a half times as long as `bits`, because each 255 takes two bytes.

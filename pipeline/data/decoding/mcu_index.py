@@ -15,10 +15,10 @@ import numpy as np
 
 from pipeline.data.compiled_loops import compiled
 from pipeline.data.decoding.bits import MARGIN, end_segment, find_marker, unstuff
-from pipeline.data.decoding.huffman import MOST_COMPONENTS, read_scan_header
+from pipeline.data.decoding.huffman import MAX_COMPONENTS, read_scan_header
 from pipeline.data.decoding.jpeg_scans import skip_mcus, write_mcus
 
-MOST_CONTENT = 0xFFFF - 2  # bytes of a segment after its length [ITU-T T.81, B.1.1.4]
+MAX_CONTENT = 0xFFFF - 2  # bytes of a segment after its length [ITU-T T.81, B.1.1.4]
 # The second bytes of the markers RST0 and EOI [T.81, table B.1]. RST1 to RST7 follow RST0.
 _RESTART, _END = 0xD0, 0xD9
 
@@ -43,7 +43,7 @@ def find_mcus(
         interval: Number of MCUs per entry; the last entry may have fewer.
         starts: int64 `[entries + 1]`; receives the position of each entry and of the end, in bits from the start of the
             entropy-coded data, stuffed zeros included.
-        dc_values: int64 `[entries, MOST_COMPONENTS]`; receives the DC values before each entry.
+        dc_values: int64 `[entries, MAX_COMPONENTS]`; receives the DC values before each entry.
 
     Returns:
         Whether the scan ends with the last MCU and the marker EOI. If not, the content of both arrays is undefined.
@@ -59,7 +59,7 @@ def find_mcus(
     length = unstuff(data, begin, end, bits, 0, zeros)
     if length < 0:
         return False
-    dc = np.zeros(MOST_COMPONENTS, np.int64)
+    dc = np.zeros(MAX_COMPONENTS, np.int64)
     position, next_zero, count = 0, 1, zeros[0]
     for entry in range(len(dc_values)):
         while next_zero <= count and zeros[next_zero] <= position >> 3:
@@ -86,7 +86,7 @@ def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: 
         scan: Offset of the length of the scan header.
         mcus: Number of MCUs in the scan.
         interval: Number of MCUs between two restart markers.
-        out: uint8; receives the data. Callers allow `most_written(len(data))` bytes, and 64 more for each restart interval.
+        out: uint8; receives the data. Callers allow `max_written(len(data))` bytes, and 64 more for each restart interval.
 
     Returns:
         The number of bytes written, including the final marker; 0 if the scan does not match its headers or `out` is too short.
@@ -104,7 +104,7 @@ def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: 
         if end > len(data) - 2 or data[end + 1] != expected:
             return 0
         length = unstuff(data, position, end, bits, 0, zeros)
-        if length < 0 or state[0] + most_written(length) > len(out):
+        if length < 0 or state[0] + max_written(length) > len(out):
             return 0
         dc = _dc()
         after = skip_mcus(bits, 0, 8 * length, min(interval, mcus - segment * interval), blocks, tables, dc)
@@ -142,7 +142,7 @@ def cut(
         shape: The numbers of MCU rows and MCU columns of the image.
         rows: The MCU rows of the rectangle, [first, end).
         columns: The MCU columns of the rectangle, [first, end).
-        out: uint8; receives the data. Callers allow `most_written(len(data))` bytes, and 32 more for each MCU row.
+        out: uint8; receives the data. Callers allow `max_written(len(data))` bytes, and 32 more for each MCU row.
 
     Returns:
         The number of bytes written, including the final marker; 0 if the index does not fit the image or `out` is too short.
@@ -160,7 +160,7 @@ def cut(
         entry, end_entry = first // interval, end // interval
         limit = starts[min(end_entry + 1, entries)]
         end_position, length = _unstuff_range(data, begin, starts[entry], starts[end_entry], limit, bits, zeros)
-        if length < 0 or state[0] + most_written(length) > len(out):
+        if length < 0 or state[0] + max_written(length) > len(out):
             return 0
         _read_dc(data, index[0] + 2 + entry * entry_bytes(components), components, dc)
         skipped = first - entry * interval
@@ -216,7 +216,7 @@ def first_mcus(
     for number in range(count):
         entry = min(number, len(starts) - 2)
         end, length = _unstuff_range(data, begin, starts[entry], starts[entry + 1], starts[entry + 1], bits, zeros)
-        if length < 0 or state[0] + most_written(length) > len(out):
+        if length < 0 or state[0] + max_written(length) > len(out):
             return 0
         _read_dc(data, index[0] + 2 + entry * entry_bytes(components), components, dc)
         if write_mcus(bits, starts[entry] & 7, -1, 8 * length, blocks, tables, dc, before, out, state) < 0:
@@ -264,7 +264,7 @@ def same_mcus(
 
 
 @compiled
-def most_written(length: int) -> int:
+def max_written(length: int) -> int:
     """Returns an upper bound, in bytes, for writing MCUs of `length` unstuffed bytes as one run with a final marker."""
     # A byte may become 255 and take two bytes. DC differences that are recoded take up to 108 bits more.
     return 2 * (length + 16) + 8
@@ -272,8 +272,8 @@ def most_written(length: int) -> int:
 
 @compiled
 def _dc() -> np.ndarray:
-    """Returns the DC values at the start of a scan, int64 `[MOST_COMPONENTS]`."""
-    return np.zeros(MOST_COMPONENTS, np.int64)
+    """Returns the DC values at the start of a scan, int64 `[MAX_COMPONENTS]`."""
+    return np.zeros(MAX_COMPONENTS, np.int64)
 
 
 @compiled
