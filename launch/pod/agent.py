@@ -179,7 +179,7 @@ class Agent:
         before = self._plane.workers(self._machine.incarnation).get(self._machine.worker)
         newest = self._attempts.newest()
         if before is not None and before.attempt > (newest.number if newest is not None else 0):
-            self._attempts.forget(before.attempt)
+            self._attempts.mark_started(before.attempt)
         self._remembered = True
 
     def _prepare(self, wanted: Control) -> None:

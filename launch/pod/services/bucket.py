@@ -152,9 +152,9 @@ class Bucket:
         except ApiError as error:
             if error.http_status != 412:
                 raise
-            there = self.read(name) if unclear else None
-            if there is not None and there[0] == content:
-                return there[1]
+            found = self.read(name) if unclear else None
+            if found is not None and found[0] == content:
+                return found[1]
             raise Conflict(f"gs://{self.name}/{name} was written by somebody else") from None
         return int(answer.json()["generation"])
 

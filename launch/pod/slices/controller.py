@@ -18,7 +18,7 @@ from typing import Any
 from pod.clock import Clock
 from pod.errors import FAILED, FINISHED, Refused
 from pod.plane.control_plane import ControlError, ControlPlane
-from pod.plane.delivery import Material, bring_code, bring_environment
+from pod.plane.delivery import Material, upload_code, upload_environment
 from pod.plane.lock import Lost, RunLock
 from pod.record import Record
 from pod.run import Run
@@ -74,8 +74,8 @@ def start(
     name = machine_name(given.name)
     try:
         lock.take(given.force)
-        bring_code(plane, material)
-        environment = bring_environment(plane, material)
+        upload_code(plane, material)
+        environment = upload_environment(plane, material)
         options = dataclasses.replace(given, environment=[], controller=False, force=False, yes=True)
         plane.write_json(
             _TASK,

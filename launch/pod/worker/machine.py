@@ -33,7 +33,7 @@ class Machine:
 
     Attributes:
       worker: its number in the slice.
-      incarnation: the slice's random word.
+      incarnation: the slice's random identifier.
       control: gs://… of the control plane.
       code: the object with the code that it was started with.
     """
