@@ -179,7 +179,7 @@ class Agent:
         before = self._plane.workers(self._machine.incarnation).get(self._machine.worker)
         newest = self._attempts.newest()
         if before is not None and before.attempt > (newest.number if newest is not None else 0):
-            self._attempts.forget(before.attempt)
+            self._attempts.mark_started(before.attempt)
         self._remembered = True
 
     def _prepare(self, wanted: Control) -> None:
@@ -200,10 +200,11 @@ class Agent:
 
     def _follow(self, wanted: Control, job: JobState | None) -> None:
         """Starts or ends the trainer according to the job's state."""
-        running, preparation = self._running(), self._preparation
-        ready = preparation is not None and preparation.state == "ready" and preparation.job == wanted.job
-        if running is None and ready and preparation.code != self._own_code():
-            self._become(preparation.code)  # continue with the agent of the job's own code
+        running, ready = self._running(), self._preparation
+        if ready is not None and (ready.state != "ready" or ready.job != wanted.job):
+            ready = None
+        if running is None and ready is not None and ready.code != self._own_code():
+            self._become(ready.code)  # continue with the agent of the job's own code
         if job is None or job.incarnation != self._machine.incarnation:
             return
         if running is not None:
@@ -215,8 +216,9 @@ class Agent:
             return
         newest = self._attempts.newest()
         number = newest.number if newest is not None else 0
-        if job.state == "running" and not job.ask and job.job == wanted.job.id and job.attempt > number and ready:
-            self._attempts.start(job.attempt, self._command(wanted), preparation.environment, preparation.code)
+        due = job.state == "running" and not job.ask and job.job == wanted.job.id and job.attempt > number
+        if due and ready is not None:
+            self._attempts.start(job.attempt, self._command(wanted), ready.environment, ready.code)
 
     def _command(self, wanted: Control) -> list[str]:
         return [str(self._root / ".venv" / "bin" / "python"), "-m", "pipeline.train", *wanted.job.arguments]

@@ -1,7 +1,8 @@
 """The layers of a network: convolutions, squeeze-and-excitation, and the block that a `BlockSpec` describes.
 
-Kernels are [height, width, in, out] and depthwise kernels [height, width, 1, channels]. Parameters are float32 and are cast
-to the compute dtype where they are used. One module builds every kind of block from its list of convolutions.
+Images are [batch, height, width, channels]. Kernels are [height, width, in, out], and depthwise kernels are [height, width, 1,
+channels]. Parameters are float32. Layers cast them to the compute dtype where they use them. `Block` builds every kind of block
+from its list of convolutions.
 """
 
 import dataclasses
@@ -22,15 +23,17 @@ from pipeline.model.specs import BlockSpec, ConvSpec
 
 
 class Conv(nn.Module):
-    """A dense convolution: y[h, w, o] = sum over i, j, c of x[s * h + i, s * w + j, c] * kernel[i, j, c, o], with stride s.
+    """A dense convolution with stride s: y[h, w, o] = sum over i, j, c of x[s * h + i, s * w + j, c] * kernel[i, j, c, o].
+
+    Here x is the padded image.
 
     Attributes:
       filters: Number of output channels.
-      kernel_size: Side of the kernel.
-      strides: Stride of both spatial axes.
-      use_bias: Whether to add a bias; it starts at zero.
+      kernel_size: Side of the square kernel, in pixels.
+      strides: Stride along both spatial axes.
+      use_bias: Whether to add a bias, which is initialised to zero.
       dtype: Dtype of the computation and the output.
-      padding: "same" (TensorFlow's) or "symmetric" ((kernel_size - 1) / 2 zeros on each side).
+      padding: "same" (TensorFlow's SAME) or "symmetric" ((kernel_size - 1) / 2 zeros on each side).
       kernel_init: Initialiser of the kernel.
     """
 
@@ -48,7 +51,7 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, images.shape[-1], self.filters)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         images = images.astype(self.dtype)
-        if self.kernel_size == 1 and self.strides == 1:
+        if self.kernel_size == 1 and self.strides == 1:  # a matrix product
             outputs = pointwise_conv(images, kernel[0, 0])
         else:
             outputs = lax.conv_general_dilated(
@@ -64,12 +67,20 @@ class Conv(nn.Module):
 
 
 def spatial_padding(padding: str, kernel_size: int) -> str | list[tuple[int, int]]:
-    """Returns "same" or "symmetric" padding in the form of `lax` and `nn.max_pool`."""
+    """Converts "same" or "symmetric" to the padding argument of `lax.conv_general_dilated` and `nn.max_pool`."""
     return "SAME" if padding == "same" else [((kernel_size - 1) // 2,) * 2] * 2
 
 
 class DepthwiseConv(nn.Module):
-    """Convolves each channel with its own kernel. Attributes as in `Conv`, and `channels_per_group` as in `depthwise_conv`."""
+    """A depthwise convolution with "same" padding: it convolves each channel with the channel's own kernel.
+
+    Attributes:
+      kernel_size: Side of the square kernel, in pixels.
+      strides: Stride along both spatial axes.
+      channels_per_group: See `depthwise_conv`; it changes only speed and rounding.
+      dtype: Dtype of the computation and the output.
+      kernel_init: Initialiser of the kernel.
+    """
 
     kernel_size: int
     strides: int
@@ -88,7 +99,9 @@ class DepthwiseConv(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """The gate of squeeze-and-excitation: sigmoid(W2 f(W1 m + b1) + b2), from the means m of an image's channels.
+    """The gate of squeeze-and-excitation (Hu et al., arXiv 1709.01507): sigmoid(W2 f(W1 m + b1) + b2).
+
+    Here m holds the mean of each channel of an image. The caller computes m and multiplies the channels by the gate.
 
     Attributes:
       filters: Channels of the bottleneck, W1 m + b1.
@@ -104,7 +117,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, means: jax.Array) -> jax.Array:
-        """Maps the means of each image's channels, [batch, 1, 1, channels], to factors of that shape in (0, 1)."""
+        """Maps the channel means of each image, [batch, 1, 1, channels], to factors in (0, 1) of the same shape, in `dtype`."""
         options = {"use_bias": True, "dtype": self.dtype, "kernel_init": self.kernel_init}
         squeezed = Conv(self.filters, **options, name="reduce")(means)
         gate = Conv(means.shape[-1], **options, name="expand")(self.activation(squeezed))
@@ -112,12 +125,14 @@ class SqueezeExcite(nn.Module):
 
 
 def drop_connect(images: jax.Array, survival_probability: float, rng: jax.Array) -> jax.Array:
-    """Zeroes whole examples and divides the others by the survival probability, which preserves the mean.
+    """Applies stochastic depth (Huang et al., arXiv 1603.09382): zeroes whole examples and divides the others.
+
+    The divisor is the survival probability, which preserves the expected value. EfficientNet's code calls this drop connect.
 
     Args:
       images: [batch, height, width, channels].
       survival_probability: The probability that an example is kept, in (0, 1].
-      rng: A key. The draws are float32 whatever the dtype of `images`, so the rate is exact.
+      rng: A PRNG key. The draws are float32 for every dtype of `images`, because a coarser dtype would change the rate.
 
     Returns:
       An array of the shape and dtype of `images`.
@@ -131,8 +146,8 @@ class LayerOptions:
     """The options that all layers of a network share.
 
     Attributes:
-      activation: Follows a BatchNorm if the `ConvSpec` says so.
-      padding: See `Conv`.
+      activation: The activation function. It follows the BatchNorm of each `activated` convolution.
+      padding: See `Conv`; depthwise convolutions ignore it.
       initializers: Initialisers of the family.
       depthwise_channels_per_group: See `depthwise_conv`.
       dtype: Dtype of the computation.
@@ -146,13 +161,16 @@ class LayerOptions:
 
 
 class Block(nn.Module):
-    """A block: a branch of convolutions and, if the specification has a skip connection, the input or its projection added.
+    """A block: a branch of convolutions and, if the specification has one, a skip connection.
+
+    The skip connection adds the input, or its projection by `spec.shortcut`, to the branch.
 
     Attributes:
       spec: The specification of the block.
-      survival_probability: Probability of keeping the branch in training, if there is a skip connection.
-      norm: Makes a BatchNorm layer from its name, its activation and its initialiser.
-      options: The options of the layers.
+      survival_probability: Probability of keeping the branch of an example in training. Blocks without a skip connection
+        ignore it.
+      norm: A factory of BatchNorm layers with the keyword arguments `name`, `activation` and `scale_init`.
+      options: The options that all layers share.
     """
 
     spec: BlockSpec
@@ -162,7 +180,15 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
-        """Maps [batch, height, width, spec.input_filters] to [batch, ., ., spec.output_filters]."""
+        """Maps [batch, height, width, spec.input_filters] to the block's output.
+
+        Args:
+          inputs: The images, in any floating-point dtype.
+          train: Whether to use batch statistics and drop branches. Dropping them draws from the "dropout" PRNG.
+
+        Returns:
+          [batch, ceil(height / s), ceil(width / s), spec.output_filters], where s is `spec.strides`.
+        """
         spec, x = self.spec, inputs
         for conv in spec.convs:
             last = conv is spec.convs[-1]
@@ -175,23 +201,28 @@ class Block(nn.Module):
         return self.options.activation(x) if spec.activates_sum else x
 
     def _conv_bn(self, x: jax.Array, conv: ConvSpec, train: bool, last_before_sum: bool = False) -> jax.Array:
-        """Convolves, normalises, activates and gates."""
+        """Applies a convolution and its BatchNorm, then the activation and squeeze-and-excitation if `conv` has them.
+
+        `last_before_sum` marks the branch's last BatchNorm before an activated sum; its scale has an initialiser of its own.
+        """
         options, initializers, name = self.options, self.options.initializers, f"{conv.name}_conv"
         if conv.depthwise:
             layer = DepthwiseConv(
-                *(
-                    conv.kernel_size,
-                    conv.strides,
-                    options.depthwise_channels_per_group,
-                    options.dtype,
-                    initializers.depthwise,
-                ),
+                kernel_size=conv.kernel_size,
+                strides=conv.strides,
+                channels_per_group=options.depthwise_channels_per_group,
+                dtype=options.dtype,
+                kernel_init=initializers.depthwise,
                 name=name,
             )
         else:
             layer = Conv(
-                *(conv.output_filters, conv.kernel_size, conv.strides, False, options.dtype),
-                *(options.padding, initializers.conv),
+                filters=conv.output_filters,
+                kernel_size=conv.kernel_size,
+                strides=conv.strides,
+                dtype=options.dtype,
+                padding=options.padding,
+                kernel_init=initializers.conv,
                 name=name,
             )
         x = layer(x)

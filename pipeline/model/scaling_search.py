@@ -22,12 +22,12 @@ from pipeline.model.variants import LARGEST_RESOLUTION, SMALLEST_RESOLUTION, Coe
 Cost = Callable[[ScaledVariant], float]  # of one image, in any unit; constant for a network
 
 WAYS = ("depth", "width", "resolution", "compound")
-_TRIED = 6  # at most so many costs are computed to bring a network to its budget
+_TRIED = 6  # at most this many costs are computed to bring a network to its budget
 _NUDGES = [index / 50 for index in range(-20, 21)]  # offsets of an exponent
-_LEAST_GAMMA = 0.95  # 1 in the paper; less admits depth alone and width alone where they round up
+_MIN_GAMMA = 0.95  # 1 in the paper; less admits depth alone and width alone where they round up
 _STEPS_ASIDE = (-3, -2, -1, 1, 2, 3)  # pixels; the budgets that may replace one
 _LARGEST_STEP_ASIDE = 0.2  # relative to the budget
-_OPTIONS = 24  # at most so many networks of a way are brought to the budget
+_OPTIONS = 24  # at most this many networks of a way are brought to the budget
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Candidate:
         """Returns why this candidate is not compared with the others; None if it is."""
         if abs(self.network.miss) > within:
             return f"no whole number of pixels brings its cost within {within:.0%} of the budget"
-        if self.coefficients.gamma < _LEAST_GAMMA:
+        if self.coefficients.gamma < _MIN_GAMMA:
             return "rounding its depth and width takes so much that the image would have to shrink"
         return None
 

@@ -92,6 +92,7 @@ def read_checked(path: epath.Path, read: Callable[[], Any]) -> Any:
       MachineError: storage failed, also after several attempts with pauses.
       ConfigError: raised by `read`, for example because the metadata are refused.
     """
+    failure: Exception = MachineError(f"{path} was not read")
     for _ in storage_errors.attempts():
         try:
             return read()

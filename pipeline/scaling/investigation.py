@@ -205,7 +205,7 @@ def as_json(findings: Findings) -> str:
 
 
 def _spread(items: list[Candidate], at_most: int) -> list[Candidate]:
-    """Returns at most so many items, evenly spread from the first to the last; all of them for 0."""
+    """Returns at most `at_most` items, evenly spread from the first to the last; all of them for 0."""
     if not at_most or len(items) <= at_most:
         return items
     if at_most == 1:

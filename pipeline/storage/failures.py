@@ -1,6 +1,6 @@
 """Classifies failures of a bucket: transient ones are retried, permanent ones tell the user what to do.
 
-A transient failure (a reset connection, a time-out, 429, 5xx) is retried with growing pauses for five minutes. Then it
+A transient failure (a reset connection, a time-out, 429, 5xx) is retried with backoff for five minutes. Then it
 becomes a `MachineError`, for which the launcher restarts the run. A permanent failure (no credentials, no permission, no such
 bucket) is a `ConfigError` at once. A storage failure is never a `DataError`, which is reserved for data that were read
 completely and are wrong.

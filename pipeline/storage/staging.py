@@ -194,6 +194,7 @@ class Staging:
 
     def _copy(self, file: transfer.File) -> None:
         partial = self._folder / f".{os.path.basename(file.location)}.partial"
+        failure: Exception = MachineError(f"{file.location} was not read")
         for _ in storage_errors.attempts():
             counted = 0
             try:

@@ -79,6 +79,7 @@ def read_file_whole(path: str) -> None:
 
 
 def _on_disk(path: object, read: Callable[[], None]) -> None:
+    failure = OSError("not tried")
     for number in attempts():
         try:
             read()

@@ -19,7 +19,7 @@ Results = dict[str, dict[str, float]]  # metrics by weights, "ema" and "raw"
 
 
 def read_results(workdir: str, total_steps: int) -> tuple[Results, dict] | None:
-    """Returns the final evaluation and the metadata of a run that has finished after so many steps, else None.
+    """Returns the final evaluation and the metadata of a run that has finished after `total_steps` steps, else None.
 
     The metadata identify the run: "config", and "data", the fingerprint of its training data.
 

@@ -19,7 +19,7 @@ from pipeline.data.preparation.image_folder import is_image
 from pipeline.errors import DataError
 
 STANDARD_INPUT = "-"
-_MOST_BYTES = 1 << 30  # no image is larger; a device could be endless
+_MAX_BYTES = 1 << 30  # no image is larger; a device could be endless
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,11 @@ class ImageFile:
             raise DataError(self.problem)
         try:
             with epath.Path(self.name).open("rb") if self.name.startswith("gs://") else open(self.name, "rb") as file:
-                content = file.read(_MOST_BYTES + 1)
+                content = file.read(_MAX_BYTES + 1)
         except OSError as error:
             raise DataError(error.strerror or str(error)) from error
-        if len(content) > _MOST_BYTES:
-            raise DataError(f"it has more than {_MOST_BYTES:,} bytes")
+        if len(content) > _MAX_BYTES:
+            raise DataError(f"it has more than {_MAX_BYTES:,} bytes")
         return content
 
 

@@ -23,7 +23,7 @@ from pipeline.weights.identification import ForeignWeights
 from pipeline.weights.keras_habits import without_habits
 from pipeline.weights.metadata import IMAGENET_STDDEV_RGB, Preprocessing
 from pipeline.weights.plain_files import check_regular
-from pipeline.weights.stored import MOST_TENSORS, StoredTensor, StoredTensors
+from pipeline.weights.stored import MAX_TENSORS, StoredTensor, StoredTensors
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _ENTRY = "model.weights.h5"
@@ -81,7 +81,7 @@ def _numbered(file: h5py.File) -> dict[str, h5py.Dataset]:
 def _collect(item: h5py.HLObject, name: str, found: dict[str, h5py.Dataset], seen: list[int]) -> None:
     """Adds the datasets below a group; `seen` counts the visited objects."""
     seen[0] += 1
-    if seen[0] > 4 * MOST_TENSORS or name.count("/") > _DEEPEST:
+    if seen[0] > 4 * MAX_TENSORS or name.count("/") > _DEEPEST:
         raise _Refused("it holds more groups than any network of the family has")
     if isinstance(item, h5py.Dataset):
         found[name] = item
@@ -101,7 +101,7 @@ def _named(file: h5py.File) -> dict[str, h5py.Dataset]:
             if name in found:
                 raise _Refused(f"it holds {printable(name)} twice")
             found[name] = _member(group, _text(weight))
-            if len(found) > MOST_TENSORS:
+            if len(found) > MAX_TENSORS:
                 raise _Refused("it holds more tensors than any network of the family has")
     return found
 

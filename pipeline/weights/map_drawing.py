@@ -11,7 +11,7 @@ import numpy as np
 
 _SHARE = 0.5  # weight of the colours over the image
 _PANEL_INCHES = 2.6
-_LEAST_SIDE = 224  # pixels; smaller images are enlarged
+_MIN_SIDE = 224  # pixels; smaller images are enlarged
 
 
 def overlay(image: np.ndarray, activation_map: np.ndarray) -> np.ndarray:
@@ -62,5 +62,5 @@ def panels(rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> np.ndarray:
 
 def _enlarged(image: np.ndarray) -> np.ndarray:
     """Repeats the pixels of a small image."""
-    times = -(-_LEAST_SIDE // max(image.shape[:2]))
+    times = -(-_MIN_SIDE // max(image.shape[:2]))
     return image.repeat(times, axis=0).repeat(times, axis=1)

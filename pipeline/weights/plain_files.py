@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import DataError
 
-_MOST_BYTES = 1 << 24  # a name of 100 bytes for each of 100,000 classes
+_MAX_BYTES = 1 << 24  # a name of 100 bytes for each of 100,000 classes
 
 
 def check_regular(path: pathlib.Path) -> None:
@@ -39,9 +39,9 @@ def read_text(path: pathlib.Path, pipe: bool = False) -> str:
         check_regular(path)
     try:
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise DataError(f"{path} has more than {_MOST_BYTES:,} bytes, too much for such a file")
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise DataError(f"{path} has more than {_MAX_BYTES:,} bytes, too much for such a file")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 from pipeline.host.printable import printable
 from pipeline.weights.names import Tensor
 
-MOST_TENSORS = 10_000  # L2, the largest of the family, has 1,654
+MAX_TENSORS = 10_000  # L2, the largest of the family, has 1,654
 FLOAT32 = ("float32",)
 EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -45,7 +45,7 @@ class StoredTensors(Mapping[str, StoredTensor]):
     available_bytes: int
 
     def __post_init__(self):
-        if len(self.tensors) > MOST_TENSORS:
+        if len(self.tensors) > MAX_TENSORS:
             raise DataError(f"{self.where} holds {len(self.tensors):,} tensors: no network of the family has so many")
 
     def __getitem__(self, name: str) -> StoredTensor:

@@ -15,7 +15,7 @@ import safetensors.numpy
 from pipeline.errors import DataError
 from pipeline.host.printable import printable
 from pipeline.weights.plain_files import check_regular
-from pipeline.weights.stored import MOST_TENSORS, StoredTensor, StoredTensors
+from pipeline.weights.stored import MAX_TENSORS, StoredTensor, StoredTensors
 
 COUNTER = "num_batches_tracked"  # PyTorch's counter in every BatchNorm; unused here
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "I64": "int64", "I32": "int32"}
@@ -33,7 +33,7 @@ def open_tensors(path: pathlib.Path) -> Iterator[StoredTensors]:
         try:
             file = stack.enter_context(safetensors.safe_open(path, framework="np"))
             names = [name for name in file.keys() if not name.endswith(COUNTER)]  # noqa: SIM118 – it is no mapping
-            if len(names) > MOST_TENSORS:
+            if len(names) > MAX_TENSORS:
                 raise DataError(f"{path} holds {len(names):,} tensors: no network of the family has so many")
             tensors = {name: _stored(file, name) for name in names}
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, MemoryError) as error:

@@ -17,8 +17,8 @@ from typing import Any
 from pipeline.host.printable import printable
 
 LARGEST_BYTES = 1 << 22  # the description of L2 with averages and optimizer has about 1 MB
-_MOST_INSTRUCTIONS = 500_000
-_MOST_ARGUMENTS = 8  # of a call; also axes of a tensor
+_MAX_INSTRUCTIONS = 500_000
+_MAX_ARGUMENTS = 8  # of a call; also axes of a tensor
 _DTYPES = {
     "FloatStorage": ("float32", 4),
     "HalfStorage": ("float16", 2),
@@ -79,7 +79,7 @@ class View:
     strides: tuple[int, ...]
 
     def __post_init__(self):
-        if len(self.shape) > _MOST_ARGUMENTS or len(self.shape) != len(self.strides):
+        if len(self.shape) > _MAX_ARGUMENTS or len(self.shape) != len(self.strides):
             raise Refused("a tensor has not one stride for each axis")
         numbers = (self.offset, *self.shape, *self.strides)
         if any(type(value) is not int or not 0 <= value < 1 << 62 for value in numbers):
@@ -98,7 +98,7 @@ class Machine:
         self.storages: dict[str, Storage] = {}
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
-        self._left = _MOST_INSTRUCTIONS
+        self._left = _MAX_INSTRUCTIONS
 
     def load(self, file: io.BytesIO) -> Any:
         """Returns the object of the pickle at the file's position, and moves the position after it.
@@ -194,7 +194,7 @@ class Machine:
         known = tag == "storage" and type(dtype) is tuple and dtype in _DTYPES.values() and not any(view)
         if not known or type(elements) is not int or not 0 <= elements < 1 << 62 or type(key) not in (str, int):
             raise Refused("it refers to something other than a storage of numbers: refused")
-        storage = self.storages.setdefault(str(key), Storage(str(key), *dtype, elements))
+        storage = self.storages.setdefault(str(key), Storage(str(key), dtype[0], dtype[1], elements))
         if (storage.dtype, storage.elements) != (dtype[0], elements):
             raise Refused(f"storage {printable(str(key))} has two types or lengths")
         return storage
@@ -235,7 +235,7 @@ def _paired(items: list) -> dict:
 
 
 def _few(arguments: Any) -> tuple:
-    if not isinstance(arguments, tuple) or len(arguments) > _MOST_ARGUMENTS:
+    if not isinstance(arguments, tuple) or len(arguments) > _MAX_ARGUMENTS:
         raise Refused("its pickle is damaged: a call's arguments are not a few")
     return arguments
 

@@ -98,7 +98,7 @@ def _half(values: np.ndarray | float) -> np.ndarray:
 
 
 def load(path: pathlib.Path, threads: int | None = None) -> Forward:
-    """Opens one file in TensorFlow's interpreter, with so many threads; None: its default."""
+    """Opens one file in TensorFlow's interpreter, with `threads` threads; None: its default."""
     import tensorflow as tf
 
     interpreter = tf.lite.Interpreter(str(path), num_threads=threads)

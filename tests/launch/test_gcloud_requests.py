@@ -14,7 +14,7 @@ from cloud.real_gcloud import Gcloud, find_gcloud, unknown_to_gcloud
 from cloud.server import Call
 from cloud.tpu_errors import permission_error
 
-WORD = re.compile(r"\b[0-9a-f]{16}\b")  # an incarnation, or another random word
+WORD = re.compile(r"\b[0-9a-f]{16}\b")  # an incarnation, or another random identifier
 FORM = ("alt", "projection", "fields", "prettyPrint", "maxResults", "delimiter", "includeFoldersAsPrefixes")
 
 
@@ -74,7 +74,7 @@ def essence(call: Call):
 
 
 def without_defaults(value):
-    """A message without the fields that say what their absence says, and without random words."""
+    """A message without the fields that say what their absence says, and without random identifiers."""
     if isinstance(value, dict):
         return {key: without_defaults(inner) for key, inner in value.items() if inner is not False}
     if isinstance(value, list):

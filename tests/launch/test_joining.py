@@ -1,4 +1,4 @@
-"""How `up` begins, from what is there: joins, goes on, or starts anew; and what it asks the service for."""
+"""How `up` begins, from what exists: joins, goes on, or starts anew; and what it asks the service for."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ from pod.plane.delivery import Material
 from pod.run import Run
 from pod.services.service import QueuedResource
 from pod.slices import accelerators, joining, slice_request
-from pod.slices.joining import There
+from pod.slices.joining import Existing
 from pod.starting import options
 
 NOW = 1_000_000.0
@@ -29,17 +29,17 @@ OLD = Control(
 RUNS = JobState(incarnation="old", job="job", attempt=3, state="running", progress=70)
 
 
-def begin(there, **asked):
-    words = (f"word-{number}" for number in itertools.count(1))
+def begin(existing, **asked):
+    identifiers = (f"id-{number}" for number in itertools.count(1))
     return joining.begin(
-        there,
+        existing,
         RUN,
         dataclasses.replace(options.Options(deadline_hours=2), **asked),
         MATERIAL,
         queued_resource="projects/p/locations/z/queuedResources/t",
         workers=4,
         supervisor=Supervisor("me", NOW),
-        make_word=lambda: next(words),
+        make_id=lambda: next(identifiers),
     )
 
 
@@ -52,27 +52,27 @@ LATE = dataclasses.replace(OLD, deadline=NOW - 1)
 
 # What is there; whether it is joined, whether it is the same job as before, and whether it keeps its deadline.
 CASES = {
-    "nothing": (There(None, None, False), False, False, False),
-    "a job that runs": (There(OLD, RUNS, True, "old"), True, True, True),
-    "a slice that waits": (There(OLD, None, True, "old"), True, True, True),
-    "a slice that does not say which it is": (There(OLD, RUNS, True, ""), True, True, True),
-    "a job whose slice is gone": (There(OLD, RUNS, False), False, True, True),
-    "a job whose slice is sick": (There(OLD, ended("sick_slice"), True, "old"), True, True, True),
-    "a job that was stopped, and its slice": (There(STOPPED, ended("stopped"), True, "old"), False, False, True),
-    "a job that was stopped, without a slice": (There(STOPPED, ended("stopped"), False), False, False, True),
-    "a job that was stopped by its deadline": (There(LATE, ended("deadline"), False), False, False, False),
-    "a finished job": (There(OLD, ended("finished"), False), False, False, False),
-    "a finished job whose slice was kept": (There(OLD, ended("finished"), True, "old"), False, False, False),
-    "a job that ended with an error": (There(OLD, ended("configuration"), True, "old"), False, False, False),
-    "a job that never started in time": (There(LATE, None, False), False, False, False),
-    "the job of another start": (There(OLD, dataclasses.replace(RUNS, job="before"), True, "old"), True, True, True),
+    "nothing": (Existing(None, None, False), False, False, False),
+    "a job that runs": (Existing(OLD, RUNS, True, "old"), True, True, True),
+    "a slice that waits": (Existing(OLD, None, True, "old"), True, True, True),
+    "a slice that does not say which it is": (Existing(OLD, RUNS, True, ""), True, True, True),
+    "a job whose slice is gone": (Existing(OLD, RUNS, False), False, True, True),
+    "a job whose slice is sick": (Existing(OLD, ended("sick_slice"), True, "old"), True, True, True),
+    "a job that was stopped, and its slice": (Existing(STOPPED, ended("stopped"), True, "old"), False, False, True),
+    "a job that was stopped, without a slice": (Existing(STOPPED, ended("stopped"), False), False, False, True),
+    "a job that was stopped by its deadline": (Existing(LATE, ended("deadline"), False), False, False, False),
+    "a finished job": (Existing(OLD, ended("finished"), False), False, False, False),
+    "a finished job whose slice was kept": (Existing(OLD, ended("finished"), True, "old"), False, False, False),
+    "a job that ended with an error": (Existing(OLD, ended("configuration"), True, "old"), False, False, False),
+    "a job that never started in time": (Existing(LATE, None, False), False, False, False),
+    "the job of another start": (Existing(OLD, dataclasses.replace(RUNS, job="before"), True, "old"), True, True, True),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_how_a_run_begins(case):
-    there, joins, same_job, same_deadline = CASES[case]
-    start = begin(there)
+    existing, joins, same_job, same_deadline = CASES[case]
+    start = begin(existing)
     assert start.joins == joins
     assert (start.control.job.id == "job") == same_job
     assert start.control.deadline == (OLD.deadline if same_deadline else NOW + 2 * 3600)
@@ -82,27 +82,27 @@ def test_how_a_run_begins(case):
     else:
         assert start.control.job.code == "code-new.tar.gz"
         assert start.control.job.secrets == MATERIAL.secrets
-    # A slice that is there keeps its word, or it would be taken for an older one.
-    if there.has_slice and there.word:
-        assert start.control.incarnation == there.word
+    # A slice that is there keeps its incarnation, or it would be taken for an older one.
+    if existing.has_slice and existing.incarnation:
+        assert start.control.incarnation == existing.incarnation
 
 
 def test_what_was_seen_of_the_job_counts_for_the_next_slice():
-    assert begin(There(OLD, RUNS, False)).progress == 70
-    assert begin(There(None, None, False)).progress == -1
+    assert begin(Existing(OLD, RUNS, False)).progress == 70
+    assert begin(Existing(None, None, False)).progress == -1
 
 
 @pytest.mark.parametrize("job", [RUNS, dataclasses.replace(RUNS, state="setup"), ended("sick_slice")])
 def test_another_job_that_runs_is_not_replaced(job):
     other = dataclasses.replace(OLD, job=dataclasses.replace(OLD.job, key="other"))
     with pytest.raises(Refused, match="another job runs on t, started with other arguments"):
-        begin(There(other, job, True, "old"))
-    assert begin(There(other, job, False)).control.job.key == "key"
-    assert begin(There(other, ended("finished"), True, "old")).control.job.key == "key"
+        begin(Existing(other, job, True, "old"))
+    assert begin(Existing(other, job, False)).control.job.key == "key"
+    assert begin(Existing(other, ended("finished"), True, "old")).control.job.key == "key"
 
 
 def test_options_of_this_call_are_those_of_the_run():
-    control = begin(There(OLD, RUNS, True, "old"), keep=True, max_restarts=3).control
+    control = begin(Existing(OLD, RUNS, True, "old"), keep=True, max_restarts=3).control
     assert (control.keep, control.max_restarts) == (True, 3)
 
 

@@ -169,7 +169,7 @@ def test_a_refusal_that_nobody_knows_is_counted(tmp_path):
     assert len(world.service.asked) == 6
 
 
-def test_a_word_is_used_again_while_no_slice_has_had_it(tmp_path):
+def test_an_incarnation_is_used_again_while_no_slice_has_had_it(tmp_path):
     refuse = lambda number: QUOTA if number < 5 else None
     world = World(
         tmp_path, lambda number, age: READY, refuse, job=lambda number, age: {"state": "ended", "outcome": "finished"}

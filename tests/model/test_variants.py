@@ -100,7 +100,7 @@ def test_what_is_written_is_what_was_read(text):
         ("b0:resolution=4", "resolution=4 is not a whole number of pixels from 8 to 4,096"),
         ("b0:resolution=224.5", "resolution=224.5 is not a whole number of pixels"),
         ("b0:resolution=1e999", "resolution=inf is not a whole number of pixels"),
-        ("b0:phi=14,gamma=1.3,alpha=1,beta=1", "no whole number of pixels from 8 to 4,096"),
+        ("b0:phi=14,gamma=1.3,alpha=1,beta=1", "not a whole number of pixels from 8 to 4,096"),
         ("b0:width=" + "1" * 1000, "is unknown"),
     ],
 )

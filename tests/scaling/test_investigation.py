@@ -170,7 +170,7 @@ def test_a_grid_without_candidates_is_one_line(tmp_path, changes, said):
 def test_another_study_in_the_same_folder_is_refused(tmp_path):
     continue_in(study_of(), epath.Path(tmp_path))
     continue_in(study_of(), epath.Path(tmp_path))
-    with pytest.raises(ConfigError, match=r"holds another study; different are study.search.seeds \(1, not 2\)"):
+    with pytest.raises(ConfigError, match=r"holds another study; it differs in study.search.seeds \(1, not 2\)"):
         continue_in(study_of(**{"search.seeds": 2}), epath.Path(tmp_path))
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(DataError, match=r"study.json is damaged"):

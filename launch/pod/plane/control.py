@@ -1,7 +1,7 @@
 """The contents of the control plane's objects, by which supervisor, keeper and agents communicate.
 
-`FORMAT` is the version of their schema. An incarnation is the random word of one slice. `control.json` names the one that may
-run, so a job runs once, whoever starts it. Keys that a later launcher adds are ignored; another format is refused.
+`FORMAT` is the version of their schema. An incarnation is the random identifier of one slice. `control.json` names the one that
+may run, so a job runs once, whoever starts it. Keys that a later launcher adds are ignored; another format is refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Job:
     """The job to run.
 
     Attributes:
-      id: a random word for each start by a user (`up`, `resume`); joining keeps it.
+      id: a random identifier for each start by a user (`up`, `resume`); joining keeps it.
       key: the identity of the job: a hash of its arguments and of the names in its environment.
       arguments: the arguments of `python -m pipeline.train`, byte for byte.
       code: the object below the control plane with the checkout's files, "code-<sha256>.tar.gz".
@@ -210,7 +210,8 @@ def control_from(value: Mapping[str, Any]) -> Control:
     """
     _check_format(value)
     fields = _known(Control, value)
-    fields["job"] = Job(**{**_known(Job, value["job"]), "arguments": tuple(value["job"]["arguments"])})
+    job: dict[str, Any] = {**_known(Job, value["job"]), "arguments": tuple(value["job"]["arguments"])}
+    fields["job"] = Job(**job)
     fields["bounds"] = Bounds(**_known(Bounds, value.get("bounds", {})))
     fields["logs"] = tuple(value.get("logs", ()))
     supervisor = value.get("supervisor")

@@ -20,6 +20,7 @@ from pod.services.credentials import Credentials
 from pod.services.endpoints import Endpoints
 
 Value = TypeVar("Value")
+Content = TypeVar("Content", bound="Control | JobState | WorkerReport")
 
 _REPORT_BYTES = 7000  # an object's metadata may have 8 KiB
 
@@ -148,7 +149,7 @@ class ControlPlane:
         found = self.bucket.read(self.log_name(incarnation, attempt, worker, piece))
         return None if found is None else found[0]
 
-    def _read(self, name: str, build: Callable[[Any], Value]) -> Stored[Value] | None:
+    def _read(self, name: str, build: Callable[[Any], Content]) -> Stored[Content] | None:
         found = self.read_json(name)
         if found is None:
             return None
@@ -158,8 +159,8 @@ class ControlPlane:
             raise ControlError(f"{self.url}/{name} cannot be understood: {error}") from None
 
     def _update(
-        self, name: str, build: Callable[[Any], Value], change: Callable[[Value | None], Value | None]
-    ) -> Value | None:
+        self, name: str, build: Callable[[Any], Content], change: Callable[[Content | None], Content | None]
+    ) -> Content | None:
         while True:
             stored = self._read(name, build)
             value = None if stored is None else stored.value

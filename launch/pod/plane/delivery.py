@@ -37,25 +37,25 @@ class Material:
     startup_script: str
 
 
-def bring(plane: ControlPlane, control: Control, material: Material) -> Control:
-    """Puts code and environment into the bucket; returns `wanted` with the names of their objects."""
-    bring_code(plane, material)
-    drop_environment(plane, control)
-    environment = bring_environment(plane, material)
+def upload(plane: ControlPlane, control: Control, material: Material) -> Control:
+    """Uploads code and environment, and deletes the old environment; returns `control` with the names of their objects."""
+    upload_code(plane, material)
+    delete_environment(plane, control)
+    environment = upload_environment(plane, material)
     return dataclasses.replace(
         control, job=dataclasses.replace(control.job, code=material.code_name, environment=environment)
     )
 
 
-def bring_code(plane: ControlPlane, material: Material) -> None:
-    """Puts the checkout's archive into the bucket, unless it is there: its name has its checksum."""
+def upload_code(plane: ControlPlane, material: Material) -> None:
+    """Puts the checkout's archive into the bucket, unless it is there already: its name contains its checksum."""
     with contextlib.suppress(Conflict):
         plane.bucket.write(
             plane.name(material.code_name), material.code, if_generation=ABSENT, content_type="application/gzip"
         )
 
 
-def bring_environment(plane: ControlPlane, material: Material) -> str:
+def upload_environment(plane: ControlPlane, material: Material) -> str:
     """Puts the trainer's environment into an object and returns its name; "" if it is empty."""
     if not material.environment:
         return ""
@@ -65,7 +65,7 @@ def bring_environment(plane: ControlPlane, material: Material) -> str:
     return name
 
 
-def drop_environment(plane: ControlPlane, control: Control) -> None:
+def delete_environment(plane: ControlPlane, control: Control) -> None:
     """Deletes the trainer's environment if a slice ended before all its workers had read it."""
     if control.job.environment:
         plane.bucket.delete(plane.name(control.job.environment))

@@ -52,9 +52,9 @@ class RunLock:
         """
         first = ""
         while True:
-            there = self._bucket.read(self._name)
-            if there is not None:
-                said = _read(there[0])
+            found = self._bucket.read(self._name)
+            if found is not None:
+                said = _read(found[0])
                 owner, seen = str(said.get("owner", "")), float(said.get("seen", 0))
                 age = self._clock.now() - seen
                 if owner != self._owner and not force and age < _RENEWALS * self._seconds:
@@ -64,7 +64,7 @@ class RunLock:
                     raise Refused("this run was locked by another supervisor just now: start again to see which")
                 first = owner
             try:
-                self._write(ABSENT if there is None else there[1])
+                self._write(ABSENT if found is None else found[1])
             except Conflict:  # the holder renewed it meanwhile, or another took it
                 continue
             self.held = True
@@ -79,15 +79,15 @@ class RunLock:
         if not self.held or (not now and self._clock.monotonic() - self._renewed < self._seconds):
             return
         try:
-            there = self._bucket.read(self._name)
-            if there is None:  # only a supervisor that took over deletes it, as `down` on another machine does
+            found = self._bucket.read(self._name)
+            if found is None:  # only a supervisor that took over deletes it, as `down` on another machine does
                 self.held = False
                 raise Lost("another supervisor, or `down` on another machine, has taken over and ended")
-            owner = str(_read(there[0]).get("owner", ""))
+            owner = str(_read(found[0]).get("owner", ""))
             if owner != self._owner:
                 self.held = False
                 raise Lost(f"another supervisor, on {_machine(owner)}, has taken over")
-            self._write(there[1])
+            self._write(found[1])
         except (Conflict, ApiError):
             return  # try again next time; the others see the same failure and wait
 
@@ -97,9 +97,9 @@ class RunLock:
             return
         self.held = False
         try:
-            there = self._bucket.read(self._name)
-            if there is not None and _read(there[0]).get("owner") == self._owner:
-                self._bucket.delete(self._name, if_generation=there[1])
+            found = self._bucket.read(self._name)
+            if found is not None and _read(found[0]).get("owner") == self._owner:
+                self._bucket.delete(self._name, if_generation=found[1])
         except (Conflict, ApiError):
             return
 

@@ -51,17 +51,17 @@ class WantedControl:
         self._plane.update_control(lambda old: control)
         self._control, self.published, self._announced = control, True, self._clock.monotonic()
 
-    def adopt(self, there: Control | None) -> None:
+    def adopt(self, current: Control | None) -> None:
         """Reads the bucket's current wishes.
 
         Raises:
           Lost: they are about another slice than this supervisor's.
         """
-        if there is None:
+        if current is None:
             return
-        if there.incarnation != self.control.incarnation:
+        if current.incarnation != self.control.incarnation:
             raise Lost("another supervisor has asked for another slice of this run")
-        self._control = there
+        self._control = current
 
     def announce(self) -> None:
         """Writes this supervisor's heartbeat if it is due."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import secrets
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pod.clock import Clock
 from pod.services.credentials import Credentials, authorized
@@ -131,7 +132,7 @@ class Bucket:
             query["ifGenerationMatch"] = str(if_generation)
         url = f"{self._upload_url}?{urllib.parse.urlencode(query)}"
         # Objects of a public bucket are cached for an hour unless they say otherwise.
-        description = {"name": name, "contentType": content_type, "cacheControl": "no-store"}
+        description: dict[str, Any] = {"name": name, "contentType": content_type, "cacheControl": "no-store"}
         if metadata:
             description["metadata"] = metadata
         body, boundary = _multipart(description, content, content_type)
@@ -151,9 +152,9 @@ class Bucket:
         except ApiError as error:
             if error.http_status != 412:
                 raise
-            there = self.read(name) if unclear else None
-            if there is not None and there[0] == content:
-                return there[1]
+            found = self.read(name) if unclear else None
+            if found is not None and found[0] == content:
+                return found[1]
             raise Conflict(f"gs://{self.name}/{name} was written by somebody else") from None
         return int(answer.json()["generation"])
 
@@ -179,9 +180,9 @@ class Bucket:
             raise
         return True
 
-    def list(self, prefix: str, *, start: str = "") -> list[Listed]:
+    def list(self, prefix: str, *, start: str = "") -> Sequence[Listed]:
         """Returns the objects whose names have the prefix and are not before `start`, sorted by name."""
-        found: list[Listed] = []
+        found = []
         page = ""
         while True:
             query = {"prefix": prefix, "fields": "items(name,size,generation,metadata),nextPageToken"}

@@ -141,7 +141,7 @@ def retrying(
     twice_does_no_harm: bool = True,
     clock: Clock | None = None,
 ) -> Result:
-    """Returns the result of `call`, which is retried after transient errors with growing pauses.
+    """Returns the result of `call`, which is retried after transient errors with backoff.
 
     Args:
       call: sends a request.
@@ -151,7 +151,7 @@ def retrying(
       clock: the clock of the pauses.
 
     Raises:
-      ApiError: the last error, once the time is over or another attempt cannot help.
+      ApiError: the last error, once the time limit is reached or another attempt cannot help.
     """
     clock = clock or Clock()
     end = clock.monotonic() + seconds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class RehearsedBucket:
         self._show(gcloud.remove_object(self._url(name)))
         return self.objects.pop(name, None) is not None
 
-    def list(self, prefix: str) -> list[Listed]:
+    def list(self, prefix: str) -> Sequence[Listed]:
         """Returns nothing, because the machines of a dry run write nothing."""
         self._show(gcloud.list_objects(self._url(prefix)))
         return []

@@ -18,7 +18,7 @@ from typing import Any
 from pod.clock import Clock
 from pod.errors import FAILED, FINISHED, Refused
 from pod.plane.control_plane import ControlError, ControlPlane
-from pod.plane.delivery import Material, bring_code, bring_environment
+from pod.plane.delivery import Material, upload_code, upload_environment
 from pod.plane.lock import Lost, RunLock
 from pod.record import Record
 from pod.run import Run
@@ -30,7 +30,7 @@ from pod.services.http import ApiError
 from pod.services.service import Service
 from pod.slices.accelerators import find_accelerator
 from pod.slices.supervisor import Supervisor
-from pod.starting.options import Limits, Options
+from pod.starting.options import Limits, Options, pairs
 from pod.status import CONTROLLER_EVENTS
 
 CREDENTIALS = "POD_CREDENTIALS"  # environment variable: "metadata" on a machine in Google's cloud without gcloud
@@ -74,8 +74,8 @@ def start(
     name = machine_name(given.name)
     try:
         lock.take(given.force)
-        bring_code(plane, material)
-        environment = bring_environment(plane, material)
+        upload_code(plane, material)
+        environment = upload_environment(plane, material)
         options = dataclasses.replace(given, environment=[], controller=False, force=False, yes=True)
         plane.write_json(
             _TASK,
@@ -187,8 +187,9 @@ def main(root: Path, control: str, credentials: Credentials, endpoints: Endpoint
     if stored is None:
         raise ControlError(f"{control}/{_TASK} is not there: this machine has nothing to supervise")
     task = stored.value
-    given = Options(**{**task["options"], "limits": Limits(**task["options"]["limits"])})
-    run = Run(**{**task["run"], "arguments": tuple(task["run"]["arguments"])})
+    options: dict[str, Any] = {**task["options"], "limits": Limits(**task["options"]["limits"])}
+    parts: dict[str, Any] = {**task["run"], "arguments": tuple(task["run"]["arguments"])}
+    given, run = Options(**options), Run(**parts)
     record = _Record(given.name, root, plane)
     owner = f"{machine_name(given.name)}:{record.folder}"
     lock = RunLock(plane.bucket, plane.name(), owner, given.limits.lock_seconds, clock)
@@ -239,7 +240,7 @@ def _material(root: Path, plane: ControlPlane, task: dict[str, Any], given: Opti
         code=code[0],
         code_name=task["code"],
         environment=json.loads(kept.read_text(encoding="utf-8")) if name else {},
-        secrets=dict(entry.partition("=")[::2] for entry in given.secrets),
+        secrets=pairs(given.secrets),
         startup_script=Path(__file__).resolve().parents[1].joinpath("startup.sh").read_text(encoding="utf-8"),
     )
 

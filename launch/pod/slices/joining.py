@@ -18,20 +18,20 @@ from pod.starting.options import Options
 
 
 @dataclass(frozen=True)
-class There:
+class Existing:
     """The existing parts of a run.
 
     Attributes:
       control: the last `control.json`; None before the first start.
       job: the last `job.json`; None before the first keeper.
       has_slice: whether the run has a queued resource.
-      word: its incarnation; "" if it has none.
+      incarnation: the incarnation in the queued resource's metadata; "" if it has none.
     """
 
     control: Control | None
     job: JobState | None
     has_slice: bool
-    word: str = ""
+    incarnation: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Start:
 
 
 def begin(
-    there: There,
+    existing: Existing,
     run: Run,
     options: Options,
     material: Material,
@@ -58,41 +58,41 @@ def begin(
     queued_resource: str,
     workers: int,
     supervisor: Supervisor,
-    make_word: Callable[[], str],
+    make_id: Callable[[], str],
 ) -> Start:
     """Returns how to begin.
 
     Args:
-      there: the existing parts.
+      existing: the existing parts.
       run: the run that the user wants.
       options: the user's options.
       material: the material for the slice.
       queued_resource: the resource name of the run's slice.
       workers: the number of its machines.
       supervisor: the supervisor and the time.
-      make_word: returns a random word.
+      make_id: returns a new random identifier.
 
     Raises:
       Refused: another job runs on the slice.
     """
-    old, now = there.control, supervisor.seen
-    job = there.job if there.job is not None and old is not None and there.job.job == old.job.id else None
+    old, now = existing.control, supervisor.seen
+    job = existing.job if existing.job is not None and old is not None and existing.job.job == old.job.id else None
     ended = job is not None and job.state == "ended" and job.outcome != SICK_SLICE
     same = old is not None and old.job.key == run.key
-    runs = there.has_slice and job is not None and not ended and there.word in ("", job.incarnation)
+    runs = existing.has_slice and job is not None and not ended and existing.incarnation in ("", job.incarnation)
     if runs and not same:
         words = f"another job runs on {run.name}, started with other arguments"
         raise Refused(f"{words}: end it first with launch/tpu_pod.sh stop --name {run.name}")
     stopped = old is not None and (old.want == "stop" or (job is not None and job.outcome == STOPPED))
     in_time = old is not None and old.deadline > now
     goes_on = same and in_time and not ended and not stopped
-    joins = goes_on and there.has_slice
-    word = old.job.id if old is not None and goes_on else make_word()
+    joins = goes_on and existing.has_slice
+    job_id = old.job.id if old is not None and goes_on else make_id()
     control = Control(
         run=run.name,
-        incarnation=old.incarnation if old is not None else (there.word or make_word()),
+        incarnation=old.incarnation if old is not None else (existing.incarnation or make_id()),
         want="run",
-        job=old.job if old is not None and joins else _make_job(word, run, material, old),
+        job=old.job if old is not None and joins else _make_job(job_id, run, material, old),
         queued_resource=queued_resource,
         workers=workers,
         # A stopped run continues with the time it has left; any other start has a new deadline.
@@ -108,13 +108,13 @@ def begin(
     return Start(control, joins, job.progress if job is not None and same else -1)
 
 
-def _make_job(word: str, run: Run, material: Material, old: Control | None) -> Job:
+def _make_job(job_id: str, run: Run, material: Material, old: Control | None) -> Job:
     return Job(
-        id=word,
+        id=job_id,
         key=run.key,
         arguments=run.arguments,
         code=material.code_name,
-        environment=old.job.environment if old is not None else "",  # until `delivery.bring` replaces it
+        environment=old.job.environment if old is not None else "",  # until `delivery.upload` replaces it
         secrets=dict(material.secrets),
         mount=run.mount,
     )

@@ -19,7 +19,7 @@ from pod.slices.slice_request import INCARNATION, check_owner
 
 
 @dataclass(frozen=True)
-class Look:
+class Observation:
     """One observation.
 
     Attributes:
@@ -62,7 +62,7 @@ class Observer:
         self._silence, self._longest_pause = Silence(clock), POLLS * poll_seconds
         self.ready = self.seen = False
 
-    def look(self, wanted: Control, version: str, *, published: bool) -> Look:
+    def look(self, wanted: Control, version: str, *, published: bool) -> Observation:
         """Observes once.
 
         Args:
@@ -79,24 +79,24 @@ class Observer:
             node = self._service.node(resource.node or self._run.name, version)
         job = self._plane.read_job() if published else None
         control = self._plane.read_control() if published else None
-        word, known, asked = "", self._known, self._asked
+        incarnation, known, asked = "", self._known, self._asked
         if resource is not None:
             check_owner(resource, self._run, self._accelerator)
-            word = resource.metadata.get(INCARNATION, "")
+            incarnation = resource.metadata.get(INCARNATION, "")
             self._known, self._asked = True, False
-            self.seen = self.seen or word in ("", wanted.incarnation)
+            self.seen = self.seen or incarnation in ("", wanted.incarnation)
         now, was_ready = self._clock.monotonic(), self.ready
         self.ready = node is not None and node.state == "READY"
-        state = ("" if resource is None else resource.state, "" if node is None else node.state, word)
+        state = ("" if resource is None else resource.state, "" if node is None else node.state, incarnation)
         if state != self._state:
             self._state, self._since = state, now
         newly_ready = self.ready and not was_ready
         if newly_ready:
             self._ready_since = now
             self._silence = Silence(self._clock)
-        stale = bool(word) and word != wanted.incarnation
+        stale = bool(incarnation) and incarnation != wanted.incarnation
         mine = job.value if job is not None and _is_about(job.value, wanted) else None
-        return Look(
+        return Observation(
             slice=SliceSeen(resource, node, known, asked, now - self._since, stale),
             job=self._job_seen(mine, now),
             state=mine,
@@ -113,7 +113,7 @@ class Observer:
         self._known = self._asked = self.ready = False
         self._state = ()
 
-    def note_new_word(self) -> None:
+    def note_new_incarnation(self) -> None:
         """Notes that another incarnation is wanted."""
         self.seen = False
 

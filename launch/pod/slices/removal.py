@@ -1,6 +1,6 @@
 """Deletes a slice and waits until nothing that is billed is left.
 
-It deletes the queued resource with its nodes, then a node that outlived it. Errors are retried until the time is over.
+It deletes the queued resource with its nodes, then a node that outlived it. Errors are retried until the time limit.
 Supervisors and `down` use it.
 """
 

@@ -34,7 +34,7 @@ def make_request(
       run: the run.
       options: the complete options.
       accelerator: the type.
-      incarnation: the slice's random word.
+      incarnation: the slice's random identifier.
       code_name: the object with the checkout's files.
       startup_script: the script that each machine runs at its start.
       seconds_left: seconds until the deadline, when the service drops the request, so that none outlives its run.
@@ -75,10 +75,10 @@ def check_owner(resource: QueuedResource, run: Run, accelerator: Accelerator) ->
         raise Refused(f"{words}: launch/tpu_pod.sh down --name {run.name}, or another --name")
 
 
-def send_request(service: Service, wish: SliceRequest) -> Decision | None:
+def send_request(service: Service, request: SliceRequest) -> Decision | None:
     """Sends a request; returns what follows if it is refused."""
     try:
-        problem = service.create(wish)
+        problem = service.create(request)
         return None if problem is None else slice_decisions.decide_failed(problem)
     except ApiError as error:
         if error.status == "ALREADY_EXISTS":

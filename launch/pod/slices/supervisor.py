@@ -1,8 +1,11 @@
-"""Keeps the slice of one run from outside: requests it, watches it, replaces it, and deletes it at the end.
+"""Manages the slice of one run, from the user's machine: requests it, watches it, replaces it, and deletes it at the end.
 
-The loop observes (`observer.py`), decides (`slice_decisions.py`) and acts. Worker 0 keeps the job (`keeper.py`) and does not
-need a supervisor. A supervisor has no state that it could not look up, so it may end at any time and another one continues.
-`control.json` names a new incarnation before its slice is requested, so a job runs once, whoever starts it.
+The loop observes (`observer.py`), decides (`slice_decisions.py`) and acts. Worker 0 of the slice manages the job (`keeper.py`)
+and does not need a supervisor. The service and the bucket have all state that a run needs. A supervisor holds only counts and
+durations, which its successor starts from zero. So it may end at any time, and another one continues.
+
+Each slice has a random identifier, its incarnation. `control.json` names a new incarnation before its slice is requested, and
+only the slice that it names may run the job. So a job runs once, whoever starts it.
 """
 
 from __future__ import annotations
@@ -30,18 +33,32 @@ from pod.services.http import ApiError
 from pod.services.service import Service, SliceRequest
 from pod.slices import cost, slice_decisions
 from pod.slices.accelerators import Accelerator
-from pod.slices.joining import There, begin
-from pod.slices.observer import Look, Observer
+from pod.slices.joining import Existing, begin
+from pod.slices.observer import Observation, Observer
 from pod.slices.removal import remove
 from pod.slices.slice_decisions import ASK, END, REPLACE, STOP, WATCH, Decision, Wanted
 from pod.slices.slice_request import INCARNATION, check_owner, make_request, send_request
 from pod.starting.options import Options
 
-_DISTURBED = (ApiError, ControlError, CredentialsError)
+# The service or the bucket does not answer properly now; a later step tries again.
+_TRANSIENT = (ApiError, ControlError, CredentialsError)
 
 
 class Supervisor:
-    """The supervisor of one run."""
+    """The supervisor of one run.
+
+    Args:
+      run: the run.
+      options: the user's options, complete.
+      accelerator: the type of the slice.
+      material: code, environment and startup script for the slice.
+      service: the Cloud TPU API.
+      plane: the control plane: the run's objects in the bucket.
+      lock: the lock of the run, held by the caller.
+      record: the log for the user.
+      owner: this supervisor's name.
+      clock: the clock; None for the system's.
+    """
 
     def __init__(
         self,
@@ -62,32 +79,34 @@ class Supervisor:
         self._wanted = WantedControl(plane, lock, owner, options.limits.lock_seconds, self._clock)
         self._observer = Observer(run, accelerator, service, plane, self._clock, options.limits.poll_seconds)
         self._log = LogFollower(plane, sys.stdout)
-        # Consecutive: failed requests, slices on which nothing ran, and both together with lack of capacity.
-        self._failures = self._sick = self._in_vain = 0
-        self._blamed = ""  # the incarnation whose end was counted last
-        self._progress = -1
+        self._failures = 0  # consecutive slices that the service refused or failed, other than for lack of capacity
+        self._sick_slices = 0  # consecutive slices on which nothing ran
+        self._backoff = 0  # consecutive requests without a usable slice, whatever the reason; each doubles the pause
+        self._counted = ""  # the incarnation whose failure was counted last, so that it counts once
+        self._progress = -1  # the highest step seen of the job
 
     @property
     def version(self) -> str:
-        """The version of the API that has the slice."""
+        """The version of the Cloud TPU API that offers this kind of slice."""
         return self._make_request("", 1).version
 
     def join(self) -> None:
-        """Takes over the run from the bucket, or begins a new one.
+        """Takes over the run from the bucket, or begins a new one. Does not request a slice.
 
         Raises:
-          Refused: another job runs, or the slice is not the run's.
+          Refused: another job runs, or the queued resource of this name is not the run's.
+          ApiError, ControlError, CredentialsError: the service or the bucket does not answer.
         """
         control, job = self._plane.read_control(), self._plane.read_job()
         resource = self._service.queued_resource(self._run.name, self.version)
         if resource is not None:
             check_owner(resource, self._run, self._accelerator)
         start = begin(
-            There(
+            Existing(
                 control=None if control is None else control.value,
                 job=None if job is None else job.value,
                 has_slice=resource is not None,
-                word="" if resource is None else resource.metadata.get(INCARNATION, ""),
+                incarnation="" if resource is None else resource.metadata.get(INCARNATION, ""),
             ),
             self._run,
             self._options,
@@ -95,21 +114,19 @@ class Supervisor:
             queued_resource=f"{self._service.parent}/queuedResources/{self._run.name}",
             workers=self._accelerator.machines,
             supervisor=self._wanted.me(),
-            make_word=_word,
+            make_id=_random_id,
         )
         self._wanted.set(start.control)
         self._progress = start.progress
         deadline = time.strftime("%Y-%m-%d %H:%M", time.localtime(start.control.deadline))
-        self._record.log(
-            f"{'joining the job that is there' if start.joins else 'beginning'}; the deadline is {deadline}"
-        )
+        self._record.log(f"{'joining the existing job' if start.joins else 'beginning'}; the deadline is {deadline}")
         if resource is not None:
             self._observer.seen = True
-            joined = start.control if start.joins else delivery.bring(self._plane, start.control, self._material)
+            joined = start.control if start.joins else delivery.upload(self._plane, start.control, self._material)
             self._wanted.publish(joined)
 
     def supervise(self) -> int:
-        """Observes, decides and acts until the run is over; returns its exit status.
+        """Observes, decides and acts until the run is over; returns the run's exit code. Call `join` first.
 
         Raises:
           Lost: another supervisor has taken over.
@@ -118,8 +135,8 @@ class Supervisor:
         while True:
             try:
                 status = self._step()
-            except _DISTURBED as error:
-                self._record.log(f"not to be seen: {error}; the job does not depend on it")
+            except _TRANSIENT as error:
+                self._record.log(f"cannot observe the run now: {error}; the job does not depend on it")
                 self._pause(0)
                 continue
             if status is not None:
@@ -127,23 +144,23 @@ class Supervisor:
 
     def leave(self) -> None:
         """Records that nobody supervises the run, so that the keeper knows at once."""
-        with contextlib.suppress(*_DISTURBED):  # the keeper will notice the missing heartbeat
+        with contextlib.suppress(*_TRANSIENT):  # the keeper will notice the missing heartbeat
             self._wanted.resign()
         self._lock.release()
 
     def _step(self) -> int | None:
-        """Takes one step; returns the exit status if it was the last."""
+        """Observes, decides and acts once; returns the exit code if the run is over, else None."""
         self._lock.keep()
         self._wanted.announce()
-        look = self._look()
-        decision = slice_decisions.decide(look.slice, look.job, self._wish(), self._limits)
-        self._tell(decision)
+        seen = self._look()
+        decision = slice_decisions.decide(seen.slice, seen.job, self._user_wishes(), self._limits)
+        self._report(decision)
         if decision.action == STOP:
             self._lock.keep(now=True)  # `down` on another machine may have ended it
             if self._may_ask_again():
                 return self._ask()
         if decision.action in (END, STOP):
-            self._follow(look.state)
+            self._follow(seen.state)
             if decision.action == END and decision.exit_code == FINISHED:
                 self._record.log(f"the results are in {self._run.workdir}")
             return self._end(decision)
@@ -152,39 +169,40 @@ class Supervisor:
         if decision.action == REPLACE:
             return self._replace(decision)
         if decision.action == WATCH:
-            self._failures = self._in_vain = 0
-            self._follow(look.state)
+            self._failures = self._backoff = 0
+            self._follow(seen.state)
         self._pause(0)
         return None
 
-    def _look(self) -> Look:
+    def _look(self) -> Observation:
+        """Observes once. Records a new slice in the history, and resets the count of sick slices after progress."""
         control = self._wanted.control
-        look = self._observer.look(control, self.version, published=self._wanted.published)
-        self._wanted.adopt(look.control)
-        if look.newly_ready:
+        seen = self._observer.look(control, self.version, published=self._wanted.published)
+        self._wanted.adopt(seen.control)
+        if seen.newly_ready:
             self._write_down(
                 lambda: history.note_ready(self._plane, control.incarnation, self._accelerator.chips, self._clock.now())
             )
-        if look.state is not None and look.state.progress > self._progress:
-            self._progress, self._sick = look.state.progress, 0
-        return look
+        if seen.state is not None and seen.state.progress > self._progress:
+            self._progress, self._sick_slices = seen.state.progress, 0
+        return seen
 
-    def _wish(self) -> Wanted:
+    def _user_wishes(self) -> Wanted:
         control = self._wanted.control
-        over = self._clock.now() - control.deadline if control.deadline else -1.0
+        over = self._clock.now() - control.deadline if control.deadline else -1.0  # a deadline of 0 means none
         return Wanted(stop=control.want == "stop", keep=self._options.keep, over=over)
 
     def _ask(self) -> int | None:
-        """Requests a slice; returns the exit status if that is hopeless."""
+        """Requests a slice; returns the exit code if the run ends because no request can succeed, else None."""
         control = self._wanted.control
-        if self._observer.seen or not self._wanted.published:  # otherwise no slice has used the word yet
-            control = dataclasses.replace(control, incarnation=_word(), supervisor=self._wanted.me())
-            control = delivery.bring(self._plane, control, self._material)
+        if self._observer.seen or not self._wanted.published:  # else no slice has had this incarnation
+            control = dataclasses.replace(control, incarnation=_random_id(), supervisor=self._wanted.me())
+            control = delivery.upload(self._plane, control, self._material)
             self._wanted.publish(control)
-            self._observer.note_new_word()
-        wish = self._make_request(control.incarnation, control.deadline - self._clock.now())
-        self._record.log(f"asking for {wish.accelerator_type} in {wish.zone} ({wish.provisioning})")
-        refusal = send_request(self._service, wish)
+            self._observer.note_new_incarnation()
+        request = self._make_request(control.incarnation, control.deadline - self._clock.now())
+        self._record.log(f"asking for {request.accelerator_type} in {request.zone} ({request.provisioning})")
+        refusal = send_request(self._service, request)
         self._observer.note_asked(refusal is None)
         if refusal is None:
             return None
@@ -195,21 +213,24 @@ class Supervisor:
         if self._failures >= self._limits.max_requests:
             return self._give_up(f"the slice was refused {self._failures} times: {refusal.reason}")
         self._record.log(f"the request was refused: {refusal.reason}; it is made again until the deadline")
-        self._in_vain += 1
-        self._pause(self._in_vain)
+        self._backoff += 1
+        self._pause(self._backoff)
         return None
 
     def _replace(self, decision: Decision) -> int | None:
-        """Deletes what is left of a slice; returns the exit status if slices have failed too often."""
-        if self._blamed != self._wanted.control.incarnation:
-            self._blamed = self._wanted.control.incarnation
+        """Deletes what is left of a slice; returns the exit code if slices have failed too often, else None.
+
+        The next step requests another slice. The pause before it grows only if this slice was of no use to the job.
+        """
+        if self._counted != self._wanted.control.incarnation:
+            self._counted = self._wanted.control.incarnation
             self._failures += decision.failed
-            self._sick += decision.sick
+            self._sick_slices += decision.sick
         self._record.log(
-            f"the slice is gone or of no use ({decision.reason}): deleting what is left, then asking for another; "
+            f"the slice is gone or unusable ({decision.reason}): deleting what is left, then asking for another; "
             "the run continues from its checkpoint"
         )
-        was_of_use = self._observer.ready and not decision.sick
+        was_usable = self._observer.ready and not decision.sick
         try:
             self._remove(decision.reason)
         except Refused as error:
@@ -217,11 +238,11 @@ class Supervisor:
             return None  # the next observation finds it again
         if self._failures >= self._limits.max_requests:
             return self._give_up(f"the slice failed {self._failures} times: {decision.reason}")
-        if self._sick >= self._limits.max_setups:
-            return self._give_up(f"nothing ran on {self._sick} slices in a row: {decision.reason}")
-        if not was_of_use:
-            self._in_vain += 1
-            self._pause(self._in_vain)
+        if self._sick_slices >= self._limits.max_setups:
+            return self._give_up(f"nothing ran on {self._sick_slices} slices in a row: {decision.reason}")
+        if not was_usable:
+            self._backoff += 1
+            self._pause(self._backoff)
         return None
 
     def _give_up(self, reason: str) -> int:
@@ -229,7 +250,10 @@ class Supervisor:
         return self._end(Decision(END, reason, FAILED))
 
     def _end(self, decision: Decision) -> int:
-        """Ends the run and, unless --keep was given, deletes the slice."""
+        """Deletes the slice, unless the decision leaves one that is ready; returns the exit code.
+
+        A slice that cannot be deleted is reported, and is no error.
+        """
         if decision.leave and self._observer.ready:
             hours = self._limits.idle_seconds / 3600
             billed = cost.still_billed(self._accelerator, self._run.name)
@@ -240,10 +264,11 @@ class Supervisor:
             self._remove(decision.reason)
         except Refused as error:
             self._record.log(str(error))
-        self._write_down(lambda: delivery.drop_environment(self._plane, self._wanted.control))
+        self._write_down(lambda: delivery.delete_environment(self._plane, self._wanted.control))
         return decision.exit_code
 
     def _remove(self, reason: str) -> None:
+        """Deletes the slice and waits until it is gone; raises Refused if that fails."""
         remove(
             self._service,
             self._run.name,
@@ -257,14 +282,14 @@ class Supervisor:
         self._write_down(lambda: history.note_gone(self._plane, self._clock.now(), reason))
 
     def _write_down(self, write: Callable[[], None]) -> None:
-        """Writes something to the bucket on which nothing depends."""
+        """Calls `write`, and only reports a failure: nothing depends on what it writes."""
         try:
             write()
-        except _DISTURBED as error:
-            self._record.log(f"the record in the bucket is not complete: {error}")
+        except _TRANSIENT as error:
+            self._record.log(f"the record in the bucket is incomplete: {error}")
 
     def _follow(self, job: JobState | None) -> None:
-        """Shows worker 0's log as it grows."""
+        """Prints what is new in worker 0's log."""
         if job is None or not job.attempt:
             return
         try:
@@ -272,21 +297,25 @@ class Supervisor:
         except (ApiError, CredentialsError) as error:
             self._record.log(f"the log cannot be read now: {error}")
 
-    def _tell(self, decision: Decision) -> None:
+    def _report(self, decision: Decision) -> None:
+        """Logs a decision for the user; `_replace` logs its own."""
         if decision.action == WATCH:
             self._record.log(f"job: {decision.reason}")
         elif decision.action == END:
             self._record.log(decision.reason)
         elif decision.action == STOP:
             self._record.log(
-                f"stopping: {decision.reason}. Nothing is requested by itself; continue with: "
+                f"stopping: {decision.reason}. No slice is requested automatically; continue with: "
                 f"launch/tpu_pod.sh resume --name {self._run.name}"
             )
         elif decision.action != REPLACE:
             self._record.log(f"slice {self._run.name} ({self._accelerator.type}): {decision.reason}")
 
     def _may_ask_again(self) -> bool:
-        """Asks on a terminal whether to request a slice again that was deleted by hand."""
+        """Asks the user, on a terminal, whether to replace a slice that was deleted by hand.
+
+        After a yes it deletes what is left of the slice. Without a terminal, and with --dry-run, the answer is no.
+        """
         if self._options.dry_run or not sys.stdin or not sys.stdin.isatty():
             return False
         try:
@@ -296,8 +325,9 @@ class Supervisor:
         self._remove("deleted by its user")
         return True
 
-    def _pause(self, in_vain: int) -> None:
-        self._clock.sleep(self._limits.poll_seconds * 2 ** min(in_vain, 4))
+    def _pause(self, backoff: int) -> None:
+        """Sleeps for `poll_seconds`, doubled `backoff` times, four times at most."""
+        self._clock.sleep(self._limits.poll_seconds * 2 ** min(backoff, 4))
 
     def _make_request(self, incarnation: str, seconds_left: float) -> SliceRequest:
         return make_request(
@@ -311,5 +341,6 @@ class Supervisor:
         )
 
 
-def _word() -> str:
+def _random_id() -> str:
+    """Returns 16 random hex digits."""
     return secrets.token_hex(8)

@@ -41,7 +41,7 @@ def check_place(options: Options) -> None:
 def check_type(service: Service, options: Options) -> None:
     """Raises Refused unless the zone has the type and the project may use Cloud TPU."""
     try:
-        there = _asked(lambda: service.has_accelerator_type(options.type), options)
+        available = _asked(lambda: service.has_accelerator_type(options.type), options)
     except ApiError as error:
         if error.status == "PERMISSION_DENIED":
             words = f"project {options.project} does not let this account use Cloud TPU"
@@ -49,7 +49,7 @@ def check_type(service: Service, options: Options) -> None:
                 f"{words} (is the API enabled? gcloud services enable tpu.googleapis.com): {error.message}"
             ) from None
         raise Refused(f"cannot ask for the types of zone {options.zone}: {error}") from None
-    if not there:
+    if not available:
         command = gcloud.list_accelerator_types(options.project, options.zone)
         raise Refused(f"zone {options.zone} has no {options.type}; see: {command}")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pod.errors import TRAINING_ERROR, Refused
+from pod.starting.options import pairs
 
 _SUPPORTED = ("3.13", "3.12", "3.11")  # the Python versions of the pipeline
 
@@ -56,7 +57,7 @@ def read(root: Path, config: str, overrides: Sequence[str]) -> Configuration:
     answer = subprocess.run(command, cwd=root, capture_output=True, stdin=subprocess.DEVNULL)
     if answer.returncode:
         raise Refused(_last_line(answer.stderr), answer.returncode)
-    said = dict(line.partition("=")[::2] for line in answer.stdout.decode().splitlines())
+    said = pairs(answer.stdout.decode().splitlines())
     return Configuration(
         accelerator_type=said.get("accelerator_type", ""),
         spot=said.get("spot") == "yes",

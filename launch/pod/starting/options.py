@@ -6,6 +6,7 @@ the configuration know stay empty; `checks.py` fills them in.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -82,3 +83,8 @@ class Options:
     overrides: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)  # the attributes that the command line has set
     limits: Limits = field(default_factory=Limits)
+
+
+def pairs(entries: Iterable[str]) -> dict[str, str]:
+    """Returns entries NAME=value as a dictionary."""
+    return {name: value for name, _, value in (entry.partition("=") for entry in entries)}

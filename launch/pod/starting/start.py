@@ -29,7 +29,7 @@ from pod.slices import controller, cost
 from pod.slices.accelerators import find_accelerator
 from pod.slices.supervisor import Supervisor
 from pod.starting import checks, configuration
-from pod.starting.options import Options
+from pod.starting.options import Options, pairs
 
 PLACE_OBJECT = "run.json"
 
@@ -59,8 +59,8 @@ def up(given: Options, record: Record, environment: Mapping[str, str], arguments
     material = Material(
         code=code,
         code_name=checkout.archive_name(code),
-        environment=dict(entry.partition("=")[::2] for entry in given.environment),
-        secrets=dict(entry.partition("=")[::2] for entry in given.secrets),
+        environment=pairs(given.environment),
+        secrets=pairs(given.secrets),
         startup_script=STARTUP_SCRIPT.read_text(encoding="utf-8"),
     )
     owner = owner_name(record)
@@ -68,8 +68,8 @@ def up(given: Options, record: Record, environment: Mapping[str, str], arguments
     supervisor = Supervisor(run, given, accelerator, material, service, plane, lock, record, owner, clock)
     place = _place_of(given, run, said.batch_size, supervisor.version)
     record.save_place(place)
-    there = patient(lambda: service.queued_resource(given.name, supervisor.version), given.limits.call_seconds)
-    if there is None:
+    resource = patient(lambda: service.queued_resource(given.name, supervisor.version), given.limits.call_seconds)
+    if resource is None:
         _check_memory(given, record)
         record.log(cost.describe(accelerator, given, said.duration, given.deadline_hours))
         if not given.yes and not given.dry_run:
@@ -150,8 +150,8 @@ def _place_of(given: Options, run: Run, batch_size: int, version: str) -> Place:
 def _check_memory(given: Options, record: Record) -> None:
     if given.dry_run or not given.plan:
         return
-    there, words = configuration.plan(ROOT, given.config, given.type, given.data, given.overrides)
-    if not there:
+    planned, words = configuration.plan(ROOT, given.config, given.type, given.data, given.overrides)
+    if not planned:
         record.log(f"no memory plan: {words}")
         return
     print(words, end="", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Machine:
 
     Attributes:
       worker: its number in the slice.
-      incarnation: the slice's random word.
+      incarnation: the slice's random identifier.
       control: gs://… of the control plane.
       code: the object with the code that it was started with.
     """
@@ -138,6 +138,6 @@ class Notices:
                 time.sleep(_PAUSE_SECONDS)
 
 
-def _get(endpoints: Endpoints, path: str, query: dict[str, object] | None = None, timeout: float = 10) -> Response:
+def _get(endpoints: Endpoints, path: str, query: Mapping[str, object] | None = None, timeout: float = 10) -> Response:
     url = endpoints.metadata + path + (f"?{urllib.parse.urlencode(query)}" if query else "")
     return request("GET", url, headers={"Metadata-Flavor": "Google"}, timeout=timeout, proxy=False)

@@ -1,7 +1,10 @@
-"""AutoAugment's policy v0, with which the published EfficientNets were trained (Cubuk et al., arXiv 1805.09501).
+"""AutoAugment (Cubuk et al., arXiv 1805.09501) with policy v0, which trained the published EfficientNets.
 
-One of 25 sub-policies is drawn for each image, and each of its two operations is applied with its own probability. The table is
-here; `levels.py` defines what an operation does at a level. All random draws come from the generator that is passed in.
+The policy draws one of 25 sub-policies for each image. A sub-policy has two operations, and each is applied with its own
+probability. This module holds the table. `levels.py` defines what an operation does at a level. All random draws come from the
+generator that the caller passes in.
+
+Source: `policy_v0` in tensorflow/tpu, models/official/efficientnet/autoaugment.py.
 """
 
 import dataclasses
@@ -10,7 +13,8 @@ import numpy as np
 
 from pipeline.data.augmentation import levels
 
-V0 = (  # (operation, probability, level) [autoaugment.py policy_v0]
+# (operation, probability, level). Two operations have probability 0, as in the published table.
+V0 = (
     (("Equalize", 0.8, 1), ("ShearY", 0.8, 4)),
     (("Color", 0.4, 9), ("Equalize", 0.6, 3)),
     (("Color", 0.4, 1), ("Rotate", 0.6, 8)),
@@ -41,21 +45,33 @@ V0 = (  # (operation, probability, level) [autoaugment.py policy_v0]
 
 @dataclasses.dataclass(frozen=True)
 class AutoAugment:
-    """Policy v0 as a picklable callable.
+    """Policy v0 as a callable, which can be pickled for the input workers.
 
     Attributes:
-        semantics: "published" or "clean", see `levels.py`.
+        semantics: "published" reproduces the TensorFlow code, "clean" omits its accidents; see `levels.py`.
     """
 
     semantics: str
 
     @property
     def scale(self) -> levels.Scale:
-        """How strong level 10 is; Solarize and Posterize weaken with the level, as when the policy was searched."""
+        """The strength of level 10.
+
+        Both pixel values are those of the published code. When the policy was searched, a higher level meant a weaker Solarize
+        and Posterize, so `increasing` is False.
+        """
         return levels.Scale(self.semantics, translate_pixels=250.0, cutout_pixels=100.0, increasing=False)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns the augmented image, uint8 of the shape of `image`, which stays unchanged."""
+        """Augments one image.
+
+        Args:
+            image: uint8 RGB `[height, width, 3]`; stays unchanged.
+            rng: The source of all draws.
+
+        Returns:
+            uint8 RGB `[height, width, 3]`; `image` itself if no operation changes it.
+        """
         for name, probability, level in V0[rng.integers(len(V0))]:
             if rng.random() < probability:
                 image = levels.apply(name, image, level, self.scale, rng)

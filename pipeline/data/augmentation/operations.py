@@ -7,7 +7,7 @@ arguments. `kernels.py` has the loops that NumPy and OpenCV lack. Source of ever
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -150,7 +150,7 @@ def _blend_with_level(image: np.ndarray, level: int, factor: float) -> np.ndarra
     return blended
 
 
-def _planes(image: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:
+def _planes(image: np.ndarray) -> Iterator[tuple[slice, Sequence[np.ndarray]]]:
     """Yields strips of about `_STRIP_BYTES` and their three channels, in memory that the next strip reuses."""
     height, width, channels = image.shape
     size = min(height, max(1, _STRIP_BYTES // (width * channels)))

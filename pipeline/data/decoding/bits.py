@@ -1,15 +1,16 @@
 """Reads and writes the bits of entropy-coded JPEG data.
 
-Positions are in bits and count from the first bit of a byte. "Plain" bytes are those without the zero that a JPEG inserts after
-each byte of 255. No loop reads or writes outside its arrays if the caller keeps to the lengths in the docstrings.
+A JPEG stuffs a zero after each byte of 255 [T.81, B.1.1.5]. Unstuffed bytes are those without these zeros. Positions are in
+bits and count from the first bit of an array. No loop reads or writes outside its arrays if the caller keeps to the lengths in
+the docstrings.
 """
 
 import numpy as np
 
 from pipeline.data.compiled_loops import compiled
 
-# Bytes after the plain ones. A block takes at most 27 + 63 * 31 bits, and one more word is read, so a block that begins in the
-# plain bytes ends in these. Their content does not matter, because an MCU that reaches into them is refused.
+# Bytes after the unstuffed ones. A block takes at most 27 + 63 * 31 bits, and one more word is read, so a block that begins in
+# the unstuffed bytes ends in these. Their content does not matter, because an MCU that reaches into them is refused.
 MARGIN = 288
 
 
@@ -33,8 +34,8 @@ def find_marker(data: np.ndarray, begin: int) -> int:
 
 
 @compiled
-def take_plain(data: np.ndarray, begin: int, end: int, out: np.ndarray, written: int, zeros: np.ndarray) -> int:
-    """Appends the bytes from `begin` to `end` to `out` without the zeros after each 255.
+def unstuff(data: np.ndarray, begin: int, end: int, out: np.ndarray, written: int, zeros: np.ndarray) -> int:
+    """Appends the bytes from `begin` to `end` to `out` without the zeros that are stuffed after each 255.
 
     Args:
         data: uint8 `[bytes]`.
@@ -42,8 +43,8 @@ def take_plain(data: np.ndarray, begin: int, end: int, out: np.ndarray, written:
         end: An offset, at most the length of `data`.
         out: uint8, long enough for all of them.
         written: Number of bytes in `out`.
-        zeros: int64. The first element counts the zeros that were left out. Further elements, if there are any, take the number
-            of bytes in `out` at each of them.
+        zeros: int64. The first element counts the zeros that were left out. Element k, if there is one, receives the number of
+            bytes that `out` had at the k-th of them.
 
     Returns:
         The new number of bytes in `out`; -1 at a marker.
@@ -102,7 +103,7 @@ def put(value: np.uint64, count: int, out: np.ndarray, state: np.ndarray) -> Non
 
 @compiled
 def copy(bits: np.ndarray, begin: int, end: int, out: np.ndarray, state: np.ndarray) -> None:
-    """Appends plain bits from `begin` to `end`."""
+    """Appends unstuffed bits from `begin` to `end`."""
     position, written = begin, state[0]
     left, waiting = np.uint64(state[1]), np.uint64(state[2])
     while position + 48 <= end:

@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.data.compiled_loops import compiled
 
-MOST_COMPONENTS = 4
-MOST_BLOCKS = 10  # in an MCU [T.81, B.2.3]
+MAX_COMPONENTS = 4
+MAX_BLOCKS = 10  # in an MCU [T.81, B.2.3]
 END_OF_BLOCK = 80  # more than any run past the last coefficient
 LARGEST_DC = 11  # bits of a DC difference of 8-bit samples [T.81, table F.1]
 _PEEK = 10  # bits that are looked up together; longer codes are rare
@@ -41,13 +41,13 @@ def read_scan_header(data: np.ndarray, frame: int, scan: int) -> tuple[np.ndarra
         tables: int32 `[8, columns]`; see `_add_table`. DC tables come first.
     """
     tables = np.zeros((8, _COLUMNS), np.int32)
-    blocks = np.zeros((MOST_BLOCKS, 3), np.int64)
+    blocks = np.zeros((MAX_BLOCKS, 3), np.int64)
     nothing = blocks[:0]
     if len(data) < scan + 12:
         return nothing, tables
     components = np.int64(data[frame + 4])
     end = scan + 6 + 2 * components
-    if not 1 <= components <= MOST_COMPONENTS or data[scan + 2] != components:
+    if not 1 <= components <= MAX_COMPONENTS or data[scan + 2] != components:
         return nothing, tables
     if len(data) < end or len(data) < frame + 5 + 3 * components:
         return nothing, tables
@@ -60,7 +60,7 @@ def read_scan_header(data: np.ndarray, frame: int, scan: int) -> tuple[np.ndarra
             return nothing, tables
         sampling, chosen = np.int64(data[described + 1]), np.int64(data[selected + 1])
         size = (sampling >> 4) * (sampling & 15) if components > 1 else 1  # a single component has MCUs of one block
-        if count + size > MOST_BLOCKS or chosen >> 4 > 3 or chosen & 15 > 3:
+        if count + size > MAX_BLOCKS or chosen >> 4 > 3 or chosen & 15 > 3:
             return nothing, tables
         for block in range(count, count + size):
             blocks[block, 0], blocks[block, 1], blocks[block, 2] = component, chosen >> 4, 4 + (chosen & 15)
@@ -84,24 +84,24 @@ def _read_tables(data: np.ndarray, end: int, tables: np.ndarray) -> bool:
         if marker == 0xFF:
             position += 1
             continue
-        behind = position + 2 + (np.int64(data[position + 2]) << 8 | np.int64(data[position + 3]))
+        segment_end = position + 2 + (np.int64(data[position + 2]) << 8 | np.int64(data[position + 3]))
         position += 4
-        if behind > end or behind < position:
+        if segment_end > end or segment_end < position:
             return False
-        while marker == 0xC4 and position < behind:
-            if behind - position < 17:
+        while marker == 0xC4 and position < segment_end:
+            if segment_end - position < 17:
                 return False
             name, values = np.int64(data[position]), 0
             for length in range(1, 17):
                 values += np.int64(data[position + length])
-            if name >> 4 > 1 or name & 15 > 3 or values > 256 or position + 17 + values > behind:
+            if name >> 4 > 1 or name & 15 > 3 or values > 256 or position + 17 + values > segment_end:
                 return False
             if not _add_table(
                 data[position + 1 : position + 17 + values], name >> 4, tables[4 * (name >> 4) + (name & 15)]
             ):
                 return False
             position += 17 + values
-        position = behind
+        position = segment_end
     return True
 
 

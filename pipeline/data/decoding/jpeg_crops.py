@@ -54,7 +54,7 @@ def excerpt(data: bytes, header: Header, box: CropBox) -> tuple[bytes, CropBox] 
     columns = _mcus_needed(left, width, frame.mcu_width, shape[1])
     scan = frame.scan_offset + 1
     begin = scan + int.from_bytes(data[scan : scan + 2], "big")
-    out = np.empty(mcu_index.most_written(len(data)) + 32 * shape[0], np.uint8)
+    out = np.empty(mcu_index.max_written(len(data)) + 32 * shape[0], np.uint8)
     source = np.frombuffer(data, np.uint8)
     written = mcu_index.cut(source, frame.height_offset, scan, frame.index, shape, rows, columns, out)
     if not written:

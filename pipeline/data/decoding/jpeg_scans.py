@@ -3,7 +3,7 @@
 Decoding goes only as far as the end of an MCU and its DC values require. Only the first DC difference of each component depends
 on what came before a range of MCUs. The copy rewrites that difference with the file's own Huffman tables, so a range can begin
 anywhere in a new scan. The data may be damaged or hostile: no loop reads or writes outside its arrays, and each ends after the
-bits it was given. Positions and "plain" bytes: see `bits.py`.
+bits it was given. For positions and unstuffed bytes see `bits.py`.
 """
 
 import numpy as np
@@ -20,13 +20,13 @@ def skip_mcus(
     """Skips MCUs.
 
     Args:
-        bits: Plain bytes, uint8 `[bytes + MARGIN]`.
+        bits: Unstuffed bytes, uint8 `[bytes + MARGIN]`.
         position: Position of the first MCU.
         end: No MCU may begin or end after this position.
         count: Number of MCUs.
         blocks: See `huffman.read_scan_header`.
         tables: See `huffman.read_scan_header`.
-        dc: The DC values before the MCUs, int64 `[MOST_COMPONENTS]`; updated to those after them.
+        dc: The DC values before the MCUs, int64 `[MAX_COMPONENTS]`; updated to those after them.
 
     Returns:
         The position after the last MCU; -1 if that is after `end` or the bits do not match the tables.
@@ -38,7 +38,7 @@ def skip_mcus(
             if entry <= 0:
                 return -1
             dc[blocks[block, 0]] += dc_difference(word, entry)
-            position = _behind_ac(bits, position + (entry >> 8 & 255), tables, blocks[block, 2])
+            position = _after_ac(bits, position + (entry >> 8 & 255), tables, blocks[block, 2])
             if not 0 <= position <= end:
                 return -1
     return position
@@ -60,13 +60,13 @@ def write_mcus(
     """Appends MCUs to a scan.
 
     Args:
-        bits: Plain bytes, uint8 `[bytes + MARGIN]`.
+        bits: Unstuffed bytes, uint8 `[bytes + MARGIN]`.
         begin: Position of the first MCU.
         end: Position after the last MCU; -1: there is only one MCU.
         limit: No MCU may end after this position.
         blocks: See `huffman.read_scan_header`.
         tables: See `huffman.read_scan_header`.
-        dc: The DC values before the first MCU in `bits`, int64 `[MOST_COMPONENTS]`. Without an `end` they are updated to those
+        dc: The DC values before the first MCU in `bits`, int64 `[MAX_COMPONENTS]`. Without an `end` they are updated to those
             after it.
         dc_before: The DC values before the first MCU in `out`.
         out: uint8; one and a half times as long as `bits`, because each 255 takes two bytes.
@@ -83,7 +83,7 @@ def write_mcus(
         entry = look_up(word, tables, table)
         if entry <= 0:
             return -1
-        behind_dc = position + (entry >> 8 & 255)
+        after_dc = position + (entry >> 8 & 255)
         dc[component] += dc_difference(word, entry)
         if component != last:
             last = component
@@ -91,15 +91,15 @@ def write_mcus(
             size = 0
             while abs(difference) >> size:
                 size += 1
-            if size > LARGEST_DC or not tables[table, LENGTHS + size] or behind_dc > limit:
+            if size > LARGEST_DC or not tables[table, LENGTHS + size] or after_dc > limit:
                 return -1
             copy(bits, copied, position, out, state)
             put(np.uint64(tables[table, CODES + size]), tables[table, LENGTHS + size], out, state)
             put(np.uint64(difference if difference >= 0 else difference + (1 << size) - 1), size, out, state)
-            copied = behind_dc
+            copied = after_dc
             if last == components - 1 and end >= 0:  # the rest is copied unchanged
                 break
-        position = _behind_ac(bits, behind_dc, tables, blocks[block, 2])
+        position = _after_ac(bits, after_dc, tables, blocks[block, 2])
         if not 0 <= position <= limit:
             return -1
     end = position if end < 0 else end
@@ -108,7 +108,7 @@ def write_mcus(
 
 
 @compiled
-def _behind_ac(bits: np.ndarray, position: int, tables: np.ndarray, table: int) -> int:
+def _after_ac(bits: np.ndarray, position: int, tables: np.ndarray, table: int) -> int:
     """Returns the position after the AC coefficients of a block; -1 if they do not match the table."""
     coefficient = 1
     while coefficient < 64:

@@ -22,14 +22,14 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from pipeline.data.decoding import images, mcu_index
 from pipeline.data.decoding.headers import MCU_INDEX, DamagedImageError, Header, read_header
-from pipeline.data.decoding.huffman import MOST_COMPONENTS
-from pipeline.data.decoding.mcu_index import MOST_CONTENT
+from pipeline.data.decoding.huffman import MAX_COMPONENTS
+from pipeline.data.decoding.mcu_index import MAX_CONTENT
 from pipeline.data.loading.workers import usable_cpus
 from pipeline.data.preparation.shards import INCOMPLETE, write_shard
 from pipeline.storage import local
 
 _SHARE = 24  # the index takes at most this fraction of the file: 1 / _SHARE
-_LEAST_SHARE = 16  # or this fraction, if an entry for each row takes more
+_MIN_SHARE = 16  # or this fraction, if an entry for each row takes more
 _DONE_FILE = "indexed_shards.txt"  # removed once all shards are done; losing it costs only time
 _DC_VALUES = 12  # the differences of 8-bit samples have 0 to 11 bits [ITU-T T.81, table F.1]
 
@@ -133,12 +133,12 @@ def is_right(data: bytes) -> bool:
     interval = int.from_bytes(data[frame.index[0] : frame.index[0] + 2], "big")
     across = math.isqrt(-(-rows * columns // interval) - 1) + 1
     down = -(-rows * columns // interval // across)
-    out = np.empty(2 * mcu_index.most_written(len(data)) + 64 * across * down, np.uint8)
+    out = np.empty(2 * mcu_index.max_written(len(data)) + 64 * across * down, np.uint8)
     source, scan = np.frombuffer(data, np.uint8), frame.scan_offset + 1
     written = mcu_index.first_mcus(source, frame.height_offset, scan, frame.index, rows * columns, across * down, out)
     if not written:
         return False
-    head = bytearray(data[: _begin_of_data(data, header)])
+    head = bytearray(data[: _data_begin(data, header)])
     size = struct.pack(">HH", down * frame.mcu_height, across * frame.mcu_width)
     head[frame.height_offset : frame.height_offset + 4] = size
     del head[2 : sum(frame.index)]
@@ -163,7 +163,7 @@ def _indexed(data: bytes) -> bytes | None:
     rows, columns = frame.mcus(header.height, header.width)
     interval = min(columns, _interval(rows * columns, len(data), frame.components))
     entries = -(-rows * columns // interval)
-    starts, dc_values = np.empty(entries + 1, np.int64), np.empty((entries, MOST_COMPONENTS), np.int64)
+    starts, dc_values = np.empty(entries + 1, np.int64), np.empty((entries, MAX_COMPONENTS), np.int64)
     source, scan = np.frombuffer(data, np.uint8), frame.scan_offset + 1
     found = mcu_index.find_mcus(source, frame.height_offset, scan, rows * columns, interval, starts, dc_values)
     lengths = np.diff(starts)
@@ -171,15 +171,15 @@ def _indexed(data: bytes) -> bytes | None:
         return None
     fields = np.hstack([lengths[:, None], dc_values[:, : frame.components]])
     index = MCU_INDEX + struct.pack(">H", interval) + (fields & 0xFFFF).astype(">u2").tobytes()
-    if len(index) > len(data) // _LEAST_SHARE or len(index) > MOST_CONTENT:
+    if len(index) > len(data) // _MIN_SHARE or len(index) > MAX_CONTENT:
         return None
     return b"".join((data[:2], _segment(0xE9, index), data[2:]))
 
 
 def _interval(mcus: int, size: int, components: int) -> int:
-    """Returns the number of MCUs of an entry, such that the index is short compared with a file of `size` bytes."""
+    """Returns the number of MCUs per entry, such that the index is short compared with a file of `size` bytes."""
     each = mcu_index.entry_bytes(components)
-    entries = max(1, min(size // _SHARE, MOST_CONTENT - len(MCU_INDEX) - 2) // each)
+    entries = max(1, min(size // _SHARE, MAX_CONTENT - len(MCU_INDEX) - 2) // each)
     return -(-mcus // entries)
 
 
@@ -222,14 +222,14 @@ def _without_restart_markers(data: bytes, header: Header) -> bytes:
     """
     frame = header.jpeg
     rows, columns = frame.mcus(header.height, header.width)
-    out = np.empty(mcu_index.most_written(len(data)) + 64 * rows * columns // frame.restart_interval, np.uint8)
+    out = np.empty(mcu_index.max_written(len(data)) + 64 * rows * columns // frame.restart_interval, np.uint8)
     source, scan = np.frombuffer(data, np.uint8), frame.scan_offset + 1
     interval = frame.restart_interval
     written = mcu_index.join_segments(source, frame.height_offset, scan, rows * columns, interval, out)
     if not written:
         raise ValueError("restart markers that are not where they should be")
     kept = [_segment(marker, content) for marker, content in _segments(data) if marker != 0xDD]
-    return b"".join((data[:2], *kept, data[scan - 2 : _begin_of_data(data, header)], out[:written]))
+    return b"".join((data[:2], *kept, data[scan - 2 : _data_begin(data, header)], out[:written]))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -251,6 +251,6 @@ def _segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
 
 
-def _begin_of_data(data: bytes, header: Header) -> int:
+def _data_begin(data: bytes, header: Header) -> int:
     scan = header.jpeg.scan_offset + 1
     return scan + int.from_bytes(data[scan : scan + 2], "big")

@@ -1,4 +1,7 @@
-"""The description of a lock's holder, which is stored in the lock."""
+"""The identity of the process that holds a lock, as the lock stores it.
+
+Other processes read it to name the holder in messages, and to check whether it has died on the same machine.
+"""
 
 import dataclasses
 import datetime
@@ -16,13 +19,13 @@ class Owner:
     """A process that holds a lock.
 
     Attributes:
-      host: the name of its machine.
-      boot: the boot id of the machine and the container's PID namespace, which make the process id unique.
-      pid: its process id there.
-      started: its start, in clock ticks since the boot; a reused process id has another.
-      since: when it took the lock, for messages.
-      command: its command, for messages.
-      token: a random word by which a holder recognises its own lock.
+      host: the host name, for messages.
+      boot: the boot id and the inode of the PID namespace. A process id has a meaning only within both.
+      pid: the process id in that namespace.
+      started: the process's start time, in clock ticks since the boot. It distinguishes processes that reuse an id.
+      since: the time, in UTC, when it took the lock, for messages.
+      command: its command line without the interpreter, at most 200 characters, for messages.
+      token: 16 random hex digits, by which the holder recognises its own lock.
     """
 
     host: str
@@ -35,7 +38,7 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> "Owner":
-        """Returns the description of this process, as the holder from now on."""
+        """Returns the identity of this process as a holder from now on, with a new token."""
         return cls(
             host=socket.gethostname(),
             boot=_boot(),
@@ -48,18 +51,21 @@ class Owner:
 
     @classmethod
     def from_json(cls, content: bytes) -> "Owner | None":
-        """Parses what `to_json` wrote; None if it is anything else, such as not yet written."""
+        """Parses the output of `to_json`. Returns None for other content, such as a lock file that is still empty."""
         try:
             return cls(**json.loads(content))
         except (TypeError, ValueError):
             return None
 
     def to_json(self) -> bytes:
-        """Returns the holder as JSON."""
+        """Returns the fields as a JSON object."""
         return json.dumps(dataclasses.asdict(self)).encode()
 
     def is_dead(self) -> bool:
-        """Returns whether the holder was a process of this machine that has ended; False if that is unknown."""
+        """Returns True if the holder ran under this boot and PID namespace and has ended.
+
+        Returns False for a live process, and for one that cannot be checked from here, such as one on another machine.
+        """
         return self.boot == _boot() and _start_time(self.pid) != self.started
 
     def __str__(self) -> str:
@@ -67,17 +73,18 @@ class Owner:
 
 
 def _boot() -> str:
+    """Returns the boot id and the inode of the PID namespace; a new random value if the system has no /proc."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
-        return secrets.token_hex(8)  # matches no other process
+        return secrets.token_hex(8)  # equals no stored value, so no holder is taken for dead
 
 
 def _start_time(pid: int) -> int:
-    """Returns the field `starttime` of proc(5); -1 if there is no such process."""
+    """Returns `starttime`, field 22 of /proc/PID/stat in proc(5), in clock ticks since the boot; -1 without such a process."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return -1
-    return int(stat.rpartition(")")[2].split()[19])
+    return int(stat.rpartition(")")[2].split()[19])  # field 2, the name, may hold spaces and ")"; field 3 follows it

@@ -180,7 +180,7 @@ def test_an_index_that_is_not_the_images_is_not_used():
 
 @pytest.mark.parametrize("length", [0, 2, 11, 13, 0xFFFF])
 def test_a_scan_header_of_a_wrong_length_is_a_damaged_image_or_decodes(length):
-    """At the largest it says that the data of the scan begin behind the end of the file."""
+    """At the largest it says that the data of the scan begin after the end of the file."""
     data = bytearray(add_index(SOUND["jpeg_420"]))
     offset = read_header(bytes(data)).jpeg.scan_offset + 1
     data[offset : offset + 2] = length.to_bytes(2, "big")
