@@ -14,15 +14,15 @@ def get_config() -> ConfigDict:
     config = scale.get_config()
     config.train = "configs/quickstart.py"
     config.overrides = (
-        "duration=12 epochs",
+        "duration=30 epochs",
         "virtual_devices=1",
         "batch_size=64",
         "schedule.warmup=1 epochs",
         "ema.decay=0.99",
-        "evaluation.every=12 epochs",
-        "checkpoint.every=12 epochs",
+        "evaluation.every=30 epochs",
+        "checkpoint.every=30 epochs",
         "checkpoint.keep=1",
-        "log.every=12 epochs",
+        "log.every=30 epochs",
         "log.tensorboard=False",
     )
     config.baselines = ("mini0:width=0.5,resolution=10",)

@@ -48,8 +48,10 @@ def figure(findings: Findings):
                 label=way,
             )
         axes.set(xlabel=f"{unit} an image", ylabel="top-1, %", title=each["baseline"]["variant"])
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0), min(high, 100))  # intervals of few runs can reach beyond what there is
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="lower right")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
