@@ -162,7 +162,7 @@ def test_ctrl_c_ends_the_supervisor_and_not_the_job_and_the_same_command_joins_i
         wait_until(lambda: all(cloud.started()), process=first)
         os.kill(first.pid, signal.SIGINT)
         assert first.wait(LIMIT_SECONDS) == 130
-    assert "the job and the slice go on" in cloud.output()
+    assert "the job and the slice continue" in cloud.output()
     assert cloud.storage.read(BUCKET, f"{POD}/lock.json") is None
     with cloud.running(*RUN) as second:
         wait_until(lambda: cloud.output().count("job: running") == 2, process=second)
