@@ -85,7 +85,7 @@ def test_two_writers_of_one_object_are_noticed(server):
             server._ask("POST", "/upload/storage/v1/b/bucket/o?uploadType=media&name=mine", b"other")
 
     server.fault = meanwhile
-    with pytest.raises(FileExistsError, match="gs://bucket/mine is not as it was"):
+    with pytest.raises(FileExistsError, match="gs://bucket/mine has changed since this request was prepared"):
         objects.append("gs://bucket/mine", b"2")
     assert objects.read("gs://bucket/mine") == b"other"
 

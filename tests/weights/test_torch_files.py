@@ -152,7 +152,7 @@ def test_other_damage(tmp_path, torch_names):
     for name, expected in {
         "cut.pth": "cut off",
         "bomb.pth": "compressed",
-        "number.pth": "no dictionary of tensors",
+        "number.pth": "not a dictionary of tensors",
         "text.pth": "cannot be read",
     }.items():
         with pytest.raises(DataError, match=expected):

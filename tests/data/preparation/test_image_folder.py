@@ -32,7 +32,7 @@ def test_folders_that_cannot_be_a_dataset_are_refused(tmp_path):
     refused("fewer than two classes")
     make_image_folder(tmp_path / "pets")
     (tmp_path / "pets/test/bat").mkdir()
-    refused(r"classes that 'train' has not: \['bat'\]")
+    refused(r"classes that 'train' lacks: \['bat'\]")
     (tmp_path / "pets/test/bat").rmdir()
     for path in (tmp_path / "pets/train/owl").iterdir():
         path.unlink()
