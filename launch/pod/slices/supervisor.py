@@ -31,7 +31,7 @@ from pod.run import Run
 from pod.services.credentials import CredentialsError
 from pod.services.http import ApiError
 from pod.services.service import Service, SliceRequest
-from pod.slices import cost, slice_decisions
+from pod.slices import cost, messages, slice_decisions
 from pod.slices.accelerators import Accelerator
 from pod.slices.joining import Existing, begin
 from pod.slices.observer import Observation, Observer
@@ -154,10 +154,12 @@ class Supervisor:
         self._wanted.announce()
         seen = self._look()
         decision = slice_decisions.decide(seen.slice, seen.job, self._user_wishes(), self._limits)
-        self._report(decision)
+        if decision.action != REPLACE:  # `_replace` logs its own
+            self._record.log(messages.describe(decision, self._run.name, self._accelerator.type))
         if decision.action == STOP:
             self._lock.keep(now=True)  # `down` on another machine may have ended it
-            if self._may_ask_again():
+            if not self._options.dry_run and messages.user_wants_another_slice():
+                self._remove("deleted by its user")
                 return self._ask()
         if decision.action in (END, STOP):
             self._follow(seen.state)
@@ -296,34 +298,6 @@ class Supervisor:
             self._log.follow(job.incarnation, job.attempt, 0)
         except (ApiError, CredentialsError) as error:
             self._record.log(f"the log cannot be read now: {error}")
-
-    def _report(self, decision: Decision) -> None:
-        """Logs a decision for the user; `_replace` logs its own."""
-        if decision.action == WATCH:
-            self._record.log(f"job: {decision.reason}")
-        elif decision.action == END:
-            self._record.log(decision.reason)
-        elif decision.action == STOP:
-            self._record.log(
-                f"stopping: {decision.reason}. No slice is requested automatically; continue with: "
-                f"launch/tpu_pod.sh resume --name {self._run.name}"
-            )
-        elif decision.action != REPLACE:
-            self._record.log(f"slice {self._run.name} ({self._accelerator.type}): {decision.reason}")
-
-    def _may_ask_again(self) -> bool:
-        """Asks the user, on a terminal, whether to replace a slice that was deleted by hand.
-
-        After a yes it deletes what is left of the slice. Without a terminal, and with --dry-run, the answer is no.
-        """
-        if self._options.dry_run or not sys.stdin or not sys.stdin.isatty():
-            return False
-        try:
-            cost.confirm("Ask for another slice?")
-        except Refused:
-            return False
-        self._remove("deleted by its user")
-        return True
 
     def _pause(self, backoff: int) -> None:
         """Sleeps for `poll_seconds`, doubled `backoff` times, four times at most."""

@@ -231,39 +231,6 @@ def first_mcus(
 
 
 @compiled
-def same_mcus(
-    whole: np.ndarray,
-    firsts: np.ndarray,
-    entries: int,
-    interval: int,
-    columns: int,
-    across: int,
-    mcu: tuple[int, int],
-) -> bool:
-    """Returns whether the first MCU of each entry has the same pixels as in the whole image.
-
-    Args:
-        whole: The image, uint8 RGB `[height, width, 3]`.
-        firsts: The first MCUs of the entries in row-major order, uint8 RGB `[height, width, 3]`.
-        entries: Number of entries.
-        interval: Number of MCUs per entry.
-        columns: Number of MCU columns of the image.
-        across: Number of MCU columns of `firsts`.
-        mcu: Height and width of an MCU in pixels.
-    """
-    for entry in range(entries):
-        row, column = entry * interval // columns, entry * interval % columns
-        top, left = row * mcu[0], column * mcu[1]
-        other_top, other_left = entry // across * mcu[0], entry % across * mcu[1]
-        for y in range(min(mcu[0], len(whole) - top)):  # the last MCUs may extend beyond the image
-            for x in range(min(mcu[1], whole.shape[1] - left)):
-                for channel in range(3):
-                    if whole[top + y, left + x, channel] != firsts[other_top + y, other_left + x, channel]:
-                        return False
-    return True
-
-
-@compiled
 def max_written(length: int) -> int:
     """Returns an upper bound, in bytes, for writing MCUs of `length` unstuffed bytes as one run with a final marker."""
     # A byte may become 255 and take two bytes. DC differences that are recoded take up to 108 bits more.

@@ -20,6 +20,7 @@ from array_record.python import array_record_data_source
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
+from pipeline.data.compiled_loops import compiled
 from pipeline.data.decoding import images, mcu_index
 from pipeline.data.decoding.headers import MCU_INDEX, DamagedImageError, Header, read_header
 from pipeline.data.decoding.huffman import MAX_COMPONENTS
@@ -145,7 +146,40 @@ def is_right(data: bytes) -> bool:
     found = _decoded(b"".join((head, out[:written])))
     entries = -(-rows * columns // interval)
     mcu = frame.mcu_height, frame.mcu_width
-    return mcu_index.same_mcus(_decoded(data), found, entries, interval, columns, across, mcu)
+    return _same_mcus(_decoded(data), found, entries, interval, columns, across, mcu)
+
+
+@compiled
+def _same_mcus(
+    whole: np.ndarray,
+    firsts: np.ndarray,
+    entries: int,
+    interval: int,
+    columns: int,
+    across: int,
+    mcu: tuple[int, int],
+) -> bool:
+    """Returns whether the first MCU of each entry has the same pixels as in the whole image.
+
+    Args:
+        whole: The image, uint8 RGB `[height, width, 3]`.
+        firsts: The first MCUs of the entries in row-major order, uint8 RGB `[height, width, 3]`.
+        entries: Number of entries.
+        interval: Number of MCUs per entry.
+        columns: Number of MCU columns of the image.
+        across: Number of MCU columns of `firsts`.
+        mcu: Height and width of an MCU in pixels.
+    """
+    for entry in range(entries):
+        row, column = entry * interval // columns, entry * interval % columns
+        top, left = row * mcu[0], column * mcu[1]
+        other_top, other_left = entry // across * mcu[0], entry % across * mcu[1]
+        for y in range(min(mcu[0], len(whole) - top)):  # the last MCUs may extend beyond the image
+            for x in range(min(mcu[1], whole.shape[1] - left)):
+                for channel in range(3):
+                    if whole[top + y, left + x, channel] != firsts[other_top + y, other_left + x, channel]:
+                        return False
+    return True
 
 
 def _decoded(data: bytes) -> np.ndarray:

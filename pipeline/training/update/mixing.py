@@ -45,17 +45,16 @@ def mix(
     _, mixup_rng, cutmix_rng = jax.random.split(rng, 3)
     batch, height, width, _ = images.shape
     by_cutmix = jnp.arange(batch) >= (batch // 2 if mixup_alpha else 0)
-    lam = jnp.zeros((batch, 1, 1))  # the partner's share of each pixel, float32 [batch, height or 1, width or 1]
-    if mixup_alpha:
-        lam = mixup_lam(mixup_rng, batch, mixup_alpha)[:, None, None]
+    weight = mixup_lam(mixup_rng, batch, mixup_alpha) if mixup_alpha else jnp.zeros(batch)  # of the partner's label
+    lam = weight[:, None, None]  # the partner's share of each pixel, float32 [batch, height or 1, width or 1]
     if cutmix_alpha:
         boxes = cutmix_boxes(cutmix_rng, batch, height, width, cutmix_alpha).astype(jnp.float32)
         lam = jnp.where(by_cutmix[:, None, None], boxes, lam)
+        weight = jnp.where(by_cutmix, jnp.mean(boxes, axis=(1, 2)), weight)  # a mean over equal lam would round them
     mixes = mask & jnp.roll(mask, 1)
-    lam = lam * mixes[:, None, None]
+    lam, weight = lam * mixes[:, None, None], weight * mixes
     partner = jnp.roll(images, 1, axis=0)
     mixed = images + lam[..., None] * (partner.astype(jnp.float32) - images)
-    weight = jnp.mean(lam, axis=(1, 2))
     if cutmix_alpha and mix_semantics == "published":
         cut = by_cutmix & mixes
         weight = jnp.where(cut, jnp.sum(weight * cut) / jnp.maximum(jnp.sum(cut), 1), weight)
