@@ -44,6 +44,15 @@ def confirm(question: str) -> None:
         raise Refused("nothing was asked for")
 
 
+def wants(question: str) -> bool:
+    """Asks on the terminal, and returns the answer; no without a terminal."""
+    try:
+        confirm(question)
+    except Refused:
+        return False
+    return True
+
+
 def still_billed(accelerator: Accelerator, name: str) -> str:
     """Returns the reminder that a slice that is kept is billed."""
     return (

@@ -284,3 +284,15 @@ def _at_deadline(about_slice: Decision, job: JobSeen, wanted: Wanted, limits: Li
     if saving and wanted.over <= limits.stop_seconds + limits.grace_seconds:
         return Decision(WATCH, "the deadline is reached: the job is saving a checkpoint")
     return Decision(END, "the deadline is reached", errors.PREEMPTED)
+
+
+def announcement(decision: Decision, name: str, slice_type: str) -> str:
+    """Returns what the user is told of a decision, other than a replacement, about the run `name`."""
+    if decision.action == WATCH:
+        return f"job: {decision.reason}"
+    if decision.action == END:
+        return decision.reason
+    if decision.action == STOP:
+        resume = f"launch/tpu_pod.sh resume --name {name}"
+        return f"stopping: {decision.reason}. No slice is requested automatically; continue with: {resume}"
+    return f"slice {name} ({slice_type}): {decision.reason}"

@@ -5,6 +5,8 @@ The names of the slice's metadata, which startup.sh and the agents read, are def
 
 from __future__ import annotations
 
+import secrets
+
 from pod.errors import Refused
 from pod.run import Run
 from pod.services.credentials import CredentialsError
@@ -87,3 +89,8 @@ def send_request(service: Service, request: SliceRequest) -> Decision | None:
         return slice_decisions.decide_refused(cause, str(error))
     except CredentialsError as error:
         return slice_decisions.decide_refused(slice_decisions.LOGIN, str(error))
+
+
+def random_id() -> str:
+    """Returns 16 random hex digits, for an incarnation."""
+    return secrets.token_hex(8)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -36,8 +35,8 @@ from pod.slices.accelerators import Accelerator
 from pod.slices.joining import Existing, begin
 from pod.slices.observer import Observation, Observer
 from pod.slices.removal import remove
-from pod.slices.slice_decisions import ASK, END, REPLACE, STOP, WATCH, Decision, Wanted
-from pod.slices.slice_request import INCARNATION, check_owner, make_request, send_request
+from pod.slices.slice_decisions import ASK, END, REPLACE, STOP, WATCH, Decision, Wanted, announcement
+from pod.slices.slice_request import INCARNATION, check_owner, make_request, random_id, send_request
 from pod.starting.options import Options
 
 # The service or the bucket does not answer properly now; a later step tries again.
@@ -114,7 +113,7 @@ class Supervisor:
             queued_resource=f"{self._service.parent}/queuedResources/{self._run.name}",
             workers=self._accelerator.machines,
             supervisor=self._wanted.me(),
-            make_id=_random_id,
+            make_id=random_id,
         )
         self._wanted.set(start.control)
         self._progress = start.progress
@@ -154,7 +153,8 @@ class Supervisor:
         self._wanted.announce()
         seen = self._look()
         decision = slice_decisions.decide(seen.slice, seen.job, self._user_wishes(), self._limits)
-        self._report(decision)
+        if decision.action != REPLACE:  # `_replace` logs its own
+            self._record.log(announcement(decision, self._run.name, self._accelerator.type))
         if decision.action == STOP:
             self._lock.keep(now=True)  # `down` on another machine may have ended it
             if self._may_ask_again():
@@ -196,7 +196,7 @@ class Supervisor:
         """Requests a slice; returns the exit code if the run ends because no request can succeed, else None."""
         control = self._wanted.control
         if self._observer.seen or not self._wanted.published:  # else no slice has had this incarnation
-            control = dataclasses.replace(control, incarnation=_random_id(), supervisor=self._wanted.me())
+            control = dataclasses.replace(control, incarnation=random_id(), supervisor=self._wanted.me())
             control = delivery.upload(self._plane, control, self._material)
             self._wanted.publish(control)
             self._observer.note_new_incarnation()
@@ -297,30 +297,9 @@ class Supervisor:
         except (ApiError, CredentialsError) as error:
             self._record.log(f"the log cannot be read now: {error}")
 
-    def _report(self, decision: Decision) -> None:
-        """Logs a decision for the user; `_replace` logs its own."""
-        if decision.action == WATCH:
-            self._record.log(f"job: {decision.reason}")
-        elif decision.action == END:
-            self._record.log(decision.reason)
-        elif decision.action == STOP:
-            self._record.log(
-                f"stopping: {decision.reason}. No slice is requested automatically; continue with: "
-                f"launch/tpu_pod.sh resume --name {self._run.name}"
-            )
-        elif decision.action != REPLACE:
-            self._record.log(f"slice {self._run.name} ({self._accelerator.type}): {decision.reason}")
-
     def _may_ask_again(self) -> bool:
-        """Asks the user, on a terminal, whether to replace a slice that was deleted by hand.
-
-        After a yes it deletes what is left of the slice. Without a terminal, and with --dry-run, the answer is no.
-        """
-        if self._options.dry_run or not sys.stdin or not sys.stdin.isatty():
-            return False
-        try:
-            cost.confirm("Ask for another slice?")
-        except Refused:
+        """Asks whether to replace a slice that was deleted by hand; after a yes, deletes what is left of it."""
+        if self._options.dry_run or not cost.wants("Ask for another slice?"):
             return False
         self._remove("deleted by its user")
         return True
@@ -339,8 +318,3 @@ class Supervisor:
             startup_script=self._material.startup_script,
             seconds_left=seconds_left,
         )
-
-
-def _random_id() -> str:
-    """Returns 16 random hex digits."""
-    return secrets.token_hex(8)

@@ -16,17 +16,11 @@ import numpy as np
 from pipeline.data.compiled_loops import compiled
 from pipeline.data.decoding.bits import MARGIN, end_segment, find_marker, unstuff
 from pipeline.data.decoding.huffman import MAX_COMPONENTS, read_scan_header
+from pipeline.data.decoding.index_entries import END, data_begin, entry_bytes, read_dc, read_index
 from pipeline.data.decoding.jpeg_scans import skip_mcus, write_mcus
 
 MAX_CONTENT = 0xFFFF - 2  # bytes of a segment after its length [ITU-T T.81, B.1.1.4]
-# The second bytes of the markers RST0 and EOI [T.81, table B.1]. RST1 to RST7 follow RST0.
-_RESTART, _END = 0xD0, 0xD9
-
-
-@compiled
-def entry_bytes(components: int) -> int:
-    """Returns the size of an entry in bytes, for an image with that many components."""
-    return 2 + 2 * components
+_RESTART = 0xD0  # the second byte of the marker RST0 [T.81, table B.1]; RST1 to RST7 follow it
 
 
 @compiled
@@ -49,9 +43,9 @@ def find_mcus(
         Whether the scan ends with the last MCU and the marker EOI. If not, the content of both arrays is undefined.
     """
     blocks, tables = read_scan_header(data, frame, scan)
-    begin = _data_begin(data, scan)
+    begin = data_begin(data, scan)
     end = find_marker(data, begin)
-    if len(blocks) == 0 or end > len(data) - 2 or data[end + 1] != _END:
+    if len(blocks) == 0 or end > len(data) - 2 or data[end + 1] != END:
         return False
     bits = np.empty(end - begin + MARGIN, np.uint8)
     zeros = np.empty(end - begin + 1, np.int64)
@@ -92,7 +86,7 @@ def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: 
         The number of bytes written, including the final marker; 0 if the scan does not match its headers or `out` is too short.
     """
     blocks, tables = read_scan_header(data, frame, scan)
-    position = _data_begin(data, scan)
+    position = data_begin(data, scan)
     if len(blocks) == 0:
         return 0
     bits = np.empty(len(data) + MARGIN, np.uint8)
@@ -100,7 +94,7 @@ def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: 
     segments = (mcus + interval - 1) // interval
     for segment in range(segments):
         end = find_marker(data, position)
-        expected = _END if segment == segments - 1 else _RESTART + segment % 8
+        expected = END if segment == segments - 1 else _RESTART + segment % 8
         if end > len(data) - 2 or data[end + 1] != expected:
             return 0
         length = unstuff(data, position, end, bits, 0, zeros)
@@ -114,7 +108,7 @@ def join_segments(data: np.ndarray, frame: int, scan: int, mcus: int, interval: 
             return 0
         before = dc
         position = end + 2
-    end_segment(_END, out, state)
+    end_segment(END, out, state)
     return state[0]
 
 
@@ -148,7 +142,7 @@ def cut(
         The number of bytes written, including the final marker; 0 if the index does not fit the image or `out` is too short.
     """
     components = np.int64(data[frame + 4])
-    begin, interval, starts = _read_index(data, scan, index, shape[0] * shape[1], components)
+    begin, interval, starts = read_index(data, scan, index, shape[0] * shape[1], components)
     blocks, tables = read_scan_header(data, frame, scan)
     if len(starts) == 0 or len(blocks) == 0 or interval > shape[1]:
         return 0
@@ -162,7 +156,7 @@ def cut(
         end_position, length = _unstuff_range(data, begin, starts[entry], starts[end_entry], limit, bits, zeros)
         if length < 0 or state[0] + max_written(length) > len(out):
             return 0
-        _read_dc(data, index[0] + 2 + entry * entry_bytes(components), components, dc)
+        read_dc(data, index[0] + 2 + entry * entry_bytes(components), components, dc)
         skipped = first - entry * interval
         position = skip_mcus(bits, starts[entry] & 7, 8 * length, skipped, blocks, tables, dc)
         if position < 0:
@@ -171,7 +165,7 @@ def cut(
             dc_after[:] = dc
             end_position, skipped = position, end - first
         elif end_entry < entries:
-            _read_dc(data, index[0] + 2 + end_entry * entry_bytes(components), components, dc_after)
+            read_dc(data, index[0] + 2 + end_entry * entry_bytes(components), components, dc_after)
             skipped = end - end_entry * interval
         else:  # the run ends with the scan; no row follows that would need the DC values
             skipped = 0
@@ -181,7 +175,7 @@ def cut(
         if write_mcus(bits, position, after, after, blocks, tables, dc, before, out, state) < 0:
             return 0
         before[:] = dc_after
-    end_segment(_END, out, state)
+    end_segment(END, out, state)
     return state[0]
 
 
@@ -207,7 +201,7 @@ def first_mcus(
         end with the scan, or `out` is too short.
     """
     components = np.int64(data[frame + 4])
-    begin, interval, starts = _read_index(data, scan, index, mcus, components)
+    begin, interval, starts = read_index(data, scan, index, mcus, components)
     blocks, tables = read_scan_header(data, frame, scan)
     if len(starts) == 0 or len(blocks) == 0:
         return 0
@@ -218,7 +212,7 @@ def first_mcus(
         end, length = _unstuff_range(data, begin, starts[entry], starts[entry + 1], starts[entry + 1], bits, zeros)
         if length < 0 or state[0] + max_written(length) > len(out):
             return 0
-        _read_dc(data, index[0] + 2 + entry * entry_bytes(components), components, dc)
+        read_dc(data, index[0] + 2 + entry * entry_bytes(components), components, dc)
         if write_mcus(bits, starts[entry] & 7, -1, 8 * length, blocks, tables, dc, before, out, state) < 0:
             return 0
         before[:] = dc
@@ -226,7 +220,7 @@ def first_mcus(
             remaining = mcus - entry * interval
             if skip_mcus(bits, starts[entry] & 7, 8 * length, remaining, blocks, tables, dc) != end:
                 return 0
-    end_segment(_END, out, state)
+    end_segment(END, out, state)
     return state[0]
 
 
@@ -277,12 +271,6 @@ def _dc() -> np.ndarray:
 
 
 @compiled
-def _data_begin(data: np.ndarray, scan: int) -> int:
-    """Returns the offset of a scan's entropy-coded data. The scan header begins with its length, at `scan`."""
-    return scan + (np.int64(data[scan]) << 8 | np.int64(data[scan + 1]))
-
-
-@compiled
 def _unstuff_range(
     data: np.ndarray, begin: int, first: int, middle: int, last: int, bits: np.ndarray, zeros: np.ndarray
 ) -> tuple[int, int]:
@@ -306,44 +294,3 @@ def _unstuff_range(
     position = 8 * length + (middle & 7)
     length = unstuff(data, begin + (middle >> 3), begin + (last + 7 >> 3), bits, length, zeros)
     return position, length
-
-
-@compiled
-def _read_index(
-    data: np.ndarray, scan: int, index: tuple[int, int], mcus: int, components: int
-) -> tuple[int, int, np.ndarray]:
-    """Reads an index, and checks that the scan ends where it says.
-
-    Returns:
-        The offset of the scan's entropy-coded data, the number of MCUs per entry, and the positions of the entries and of the
-        end, int64 `[entries + 1]`, in bits from that offset with stuffed zeros. The positions are empty if the index does not
-        fit the image.
-    """
-    begin, starts = _data_begin(data, scan), np.zeros(0, np.int64)
-    place, size = index
-    if size < 2 or place + size > len(data):
-        return begin, 0, starts
-    interval = np.int64(data[place]) << 8 | np.int64(data[place + 1])
-    if interval == 0:
-        return begin, 0, starts
-    entries = (mcus + interval - 1) // interval
-    if size != 2 + entries * entry_bytes(components):
-        return begin, 0, starts
-    found = np.zeros(entries + 1, np.int64)
-    place += 2
-    for entry in range(entries):
-        found[entry + 1] = found[entry] + (np.int64(data[place]) << 8 | np.int64(data[place + 1]))
-        place += entry_bytes(components)
-    end = begin + (found[entries] + 7 >> 3)
-    if end + 2 > len(data) or data[end] != 255 or data[end + 1] != _END:
-        return begin, 0, starts
-    return begin, interval, found
-
-
-@compiled
-def _read_dc(data: np.ndarray, place: int, components: int, dc: np.ndarray) -> None:
-    """Reads the DC values of the entry at offset `place` into `dc`."""
-    for component in range(components):
-        first = place + 2 + 2 * component
-        value = np.int64(data[first]) << 8 | np.int64(data[first + 1])
-        dc[component] = value - (1 << 16) if value >> 15 else value  # two's complement

@@ -23,6 +23,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from pipeline.data.decoding import images, mcu_index
 from pipeline.data.decoding.headers import MCU_INDEX, DamagedImageError, Header, read_header
 from pipeline.data.decoding.huffman import MAX_COMPONENTS
+from pipeline.data.decoding.index_entries import entry_bytes
 from pipeline.data.decoding.mcu_index import MAX_CONTENT
 from pipeline.data.loading.workers import usable_cpus
 from pipeline.data.preparation.shards import INCOMPLETE, write_shard
@@ -178,7 +179,7 @@ def _indexed(data: bytes) -> bytes | None:
 
 def _interval(mcus: int, size: int, components: int) -> int:
     """Returns the number of MCUs per entry, such that the index is short compared with a file of `size` bytes."""
-    each = mcu_index.entry_bytes(components)
+    each = entry_bytes(components)
     entries = max(1, min(size // _SHARE, MAX_CONTENT - len(MCU_INDEX) - 2) // each)
     return -(-mcus // entries)
 
