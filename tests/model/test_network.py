@@ -136,6 +136,7 @@ def test_endpoints_of_b0_have_the_published_reductions():
         "reduction_4": (2, 14, 14, 112),
         "reduction_5": (2, 7, 7, 320),
         "features": (2, 7, 7, 320),
+        "maps": (2, 7, 7, 1280),
         "pooled_features": (2, 1280),
         "logits": (2, CLASSES),
     }

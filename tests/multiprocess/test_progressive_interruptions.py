@@ -54,7 +54,11 @@ ON_TWO = (
 
 
 def live(workdir, data_dir, processes, end=None):
-    """Starts the run on four devices and returns what it says; `end` is a signal, and what it has said when it gets it."""
+    """Starts the run on four devices and returns what it says.
+
+    `end` is a signal, and what the run has said when it gets it. On a busy machine the signal may come after the end; then
+    the result is None.
+    """
     log = workdir / "output"
     started = start_all(
         [workdir] * processes, *RUN, f"--config.data.data_dir={data_dir}", devices=4 // processes, log=log
@@ -66,8 +70,25 @@ def live(workdir, data_dir, processes, end=None):
         code = -SIGKILL if number == SIGKILL else 75
         for process in started if number == SIGKILL else started[-1:]:
             process.send_signal(signal.Signals(number))
-    assert [process.wait(timeout=600) for process in started] == [code] * processes, log.read_text()
+    codes = [process.wait(timeout=600) for process in started]
+    if end is not None and codes == [0] * processes:
+        return None
+    assert codes == [code] * processes, log.read_text()
     return log.read_text()
+
+
+def interrupt(workdir, data_dir, processes, end):
+    """Ends the run with a signal; a run that has ended before is put back to where it was, and begins again."""
+    before = workdir.with_name("before")
+    shutil.copytree(workdir, before)
+    for _ in range(5):
+        if live(workdir, data_dir, processes, end) is not None:
+            break
+        shutil.rmtree(workdir)
+        shutil.copytree(before, workdir)
+    else:
+        pytest.fail(f"the run ended five times before {end} reached it")
+    shutil.rmtree(before)
 
 
 @pytest.mark.slow
@@ -81,14 +102,14 @@ def test_a_progressive_run_killed_ten_times_and_moved_equals_one_that_was_only_m
     assert "Stage 4 of 4, up to step 60: 16 px, RandAugment 10, mixup 0.2, CutMix 0.4, dropout 0.3;" in said
 
     for end in ON_ONE_PROCESS:
-        live(killed, tmp_path / "data", 1, end)
+        interrupt(killed, tmp_path / "data", 1, end)
     for checkpoint in (killed / "checkpoints").iterdir():  # so that it goes on exactly where a stage begins
         if not checkpoint.name.isdigit() or int(checkpoint.name) > BOUNDARY:
             shutil.rmtree(checkpoint)
     shutil.copytree(killed, moved)
     assert f"Continuing after step {BOUNDARY}." in live(moved, tmp_path / "data", 2)
     for end in ON_TWO:
-        live(killed, tmp_path / "data", 2, end)
+        interrupt(killed, tmp_path / "data", 2, end)
     live(killed, tmp_path / "data", 2)
 
     jax.tree.map(np.testing.assert_array_equal, state_at(killed, STEPS), state_at(moved, STEPS))
