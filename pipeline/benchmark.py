@@ -116,7 +116,7 @@ def _without_data(config, mesh):
     from pipeline.planning.dataset import dataset_size
     from pipeline.training.experiment import Experiment
 
-    hparams = resolve(config, **dataclasses.asdict(dataset_size(config, None)), num_devices=mesh.size)
+    hparams = resolve(config, **dataclasses.asdict(dataset_size(config)), num_devices=mesh.size)
     return Experiment.without_data(config, hparams, mesh)
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     """Plans `--config` for each `--topology`."""
     config = command.checked(_CONFIG.value)
     slices = [parse_slice(name) for name in _TOPOLOGIES.value or _named_by(config)]
-    sizes = dataset_size(config, _given_sizes())
+    sizes = dataset_size(config, _given_sizes(), "prepare it, or give --sizes CLASSES,TRAIN,EVALUATION")
     if not _BEST.value:
         for tpu_slice in slices:  # refuse impossible slices before compiling
             _resolve(config, tpu_slice, sizes)

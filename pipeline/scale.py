@@ -62,7 +62,7 @@ def main() -> None:
     data = study.train_config.data
     if data.name == "digits":
         ensure_digits(data.data_dir)
-    sizes = dataset_size(study.train_config, None)
+    sizes = dataset_size(study.train_config)
     with locking.held(f"{workdir}/{_LOCK}"):
         continue_in(study, workdir)
         machine = running.Machine(_PARALLEL.value, tuple(_GPUS.value), environment)

@@ -23,11 +23,16 @@ class DatasetSize:
 IMAGENET = DatasetSize(1000, 1_281_167, 50_000)  # ILSVRC 2012
 
 
-def dataset_size(config: ConfigDict, given: DatasetSize | None) -> DatasetSize:
+def dataset_size(config: ConfigDict, given: DatasetSize | None = None, advice: str = "prepare it") -> DatasetSize:
     """Returns the given sizes, else those of the prepared dataset, else ImageNet's for ImageNet.
 
+    Args:
+      config: The configuration; `data` names the dataset and its splits.
+      given: The sizes, where the user states them.
+      advice: What the user can do if the sizes are unknown, for the error.
+
     Raises:
-      ConfigError: the dataset is not prepared here and its sizes are unknown; the message names the flag that gives them.
+      ConfigError: the dataset is not prepared here and its sizes are unknown.
     """
     if given is not None:
         return given
@@ -39,7 +44,4 @@ def dataset_size(config: ConfigDict, given: DatasetSize | None) -> DatasetSize:
     except DataError as error:
         if data.name == "imagenet2012" and (data.train_split, data.eval_split) == ("train", "validation"):
             return IMAGENET
-        raise ConfigError(
-            f"the sizes of {data.name!r} are not known here: prepare it, or give --sizes CLASSES,TRAIN,EVALUATION "
-            f"({error})"
-        ) from error
+        raise ConfigError(f"the sizes of {data.name!r} are not known here: {advice} ({error})") from error
