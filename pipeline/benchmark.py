@@ -171,8 +171,9 @@ def main_checkpoint() -> None:
     from pipeline.runtime import distributed
     from pipeline.runtime.mesh import make_mesh
 
+    folder = _folder()
     distributed.split_cpu(config.virtual_devices)
-    costs = restart_benchmark.measure_checkpoint(_without_data(config, make_mesh()), _folder())
+    costs = restart_benchmark.measure_checkpoint(_without_data(config, make_mesh()), folder)
     interval = 60 * in_minutes(config.checkpoint.also_every, "checkpoint.also_every")
     print(
         f"{config.model.variant}: {costs.arrays:,} arrays, {costs.state_bytes / 1e9:.2f} GB\n"
