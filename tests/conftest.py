@@ -29,6 +29,7 @@ FOLDER = pathlib.Path(__file__).parent
 # The files that take longest, in this order. Each is given to one process as a whole, so one that began late would end alone.
 LONGEST = (
     "multiprocess/test_interruptions.py",
+    "scaling/test_studies.py",
     "multiprocess/test_progressive_interruptions.py",
     "launch/test_training.py",
     "storage/test_runs_in_a_bucket.py",
