@@ -6,7 +6,6 @@ import pathlib
 import re
 
 import jax.numpy as jnp
-import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.runtime.checkpoints import Checkpoints
@@ -14,13 +13,15 @@ from tests.runtime.test_checkpoints import abstract
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "storage.md"
 CLASS_A, CLASS_B = ("write", "list", "compose", "copy"), ("read", "stat")
-SHARE = 0.15  # of the count, that a retry or another order of the threads may add
+SHARE = 0.15  # of a count, that a retry may add; ranges on the page are those of several runs
+_RANGE = r"(\d+)(?: to (\d+))?"
 
 
 @contextlib.contextmanager
 def as_on_the_page(server, row: str):
     """Compares the requests of the block with the last two columns of a row."""
-    (found,) = re.findall(rf"^\| {re.escape(row)} \|.*\| (\d+) \| (\d+) / (\d+) \|$", PAGE.read_text(), re.MULTILINE)
+    columns = rf"\| {_RANGE} \| {_RANGE} / {_RANGE} \|"
+    (found,) = re.findall(rf"^\| {re.escape(row)} \|.*{columns}$", PAGE.read_text(), re.MULTILINE)
     with server.counted() as counts:
         yield
     kinds = collections.Counter()
@@ -28,7 +29,8 @@ def as_on_the_page(server, row: str):
         kinds[kind] += count
     seen = sum(kinds.values()), sum(kinds[kind] for kind in CLASS_A), sum(kinds[kind] for kind in CLASS_B)
     print(f"| {row} | {seen[0]} | {seen[1]} / {seen[2]} |")
-    assert seen == pytest.approx(tuple(map(int, found)), rel=SHARE, abs=1)
+    for count, low, high in zip(seen, found[::2], found[1::2]):
+        assert int(low) * (1 - SHARE) - 1 <= count <= int(high or low) * (1 + SHARE) + 1, (row, seen)
 
 
 def test_a_preparation(server):
