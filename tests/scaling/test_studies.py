@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from etils import epath
-from pod.starting import options
+from pod.starting import arguments as launcher_arguments
 
 from pipeline.model.variants import ScaledVariant
 from pipeline.scaling import launching
@@ -134,7 +134,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({room},) * 2)"""
             (f"--config={STUDY}", "--config.search.sep=1"),
             "did you mean --config.search.step? configs/scale.py has them all",
         ),
-        ((f"--config={STUDY}", "--quick"), "--quick takes a study of its own"),
+        ((f"--config={STUDY}", "--quick"), "--quick brings its own study: leave out --config"),
         ((f"--config={STUDY}", "--launch"), "--launch and a --workdir in a bucket"),
         ((f"--config={STUDY}", "--config.search.times=0.5"), "a budget of 0.5 times the baseline's cost is not above"),
     ],
@@ -155,7 +155,7 @@ def test_the_launcher_reads_the_lines_of_its_trials(tmp_path):
     for trial, line in zip(trials, lines):
         command, *arguments = shlex.split(line)
         assert command == "launch/tpu_pod.sh"
-        read = options.parse(arguments, {}, tmp_path / "pod.env", ROOT, ROOT)
+        read = launcher_arguments.parse(arguments, {}, tmp_path / "pod.env", ROOT, ROOT)
         assert (read.command, read.yes) == ("up", True)
         assert read.workdir == str(trial.workdir(study))
         assert read.overrides == [
