@@ -68,6 +68,22 @@ LONGEST = (
     "weights/test_family_weights.py",
     "weights/test_keras.py",
     "test_configs.py",
+    "data/loading/test_workers.py",
+    "weights/test_fuzzing.py",
+    "benchmarks/test_input_benchmark.py",
+    "launch/test_local.py",
+    "model/test_counting.py",
+    "data/loading/test_eval_passes.py",
+    "weights/test_official.py",
+    "storage/test_reading_benchmark.py",
+    "data/loading/test_damage.py",
+    "training/test_staged_steps.py",
+    "planning/test_slices.py",
+    "weights/test_file_contents.py",
+    "weights/test_commands.py",
+    "test_forks.py",
+    "weights/test_predict.py",
+    "weights/test_pixel_range.py",
 )
 
 
