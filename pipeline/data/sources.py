@@ -18,7 +18,7 @@ from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 from pipeline.data.records import Records, Shard
 from pipeline.errors import DataError, MachineError
 from pipeline.host import open_files
-from pipeline.host.paths import command_line, expanded
+from pipeline.host.paths import absolute, command_line, expanded
 from pipeline.storage.staging import StagedFiles, Staging
 
 DEFAULT_DATA_DIR = "data"
@@ -252,8 +252,7 @@ def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:
 
 def resolve_data_dir(data_dir: str | None) -> epath.Path:
     """Returns `data_dir`, or $TFDS_DATA_DIR, or ./data, as an absolute path."""
-    path = epath.Path(expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR))
-    return path if "://" in os.fspath(path) else epath.Path(os.path.abspath(path))
+    return epath.Path(absolute(expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR)))
 
 
 def find_dataset(name: str, data_dir: str | None = None) -> epath.Path:

@@ -20,6 +20,12 @@ def expanded(path: str | os.PathLike) -> str:
     return result
 
 
+def absolute(path: str | os.PathLike) -> str:
+    """Returns the path from the root of the file system; a URL stays as it is."""
+    path = os.fspath(path)
+    return path if "://" in path else os.path.abspath(path)
+
+
 def command_line(*words: str | os.PathLike) -> str:
     """Returns a shell command, for the current directory, that runs this Python with these arguments.
 

@@ -14,6 +14,7 @@ from absl import logging
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError, MachineError
+from pipeline.host.paths import absolute
 from pipeline.runtime import orbax_paths
 from pipeline.storage import storage_errors
 
@@ -35,7 +36,7 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
       ConfigError, MachineError: storage failed.
     """
     orbax_paths.mend()
-    path = epath.Path(directory)
+    path = epath.Path(absolute(directory))  # orbax refuses a relative one, which would look like damage
     if not path.exists():
         raise DataError(f"{directory} does not exist: no checkpoint has been saved there yet")
     options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)

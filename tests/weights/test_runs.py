@@ -58,6 +58,14 @@ def test_averages_and_raw_weights_of_the_newest_checkpoint(tmp_path, num_classes
     assert metadata.preprocessing.eval_crop == quickstart.get_config().data.eval_crop
 
 
+@pytest.mark.parametrize("typed", [".", "../a run", "../a run/"])
+def test_a_run_is_read_by_a_relative_path(tmp_path, monkeypatch, typed):
+    workdir = tmp_path / "a run"
+    initial = save_run(workdir)
+    monkeypatch.chdir(workdir)
+    assert np.array_equal(kernel(runs.read(typed).choose()), initial + 108)
+
+
 @pytest.mark.parametrize(("size", "expected"), [(24, 24), (None, 8), ("not there", 8)])
 def test_weights_are_meant_for_the_size_of_evaluation(tmp_path, monkeypatch, size, expected):
     """An earlier version's metadata have no such key: it evaluated at the size of training."""
