@@ -29,7 +29,7 @@ def plain_config(tmp_path_factory):
 def experiment(plain_config):
     config = plain_config.copy_and_resolve_references()
     config.progressive.stages, config.progressive.image_sizes = 3, SIZES
-    config.progressive.dropout_rates = (0.0, 0.1, 0.3)
+    config.progressive.dropout_rates = (0.0, 0.25, 0.3)  # of the configuration: 0.1
     config.image_size, config.loss.mixup_alpha, config.loss.cutmix_alpha = 16, 0.2, 0.4
     return Experiment.from_config(config)
 
@@ -58,7 +58,7 @@ def test_steps_from_anywhere_have_the_bits_of_those_from_the_start(experiment):
 
 def test_a_stage_has_the_step_and_the_batches_of_a_run_of_its_own(experiment, plain_config):
     alone = plain_config.copy_and_resolve_references()  # the second of three stages, by hand
-    alone.image_size, alone.model.dropout_rate, alone.data.randaugment_magnitude = 10, 0.1, 7.5
+    alone.image_size, alone.model.dropout_rate, alone.data.randaugment_magnitude = 10, 0.25, 7.5
     alone.loss.mixup_alpha, alone.loss.cutmix_alpha = 0.1, 0.2
     alone = Experiment.from_config(alone)
     stage = experiment.hparams.stages[1]
