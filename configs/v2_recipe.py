@@ -1,4 +1,4 @@
-"""The published EfficientNetV2 recipe, as changes to that of the first generation; `configs/v2_*.py` name a network.
+"""The published EfficientNetV2 recipe, as changes to that of the first generation; `configs/v2_*.py` add network and sizes.
 
 Sources: google/automl, efficientnetv2, in the named files; Tan and Le, arXiv 2104.00298. This is the code's recipe. The
 paper's table 6 has larger images and magnitudes and a rising dropout, where the code's dropout is constant
@@ -13,12 +13,9 @@ from configs import recipe
 
 
 def get_config() -> ConfigDict:
-    """Returns the recipe for V2-B0; its AutoAugment has no magnitude to raise."""
+    """Returns the recipe of B0 to B3; their AutoAugment has no magnitude to raise."""
     config = recipe.get_config()
-    config.model.variant = "v2_b0"
     config.model.bn_batch = 1024  # 8 cores share statistics [hparams.py], with 128 images each on the paper's 32 cores
-    config.image_size = 192  # [effnetv2_configs.py]
-    config.evaluation.image_size = 224  # [effnetv2_configs.py]
     config.progressive.stages = 4  # [main.py]
     config.data.crop_area = (0.05, 1.0)  # [preprocessing.py]
     config.data.crop_covers = 0.0  # [preprocessing.py]
@@ -31,12 +28,8 @@ def get_config() -> ConfigDict:
 
 
 def get_large_config() -> ConfigDict:
-    """Returns the recipe for V2-S; M and L differ in a few values."""
+    """Returns the recipe of S, M and L."""
     config = get_config()
-    config.model.variant = "v2_s"
-    config.image_size = 300  # [effnetv2_configs.py]
-    config.evaluation.image_size = 384  # [effnetv2_configs.py]
-    config.data.augment = "randaugment"
-    config.data.randaugment_magnitude = 10.0  # rises from 5 [main.py, effnetv2_configs.py]
+    config.data.augment = "randaugment"  # its magnitude rises from 5 [main.py]
     config.data.eval_crop = "none"  # from 320 pixels on: the whole image, its aspect not kept [preprocessing.py]
     return config

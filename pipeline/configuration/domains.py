@@ -150,7 +150,8 @@ class Durations:
         return isinstance(value, tuple | list) and all(each in Duration(self.units, something=True) for each in value)
 
     def __str__(self) -> str:
-        return f"a list, empty or of {', '.join(f'{unit}s' for unit in self.units[:-1])} or {self.units[-1]}"
+        units = [unit if unit == "%" else f"{unit}s" for unit in self.units]
+        return f"a list, empty or of texts such as '10 {units[0]}', each more than 0, in {', '.join(units[:-1])} or {units[-1]}"
 
 
 _SHARE = Number(0, 1)

@@ -26,7 +26,7 @@ def parse(text: str, key: str) -> Duration:
     """Parses a duration; `key` is named in the error.
 
     Raises:
-      ConfigError: the text is not a number followed by epochs, steps or minutes.
+      ConfigError: the text is not a number followed by epochs, steps, minutes or %.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:

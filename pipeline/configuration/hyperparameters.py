@@ -1,8 +1,8 @@
 """Every number that follows from a configuration, the dataset and the devices, computed once and printed at start.
 
 `domains.py` checks single keys. This module checks combinations of keys, the dataset and the devices. A configuration that
-passes can be trained; one that is known to cost accuracy gets a warning. No other module turns epochs into steps or scales a
-learning rate.
+passes can be trained; one that is known to cost accuracy gets a warning. The numbers of the stages come from `stages.py`. No
+module but these two turns epochs into steps, and none but this scales a learning rate.
 """
 
 import dataclasses
@@ -15,7 +15,6 @@ from pipeline.configuration import domains
 from pipeline.configuration.durations import in_minutes, in_steps
 from pipeline.configuration.stages import Stage, resolve_stages
 from pipeline.errors import ConfigError
-from pipeline.model.scaling import architecture
 
 # RMSProp keeps its accuracy up to this batch and loses half of it at 32,768: arXiv 2011.00071, tensorflow/tpu#571.
 RMSPROP_LARGEST_BATCH = 16_384
@@ -86,8 +85,6 @@ def resolve(
         config.batch_size % bn_batch == 0,
         f"config.model.bn_batch={config.model.bn_batch} does not divide config.batch_size={config.batch_size}",
     )
-    image_size = config.image_size or architecture(config.model.variant).resolution
-    eval_image_size = config.evaluation.image_size or image_size
     steps_per_epoch = num_train_examples / config.batch_size
     total_steps = round(in_steps(config.duration, steps_per_epoch, "duration"))
     _require(
@@ -98,6 +95,7 @@ def resolve(
         f"config.duration={config.duration!r} is more than the {LARGEST_STEP:,} steps possible",
     )
     stages = resolve_stages(config, total_steps, steps_per_epoch)
+    image_size = max(stage.image_size for stage in stages)
     peak_lr = config.schedule.lr_per_256 * config.batch_size / 256
     warmup_steps = int(in_steps(config.schedule.warmup, steps_per_epoch, "schedule.warmup"))
     _check_schedule(config, peak_lr=peak_lr, warmup_steps=warmup_steps, total_steps=total_steps)
@@ -114,7 +112,7 @@ def resolve(
         batch_size=config.batch_size,
         eval_batch_size=-(-config.evaluation.batch_size // num_devices) * num_devices,
         image_size=image_size,
-        eval_image_size=eval_image_size,
+        eval_image_size=config.evaluation.image_size or image_size,
         stages=stages,
         bn_batch=bn_batch,
         steps_per_epoch=steps_per_epoch,

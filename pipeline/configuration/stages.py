@@ -30,7 +30,7 @@ class Stage:
     Attributes:
       end_step: The number of steps after which the stage ends; it begins where the one before ends.
       image_size: Pixels of each side of the training images.
-      randaugment_magnitude: As `config.data.randaugment_magnitude`.
+      randaugment_magnitude: As `config.data.randaugment_magnitude`; None if the augmentation is another.
       mixup_alpha: As `config.loss.mixup_alpha`.
       cutmix_alpha: As `config.loss.cutmix_alpha`.
       dropout_rate: As `config.model.dropout_rate`.
@@ -38,23 +38,26 @@ class Stage:
 
     end_step: int
     image_size: int
-    randaugment_magnitude: float
+    randaugment_magnitude: float | None
     mixup_alpha: float
     cutmix_alpha: float
     dropout_rate: float
 
     def describe(self) -> str:
         """Returns the stage in words."""
+        magnitude = self.randaugment_magnitude
+        randaugment = "" if magnitude is None else f"RandAugment {magnitude:.3g}, "
         return (
-            f"up to step {self.end_step:,}: {self.image_size} px, RandAugment {self.randaugment_magnitude:.3g}, "
-            f"mixup {self.mixup_alpha:.3g}, CutMix {self.cutmix_alpha:.3g}, dropout {self.dropout_rate:.3g}"
+            f"up to step {self.end_step:,}: {self.image_size} px, {randaugment}mixup {self.mixup_alpha:.3g}, "
+            f"CutMix {self.cutmix_alpha:.3g}, dropout {self.dropout_rate:.3g}"
         )
 
     def configure(self, config: ConfigDict) -> ConfigDict:
         """Returns a copy of the configuration with the stage's values."""
         config = config.copy_and_resolve_references()
         config.image_size = self.image_size
-        config.data.randaugment_magnitude = self.randaugment_magnitude
+        if self.randaugment_magnitude is not None:
+            config.data.randaugment_magnitude = self.randaugment_magnitude
         config.loss.mixup_alpha, config.loss.cutmix_alpha = self.mixup_alpha, self.cutmix_alpha
         config.model.dropout_rate = self.dropout_rate
         return config
@@ -64,16 +67,17 @@ def resolve_stages(config: ConfigDict, total_steps: int, steps_per_epoch: float)
     """Returns the stages of a run; a single one with the configuration's values if nothing is progressive.
 
     Raises:
-      ConfigError: a list lacks a value for a stage, ends do not rise within the run, or sizes contradict `config.image_size`.
+      ConfigError: a list lacks a value for a stage, ends do not rise within the run, sizes contradict `config.image_size`, or
+        magnitudes are given without RandAugment.
     """
     settings, network = config.progressive, architecture(config.model.variant)
     image_size = network.resolution if config.image_size is None else config.image_size
     dropout_rate = network.dropout_rate if config.model.dropout_rate is None else config.model.dropout_rate
-    loss, magnitude = config.loss, float(config.data.randaugment_magnitude)
+    loss = config.loss
     columns = (
         _ends(config, total_steps, steps_per_epoch),
         _given(config, "image_sizes") or sizes(image_size, settings.stages),
-        _given(config, "randaugment_magnitudes") or rising(FIRST_MAGNITUDE, magnitude, settings.stages),
+        _magnitudes(config),
         _given(config, "mixup_alphas") or rising(0.0, loss.mixup_alpha, settings.stages),
         _given(config, "cutmix_alphas") or rising(0.0, loss.cutmix_alpha, settings.stages),
         _given(config, "dropout_rates") or (dropout_rate,) * settings.stages,  # constant in the authors' code
@@ -120,6 +124,19 @@ def changed_by_duration(progressive: dict) -> bool:
     """Returns whether the stages of a configuration, given as nested dictionaries, depend on its duration."""
     ends = progressive["ends"]
     return progressive["stages"] > 1 and (not ends or any(parse(end, "").unit == "%" for end in ends))
+
+
+def _magnitudes(config: ConfigDict) -> tuple[float | None, ...]:
+    """Returns the magnitude of RandAugment of each stage; None without RandAugment."""
+    given, stages, augment = _given(config, "randaugment_magnitudes"), config.progressive.stages, config.data.augment
+    if augment == "randaugment":
+        return given or rising(FIRST_MAGNITUDE, float(config.data.randaugment_magnitude), stages)
+    if given:
+        raise ConfigError(
+            f"config.progressive.randaugment_magnitudes={given} has no effect with config.data.augment={augment!r}: leave it "
+            "out, or give --config.data.augment=randaugment"
+        )
+    return (None,) * stages
 
 
 def _given(config: ConfigDict, key: str) -> tuple:

@@ -152,4 +152,6 @@ def test_evaluation_has_a_size_of_its_own_and_stages_are_said():
     config.image_size, config.evaluation.image_size, config.progressive.stages = 192, 240, 4
     hparams = resolve(config, **DATA)
     assert (hparams.image_size, hparams.eval_image_size) == (192, 240)
-    assert "stage 2                   up to step 54,737: 160 px, RandAugment 6.67, mixup 0," in hparams.describe()
+    assert "stage 2                   up to step 54,737: 160 px, mixup 0, CutMix 0, dropout 0.2\n" in hparams.describe()
+    config.data.augment = "randaugment"  # AutoAugment has no magnitude
+    assert " 160 px, RandAugment 6.67, mixup 0, CutMix 0, dropout 0.2\n" in resolve(config, **DATA).describe()

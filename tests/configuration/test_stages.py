@@ -40,8 +40,8 @@ def test_published_stages(name):
     assert [stage.dropout_rate for stage in stages] == [DROPOUT[name]] * 4
     for alpha in ("mixup_alpha", "cutmix_alpha"):
         assert [getattr(stage, alpha) for stage in stages] == pytest.approx(ALPHAS.get(name, (0,) * 4), abs=5e-4)
-    if name in MAGNITUDES:
-        assert [stage.randaugment_magnitude for stage in stages] == pytest.approx(MAGNITUDES[name], abs=5e-3)
+    magnitudes = [stage.randaugment_magnitude for stage in stages]
+    assert magnitudes == pytest.approx(MAGNITUDES.get(name, (None,) * 4), abs=5e-3)  # B0 to B3 have AutoAugment
     if name in COSTS:
         pixels = sum(stage.image_size**2 for stage in stages) / 4 / stages[-1].image_size ** 2
         assert pixels == pytest.approx(COSTS[name], abs=5e-4)
@@ -53,7 +53,7 @@ def test_a_run_of_one_stage_has_the_values_of_its_configuration(name):
     (stage,) = stages_of(name)
     assert stage.end_step == PUBLISHED_STEPS
     assert stage.image_size == (config.image_size or {"b0": 224, "b7": 600}[name])
-    assert stage.randaugment_magnitude == 10
+    assert stage.randaugment_magnitude is None  # AutoAugment, or nothing
     assert (stage.mixup_alpha, stage.cutmix_alpha) == (0, 0)
     assert stage.dropout_rate == {"b0": 0.2, "b7": 0.5}.get(name, 0.1)
 
@@ -73,6 +73,7 @@ def test_ends_in_every_unit():
 
 def test_what_is_given_is_taken():
     given = {
+        "data.augment": "randaugment",
         "progressive.stages": 2,
         "progressive.image_sizes": (96, 224),
         "progressive.randaugment_magnitudes": (2.5, 7.0),
@@ -85,6 +86,11 @@ def test_what_is_given_is_taken():
         for stage in stages_of("b0", **given)
     ]
     assert values == [(96, 2.5, 0.1, 0.0, 0.1), (224, 7.0, 0.3, 1.0, 0.25)]
+
+
+def test_the_magnitude_of_one_stage_is_that_of_its_configuration():
+    (stage,) = stages_of("b0", **{"data.augment": "randaugment", "data.randaugment_magnitude": 17.0})
+    assert stage.randaugment_magnitude == 17
 
 
 def test_the_stage_follows_from_the_step():
@@ -108,6 +114,10 @@ def test_the_stage_follows_from_the_step():
         ),
         ({"progressive.stages": 3, "progressive.ends": ("9 steps", "8 steps")}, "end after 9, 8, 107,336 steps"),
         ({"progressive.stages": 2, "progressive.ends": ("400 epochs",)}, "each must end after the one before"),
+        (
+            {"progressive.stages": 2, "progressive.randaugment_magnitudes": (5.0, 9.0)},
+            "has no effect with config.data.augment='autoaugment_v0'",
+        ),
     ],
 )
 def test_stages_that_contradict_each_other_are_refused(changes, said):
