@@ -145,9 +145,11 @@ def candidates(
       The candidates by depth and width. Of mixes that round to the same network, the one nearest to the constraint.
 
     Raises:
-      ConfigError: no point of the grid meets the budget.
+      ConfigError: no point of the grid meets the budget, or the budget is not above the baseline.
     """
     times = budget / cost(baseline)
+    if times <= 1:
+        raise ConfigError(_not_above(baseline))
     if not (step > 0 and tolerance > 0):
         raise ConfigError(f"the grid has a step of {step:g} and a tolerance of {tolerance:g}; both must be above 0")
     axis = [1 + index * step for index in range(int((times * (1 + tolerance) - 1) / step + 1e-9) + 1)]
@@ -165,9 +167,8 @@ def candidates(
     for alpha, beta in pairs:
         guess = round(pixels * math.sqrt(times / (alpha * beta**2)))
         network = equalized(baseline.scaled(alpha, beta), budget, cost, guess)
-        same = architecture(str(network.variant))
         mix = Candidate(Coefficients(alpha, beta, network.variant.resolution / pixels), network)
-        found.setdefault((same.blocks, same.stem_filters, same.head_filters, same.resolution), []).append(mix)
+        found.setdefault(identity(network.variant), []).append(mix)
     return [min(mixes, key=lambda mix: abs(mix.coefficients.cost_ratio / times - 1)) for mixes in found.values()]
 
 
@@ -190,6 +191,9 @@ def on_every_way(
 
     Returns:
       A network for each of `WAYS`. If no budget is met by all, the nearest ones, with a `miss` above `within`.
+
+    Raises:
+      ConfigError: no number of pixels near the budget costs more than the baseline.
     """
     anchor, unit = reachable(baseline, times, cost), cost(baseline)
     pixels = anchor.variant.resolution
@@ -202,6 +206,8 @@ def on_every_way(
             found.append({way: on_way(way, baseline, budget, cost, within, coefficients, phi) for way in WAYS})
             if _worst(found[-1]) <= within:
                 return found[-1]
+    if not found:
+        raise ConfigError(_not_above(baseline))
     return min(found, key=_worst)
 
 
@@ -257,6 +263,19 @@ def resolution_of(variant: ScaledVariant) -> int:
     return architecture(str(variant)).resolution
 
 
+def identity(variant: ScaledVariant) -> tuple:
+    """Returns what decides a network's cost and training. Different multipliers can round to the same network."""
+    network = architecture(str(variant))
+    return variant.name, network.blocks, network.stem_filters, network.head_filters, network.resolution
+
+
+def _not_above(baseline: ScaledVariant) -> str:
+    return (
+        f"no image a little larger than that of {baseline} costs more and comes near the budget: take a larger budget, or a "
+        "baseline of more pixels"
+    )
+
+
 def _worst(networks: dict[str, Equalized]) -> float:
     return max(abs(network.miss) for network in networks.values())
 
@@ -271,10 +290,9 @@ def _distinct(baseline: ScaledVariant, options: Iterable[tuple[float, ...]]) -> 
     """Yields the first option of each network that the options round to; at most `_OPTIONS`."""
     seen = set()
     for multipliers in options:
-        network = architecture(str(baseline.scaled(*multipliers)))
-        shape = (network.blocks, network.stem_filters, network.head_filters)
-        if shape not in seen and len(seen) < _OPTIONS:
-            seen.add(shape)
+        network = identity(baseline.scaled(*multipliers))
+        if network not in seen and len(seen) < _OPTIONS:
+            seen.add(network)
             yield multipliers
 
 

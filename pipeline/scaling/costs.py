@@ -1,7 +1,7 @@
 """The cost of one image in a network: counted multiply-adds, compiled TPU cycles, or seconds measured on this machine.
 
-A compiled or measured cost is determined once and kept in the study's folder. So every start of a study compares the same
-networks.
+A compiled or measured cost is determined once for each network, whatever its multipliers are called, and kept in the study's
+folder. So every start of a study compares the same networks.
 """
 
 import json
@@ -10,12 +10,14 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.host.announcing import announce
 from pipeline.host.whole_files import write_whole
-from pipeline.model.scaling_search import Cost, multiply_adds
+from pipeline.model.scaling_search import Cost, identity, multiply_adds
 from pipeline.model.variants import ScaledVariant
 from pipeline.planning.dataset import DatasetSize
 from pipeline.scaling.study import Study
@@ -34,23 +36,26 @@ def cost_of(study: Study, workdir: epath.Path, sizes: DatasetSize) -> Cost:
     if study.cost == "macs":
         return multiply_adds(sizes.num_classes)
     if study.cost == "cycles":
-        return _kept(workdir / KEPT, _compiled_cycles(study.train_config, sizes))
-    return _kept(workdir / KEPT, _measured_seconds(study.train_config, sizes))
+        return _kept(workdir / KEPT, _compiled_cycles(study.train_config, sizes), "minutes, for a large one")
+    return _kept(workdir / KEPT, _measured_seconds(study.train_config, sizes), "2 to 30 seconds")
 
 
-def _kept(path: epath.Path, cost: Cost) -> Cost:
+def _kept(path: epath.Path, cost: Cost, usually: str) -> Cost:
     try:
         known = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
+        costs = {identity(ScaledVariant.parse(text)): float(each) for text, each in known.items()}
+    except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is damaged ({error}): delete it with the whole study, whose networks it chose"
         ) from error
 
     def kept(variant: ScaledVariant) -> float:
-        if str(variant) not in known:
-            known[str(variant)] = cost(variant)
+        network = identity(variant)
+        if network not in costs:
+            announce(f"Cost {len(known) + 1}, of {variant}", usually)
+            costs[network] = known[str(variant)] = cost(variant)
             write_whole(path, json.dumps(known, indent=1) + "\n")
-        return known[str(variant)]
+        return costs[network]
 
     return kept
 
@@ -97,20 +102,32 @@ def _measured_seconds(config: ConfigDict, sizes: DatasetSize) -> Cost:
     """Returns the median seconds of a float32 forward pass of one image on this machine's default device."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the trials need the memory
 
+    def seconds(variant: ScaledVariant) -> float:
+        forward, arguments = forward_pass(_for_network(config, variant), sizes.num_classes)
+        return _median_seconds(lambda: forward(*arguments))
+
+    return seconds
+
+
+def forward_pass(config: ConfigDict, num_classes: int):
+    """Returns the jitted forward pass of a configuration's network in float32, and its arguments for one image.
+
+    All are arguments, as XLA would compute a pass of constants while it compiles. Every value is 0: the time does not depend
+    on them.
+    """
     import jax
     import jax.numpy as jnp
 
     from pipeline.model.network import build_model
 
-    def seconds(variant: ScaledVariant) -> float:
-        own = _for_network(config, variant)
-        own.model.dtype = "float32"
-        model = build_model(own.model, sizes.num_classes)
-        images = jnp.zeros((1, variant.resolution, variant.resolution, 3))
-        variables = model.init(jax.random.key(0), images, train=False)
-        return _median_seconds(jax.jit(lambda: model.apply(variables, images, train=False)))
-
-    return seconds
+    config = config.copy_and_resolve_references()
+    config.model.dtype = "float32"
+    model = build_model(config.model, num_classes)
+    images = np.zeros((1, config.image_size, config.image_size, 3), np.float32)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(images), train=False))
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    forward = jax.jit(lambda variables, images: model.apply(variables, images, train=False))
+    return forward, jax.device_put((variables, images))
 
 
 def _median_seconds(run: Callable[[], object]) -> float:

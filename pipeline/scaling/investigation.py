@@ -15,7 +15,7 @@ from etils import epath
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.model.counting import count_architecture
 from pipeline.model.scaling import architecture
-from pipeline.model.scaling_search import Candidate, Cost, Equalized, candidates, on_every_way, reachable
+from pipeline.model.scaling_search import Candidate, Cost, Equalized, candidates, identity, on_every_way, reachable
 from pipeline.model.variants import ScaledVariant
 from pipeline.scaling.intervals import CONFIDENCE, mean_and_half_width
 from pipeline.scaling.study import Study
@@ -108,12 +108,12 @@ class Investigation:
         searched = search.budget / self.cost(search.baseline)
         known = {}  # the networks trained already, by their layers and not by their names
         for variant in (search.baseline, *(each.network.variant for each in search.candidates)):
-            known.setdefault(_shape(variant), variant)
+            known.setdefault(identity(variant), variant)
         return [
             (
                 way,
                 times,
-                dataclasses.replace(network, variant=known.setdefault(_shape(network.variant), network.variant)),
+                dataclasses.replace(network, variant=known.setdefault(identity(network.variant), network.variant)),
             )
             for times in self.study.config.comparison.times
             for way, network in on_every_way(
@@ -191,12 +191,6 @@ class _Search:
     candidates: list[Candidate]
     left_out: list[tuple[Candidate, str]]
     best: Candidate | None = None
-
-
-def _shape(variant: ScaledVariant) -> tuple:
-    """Returns what decides a network's training. Different multipliers can round to the same network."""
-    network = architecture(str(variant))
-    return network.blocks, network.stem_filters, network.head_filters, network.resolution
 
 
 def as_json(findings: Findings) -> str:

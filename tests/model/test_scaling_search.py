@@ -101,3 +101,8 @@ def test_a_budget_that_cannot_be_met_is_an_error():
         candidates(ScaledVariant("b0"), 2 * B0_MACS, cost, step=0.9, tolerance=0.01)
     with pytest.raises(ConfigError, match="step of 0 "):
         candidates(ScaledVariant("b0"), 2 * B0_MACS, cost, step=0)
+    small = ScaledVariant.parse("mini0:resolution=8")  # the next size costs 1.2 times as much and more
+    with pytest.raises(ConfigError, match="take a larger budget, or a baseline of more pixels"):
+        on_every_way(small, 1.05, cost, WITHIN, Coefficients(), searched=2.0)
+    with pytest.raises(ConfigError, match="take a larger budget, or a baseline of more pixels"):
+        candidates(small, reachable(small, 1.05, cost).cost, cost)
