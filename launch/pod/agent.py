@@ -22,7 +22,7 @@ from pod.job import failures
 from pod.job.keeper import Keeper
 from pod.plane.control import Bounds, Control, JobState, WorkerReport
 from pod.plane.control_plane import ControlError, ControlPlane
-from pod.services.bucket import Conflict
+from pod.services.bucket import Bucket, Conflict, split_url
 from pod.services.credentials import Credentials, CredentialsError, MetadataCredentials
 from pod.services.endpoints import Endpoints, find_endpoints
 from pod.services.http import ApiError
@@ -276,7 +276,8 @@ def main(root: Path) -> None:
         controller.main(root, find_attribute(endpoints, "pod-control", clock), credentials, endpoints, clock)
         return
     machine = find_machine(endpoints, clock)
-    plane = ControlPlane(machine.control, credentials, endpoints, patience=5, clock=clock)
+    bucket, folder = split_url(machine.control)
+    plane = ControlPlane(Bucket(bucket, credentials, endpoints, patience=5, clock=clock), folder)
 
     def become(code: Path) -> None:
         """Runs newer code in this process. It is found by the name of this module, which must therefore never change."""

@@ -21,6 +21,7 @@ from pod.checkout import archive_name, pack
 from pod.clock import Clock
 from pod.plane.control import Bounds, Control, Job, Supervisor
 from pod.plane.control_plane import ControlPlane
+from pod.services.bucket import Bucket
 from pod.services.credentials import Credentials
 from pod.services.endpoints import find_endpoints
 from pod.services.service import Service, SliceRequest
@@ -49,7 +50,7 @@ class Slice:
     def __init__(self, cloud):
         self.cloud = cloud
         self.endpoints = find_endpoints(cloud.services.environment)
-        self.plane = ControlPlane(f"gs://{BUCKET}/{POD}", User(), self.endpoints, patience=5)
+        self.plane = ControlPlane(Bucket(BUCKET, User(), self.endpoints, patience=5), POD)
         self.service = Service(User(), PROJECT, ZONE, self.endpoints)
         self.control = Control(
             run="t",

@@ -271,7 +271,7 @@ class SteppedClock(Clock):
 
 @pytest.fixture
 def plane(services, endpoints):
-    made = ControlPlane(CONTROL, Token(), endpoints, patience=1)
+    made = ControlPlane(Bucket(BUCKET, Token(), endpoints, patience=1), "runs/t/pod")
     made.bucket.delete(made.name("lock.json"))
     return made
 

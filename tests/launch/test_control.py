@@ -6,7 +6,7 @@ import pytest
 from cloud.services import BUCKET, USER_TOKEN, Services
 from pod.plane.control import Bounds, Control, Job, JobState, Supervisor, WorkerReport
 from pod.plane.control_plane import ControlError, ControlPlane
-from pod.services.bucket import ABSENT, Conflict
+from pod.services.bucket import ABSENT, Bucket, Conflict
 from pod.services.credentials import Credentials
 from pod.services.endpoints import find_endpoints
 
@@ -43,7 +43,7 @@ def services(tmp_path_factory):
 @pytest.fixture
 def plane(services, request):
     endpoints = find_endpoints(services.environment)
-    return ControlPlane(f"gs://{BUCKET}/runs/{request.node.name}/pod", Token(), endpoints, patience=5)
+    return ControlPlane(Bucket(BUCKET, Token(), endpoints, patience=5), f"runs/{request.node.name}/pod")
 
 
 def test_what_is_wanted_comes_back_as_it_was(plane):

@@ -12,6 +12,7 @@ from cloud.services import BUCKET, USER_TOKEN, Services, wait_until
 from pod.clock import Clock
 from pod.plane.control import Job
 from pod.plane.control_plane import ControlPlane
+from pod.services.bucket import Bucket
 from pod.services.credentials import Credentials
 from pod.services.endpoints import find_endpoints
 from pod.worker.preparation import Preparation
@@ -34,7 +35,7 @@ def services(tmp_path_factory):
 @pytest.fixture
 def plane(services, request):
     endpoints = find_endpoints(services.environment)
-    return ControlPlane(f"gs://{BUCKET}/{request.node.name}/pod", Token(), endpoints, patience=5)
+    return ControlPlane(Bucket(BUCKET, Token(), endpoints, patience=5), f"{request.node.name}/pod")
 
 
 def archive(plane, files: dict[str, str]) -> str:

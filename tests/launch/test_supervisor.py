@@ -12,6 +12,7 @@ from pod.plane.lock import RunLock
 from pod.record import Record
 from pod.run import Run
 from pod.services import service
+from pod.services.bucket import split_url
 from pod.services.http import ApiError
 from pod.services.rehearsal import RehearsedBucket
 from pod.services.service import Node, Problem, QueuedResource
@@ -84,8 +85,8 @@ class World:
     def __init__(self, tmp_path, way, refuse=lambda number: None, job=lambda number, age: None, **options):
         self.clock = FastClock()
         self.service = Script(self.clock, way, refuse)
-        self.plane = ControlPlane(RUN.control, None)
-        self.plane.bucket = RehearsedBucket("b", "z-1", lambda line: None)
+        bucket, folder = split_url(RUN.control)
+        self.plane = ControlPlane(RehearsedBucket(bucket, "z-1", lambda line: None), folder)
         self.job, self.last_job = job, None
         given = Options(name="t", project="p", zone="z-1-a", type="v5p-16", provisioning="spot", **options)
         record = Record("t", {"POD_RECORDS": str(tmp_path / "records")})

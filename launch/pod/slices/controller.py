@@ -23,6 +23,7 @@ from pod.plane.lock import Lost, RunLock
 from pod.record import Record
 from pod.run import Run
 from pod.services import gcloud
+from pod.services.bucket import Bucket, split_url
 from pod.services.compute import Compute, MachineRequest
 from pod.services.credentials import Credentials, CredentialsError, patient
 from pod.services.endpoints import Endpoints
@@ -182,7 +183,8 @@ def main(root: Path, control: str, credentials: Credentials, endpoints: Endpoint
     Returns:
       The exit status of the run.
     """
-    plane = ControlPlane(control, credentials, endpoints, patience=Limits().call_seconds, clock=clock)
+    bucket, folder = split_url(control)
+    plane = ControlPlane(Bucket(bucket, credentials, endpoints, patience=Limits().call_seconds, clock=clock), folder)
     stored = plane.read_json(_TASK)
     if stored is None:
         raise ControlError(f"{control}/{_TASK} is not there: this machine has nothing to supervise")
