@@ -20,6 +20,7 @@ from pathlib import Path
 from pod.clock import Clock
 from pod.job import failures
 from pod.job.keeper import Keeper
+from pod.job.surrender import OwnSlice, Surrender
 from pod.plane.control import Bounds, Control, JobState, WorkerReport
 from pod.plane.control_plane import ControlError, ControlPlane
 from pod.services.bucket import Bucket, Conflict, split_url
@@ -30,7 +31,6 @@ from pod.slices import controller
 from pod.worker.log_pieces import TrainerLog, tail
 from pod.worker.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
 from pod.worker.preparation import Preparation
-from pod.worker.surrender import OwnSlice, Surrender
 from pod.worker.trainer import Attempt, Attempts
 
 _TICK_SECONDS = 0.5

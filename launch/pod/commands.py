@@ -15,6 +15,7 @@ from pod import status
 from pod.checkout import ROOT
 from pod.clock import Clock
 from pod.errors import FINISHED, Refused
+from pod.options import Options
 from pod.plane import history
 from pod.plane.control_plane import ControlPlane
 from pod.plane.lock import RunLock
@@ -22,7 +23,6 @@ from pod.record import Place, Record
 from pod.run import control_of, workdir_of
 from pod.services import gcloud
 from pod.services.bucket import Bucket, split_url
-from pod.services.connection import connect, connect_compute, find_credentials, make_clock, owner_name
 from pod.services.http import ApiError
 from pod.services.service import Service
 from pod.slices import controller
@@ -30,7 +30,7 @@ from pod.slices.accelerators import find_accelerator
 from pod.slices.removal import remove
 from pod.starting import checks
 from pod.starting.arguments import parse
-from pod.starting.options import Options
+from pod.starting.connection import connect, connect_compute, find_credentials, make_clock, owner_name
 from pod.starting.start import PLACE_OBJECT, up
 
 

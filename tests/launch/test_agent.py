@@ -19,13 +19,13 @@ from cloud.server import Answer
 from cloud.services import BUCKET, PROJECT, USER_TOKEN, ZONE, wait_until
 from pod.checkout import archive_name, pack
 from pod.clock import Clock
+from pod.job.surrender import Surrender
 from pod.plane.control import Bounds, Control, Job, Supervisor
 from pod.plane.control_plane import ControlPlane
 from pod.services.bucket import Bucket
 from pod.services.credentials import Credentials
 from pod.services.endpoints import find_endpoints
 from pod.services.service import Service, SliceRequest
-from pod.worker.surrender import Surrender
 
 STARTUP = Path(__file__).parents[2] / "launch" / "pod" / "startup.sh"
 BOUNDS = Bounds(

@@ -14,6 +14,7 @@ from cloud.slices import DEFAULT_ACCOUNT
 from cloud.tpu_errors import disabled_error
 from pod.clock import Clock
 from pod.errors import Refused
+from pod.options import Limits, Options
 from pod.plane.control_plane import ControlPlane
 from pod.plane.lock import Lost, RunLock
 from pod.services import gcloud, permissions
@@ -25,7 +26,6 @@ from pod.services.service import Service
 from pod.slices import cost
 from pod.slices.accelerators import find_accelerator
 from pod.starting import checks, configuration
-from pod.starting.options import Limits, Options
 
 CONTROL = f"gs://{BUCKET}/runs/t/pod"
 

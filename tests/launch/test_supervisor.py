@@ -5,6 +5,7 @@ Whole runs with processes, signals and a real protocol are in test_pod_*.py; her
 
 import pytest
 from pod.clock import Clock
+from pod.options import Limits, Options
 from pod.plane.control import JobState
 from pod.plane.control_plane import ControlPlane, Stored
 from pod.plane.delivery import Material
@@ -14,11 +15,10 @@ from pod.run import Run
 from pod.services import service
 from pod.services.bucket import split_url
 from pod.services.http import ApiError
-from pod.services.rehearsal import RehearsedBucket
 from pod.services.service import Node, Problem, QueuedResource
 from pod.slices.accelerators import find_accelerator
 from pod.slices.supervisor import Supervisor
-from pod.starting.options import Limits, Options
+from pod.starting.rehearsal import RehearsedBucket
 
 HOUR = 3600.0
 SLOW = Limits(poll_seconds=120, lock_seconds=600)  # for days that would be many looks

@@ -17,6 +17,7 @@ from typing import Any
 
 from pod.clock import Clock
 from pod.errors import FAILED, FINISHED, Refused
+from pod.options import Limits, Options, pairs
 from pod.plane.control_plane import ControlError, ControlPlane
 from pod.plane.delivery import Material, upload_code, upload_environment
 from pod.plane.lock import Lost, RunLock
@@ -31,7 +32,6 @@ from pod.services.http import ApiError
 from pod.services.service import Service
 from pod.slices.accelerators import find_accelerator
 from pod.slices.supervisor import Supervisor
-from pod.starting.options import Limits, Options, pairs
 from pod.status import CONTROLLER_EVENTS
 
 CREDENTIALS = "POD_CREDENTIALS"  # environment variable: "metadata" on a machine in Google's cloud without gcloud

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pod.clock import Clock
+from pod.options import Options
 from pod.plane.control_plane import ControlPlane
 from pod.record import Record
 from pod.services import gcloud
@@ -20,16 +21,15 @@ from pod.services.compute import Compute
 from pod.services.credentials import Credentials, GcloudCredentials, MetadataCredentials
 from pod.services.endpoints import find_endpoints
 from pod.services.permissions import Policies
-from pod.services.rehearsal import (
+from pod.services.service import Service
+from pod.slices.controller import CREDENTIALS
+from pod.starting.rehearsal import (
     RehearsalClock,
     RehearsedBucket,
     RehearsedCompute,
     RehearsedPolicies,
     RehearsedService,
 )
-from pod.services.service import Service
-from pod.slices.controller import CREDENTIALS
-from pod.starting.options import Options
 
 
 def make_clock(given: Options) -> Clock:
