@@ -16,16 +16,16 @@ import pytest
 from cloud.bed import POD
 from cloud.machines import processes
 from cloud.server import Answer
-from cloud.services import BUCKET, PROJECT, USER_TOKEN, ZONE, wait_until
+from cloud.services import BUCKET, PROJECT, ZONE, wait_until
 from pod.checkout import archive_name, pack
 from pod.clock import Clock
 from pod.job.surrender import Surrender
 from pod.plane.control import Bounds, Control, Job, Supervisor
 from pod.plane.control_plane import ControlPlane
 from pod.services.bucket import Bucket
-from pod.services.credentials import Credentials
 from pod.services.endpoints import find_endpoints
 from pod.services.service import Service, SliceRequest
+from user import User
 
 STARTUP = Path(__file__).parents[2] / "launch" / "pod" / "startup.sh"
 BOUNDS = Bounds(
@@ -37,11 +37,6 @@ BOUNDS = Bounds(
     stall_seconds=100,
     lock_seconds=1,
 )
-
-
-class User(Credentials):
-    def _fetch(self):
-        return USER_TOKEN, None
 
 
 class Slice:
