@@ -53,6 +53,7 @@ LONGEST = (
     "launch/test_gcloud_reads.py",
     "launch/test_docs.py",
     "launch/test_agent.py",
+    "launch/test_surrender.py",
     "launch/test_simulated_pod.py",
     "launch/test_pod_failures.py",
     "benchmarks/test_restart_costs.py",

@@ -22,6 +22,7 @@ LAYERS = (
     "command",
     "scaling",
 )
+LAUNCHER_LAYERS = ("services", "plane", "job", "worker", "slices", "starting")  # of launch/pod, in the same order
 MOST_LINES = 320
 MOST_MODULES = 12
 MANY_FORMATS = "pipeline/weights"  # a reader and a writer for each format
@@ -39,18 +40,19 @@ def imported(path: pathlib.Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def arrows() -> Iterator[tuple[str, str, str]]:
-    """Yields (module, its package, the package it imports from) for all imports within `pipeline`."""
-    for path in sorted((ROOT / "pipeline").rglob("*.py")):
-        module = path.relative_to(ROOT / "pipeline").with_suffix("")
+def arrows(top: str) -> Iterator[tuple[str, str, str]]:
+    """Yields (module, its package, the package it imports from) for all imports within a folder such as `pipeline`."""
+    folder = ROOT / top
+    for path in sorted(folder.rglob("*.py")):
+        module = path.relative_to(folder).with_suffix("")
         for name in imported(path):
             package, *rest = name.split(".")
-            if package == "pipeline" and rest[0] != module.parts[0]:
+            if package == folder.name and rest[0] != module.parts[0]:
                 yield str(module), module.parts[0], rest[0]
 
 
 def test_arrows_between_packages_run_one_way():
-    found = list(arrows())
+    found = list(arrows("pipeline"))
     assert len(found) > 200
     for module, package, target in found:
         assert target in LAYERS, f"{module} imports from {target}, a command"
@@ -58,6 +60,13 @@ def test_arrows_between_packages_run_one_way():
             assert LAYERS.index(target) < LAYERS.index(package), f"{module} imports from {target}"
         if package == "planning":
             assert target not in PLANNING_WITHOUT, f"{module} imports from {target}"
+
+
+def test_arrows_between_the_launchers_packages_run_one_way():
+    found = [arrow for arrow in arrows("launch/pod") if {*arrow[1:]} <= {*LAUNCHER_LAYERS}]
+    assert {package for _, package, _ in found} == {*LAUNCHER_LAYERS[1:]}
+    for module, package, target in found:
+        assert LAUNCHER_LAYERS.index(target) < LAUNCHER_LAYERS.index(package), f"{module} imports from {target}"
 
 
 def sources() -> list[pathlib.Path]:

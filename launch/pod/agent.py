@@ -20,9 +20,10 @@ from pathlib import Path
 from pod.clock import Clock
 from pod.job import failures
 from pod.job.keeper import Keeper
+from pod.job.surrender import OwnSlice, Surrender
 from pod.plane.control import Bounds, Control, JobState, WorkerReport
 from pod.plane.control_plane import ControlError, ControlPlane
-from pod.services.bucket import Conflict
+from pod.services.bucket import Bucket, Conflict, split_url
 from pod.services.credentials import Credentials, CredentialsError, MetadataCredentials
 from pod.services.endpoints import Endpoints, find_endpoints
 from pod.services.http import ApiError
@@ -30,7 +31,6 @@ from pod.slices import controller
 from pod.worker.log_pieces import TrainerLog, tail
 from pod.worker.machine import Machine, Notices, boot_id, find_attribute, find_machine, find_role, is_going_down
 from pod.worker.preparation import Preparation
-from pod.worker.surrender import OwnSlice, Surrender
 from pod.worker.trainer import Attempt, Attempts
 
 _TICK_SECONDS = 0.5
@@ -276,7 +276,8 @@ def main(root: Path) -> None:
         controller.main(root, find_attribute(endpoints, "pod-control", clock), credentials, endpoints, clock)
         return
     machine = find_machine(endpoints, clock)
-    plane = ControlPlane(machine.control, credentials, endpoints, patience=5, clock=clock)
+    bucket, folder = split_url(machine.control)
+    plane = ControlPlane(Bucket(bucket, credentials, endpoints, patience=5, clock=clock), folder)
 
     def become(code: Path) -> None:
         """Runs newer code in this process. It is found by the name of this module, which must therefore never change."""

@@ -15,13 +15,14 @@ from pod import status
 from pod.checkout import ROOT
 from pod.clock import Clock
 from pod.errors import FINISHED, Refused
+from pod.options import Options
 from pod.plane import history
 from pod.plane.control_plane import ControlPlane
 from pod.plane.lock import RunLock
 from pod.record import Place, Record
 from pod.run import control_of, workdir_of
 from pod.services import gcloud
-from pod.services.connection import connect, connect_compute, find_credentials, make_clock, owner_name
+from pod.services.bucket import Bucket, split_url
 from pod.services.http import ApiError
 from pod.services.service import Service
 from pod.slices import controller
@@ -29,7 +30,7 @@ from pod.slices.accelerators import find_accelerator
 from pod.slices.removal import remove
 from pod.starting import checks
 from pod.starting.arguments import parse
-from pod.starting.options import Options
+from pod.starting.connection import connect, connect_compute, find_credentials, make_clock, owner_name
 from pod.starting.start import PLACE_OBJECT, up
 
 
@@ -216,9 +217,9 @@ def _find_place(given: Options, record: Record, environment: Mapping[str, str], 
     if place is not None and given.workdir and given.workdir != place.workdir:
         place = None  # what this machine remembers is another run of that name
     if place is None and control and not given.dry_run:
-        stored = ControlPlane(control, find_credentials(environment), patience=given.limits.call_seconds).read_json(
-            PLACE_OBJECT
-        )
+        bucket, folder = split_url(control)
+        real = Bucket(bucket, find_credentials(environment), patience=given.limits.call_seconds)
+        stored = ControlPlane(real, folder).read_json(PLACE_OBJECT)
         if stored is not None:
             known = {item.name for item in dataclasses.fields(Place)}
             place = Place(**{key: value for key, value in stored.value.items() if key in known})

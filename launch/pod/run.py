@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pod.checkout import relative_config
 from pod.errors import Refused
-from pod.starting.options import Options
+from pod.options import Options
 
 CONTROL_FOLDER = "pod"
 

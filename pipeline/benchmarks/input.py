@@ -120,7 +120,8 @@ def measure_input(
     steps = -(-images // _BATCH)
     encoded = [source[record % len(source)]["image"] for record in range(steps * _BATCH)]
     workers = usable_cpus()
-    inputs = {"ours": train_batches(source, transform, batch_size=_BATCH, seed=0)}
+    ours = train_batches(source, transform, batch_size=_BATCH, seed=0)
+    inputs: dict[str, Iterator] = {"ours": ours}
     with tempfile.TemporaryDirectory() as folder:
         if all(data.startswith(b"\xff\xd8") for data in encoded):
             inputs["baseline"] = _baseline_batches(encoded, image_size, f"{folder}/images.tfrecord")
@@ -128,7 +129,7 @@ def measure_input(
         for _ in range(_ROUNDS):
             for name, batches in inputs.items():
                 costs[name].append(_cpu_seconds(batches, steps))
-        inputs["ours"].close()
+        ours.close()
         has_baseline = "baseline" in inputs
         several = train_batches(source, transform, batch_size=_BATCH, seed=0, workers=workers)
         rates = [_rate(several, workers), _rate(inputs["baseline"], workers) if has_baseline else None]

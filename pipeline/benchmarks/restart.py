@@ -125,6 +125,7 @@ def _start_and_stop(arguments: Sequence[str], cache: pathlib.Path) -> RestartCos
         stderr=subprocess.STDOUT,
         text=True,
     )
+    assert process.stdout is not None, "it is a pipe"
     output = ""
     for line in process.stdout:
         output += line

@@ -47,14 +47,14 @@ def read_variables(directory: str, step: int | None = None) -> tuple[dict[str, A
             raise DataError(
                 f"{directory} has no checkpoint of step {step}; it has {', '.join(map(str, steps)) or 'none'}"
             )
-        if not steps:
-            raise DataError(f"{directory} holds no checkpoint yet")
-        _, variables = newest_readable(
+        found = newest_readable(
             path,
             steps if step is None else [step],
             lambda candidate: read_checked(path / str(candidate), lambda: _read(manager, candidate)),
         )
-    return variables
+    if found is None:
+        raise DataError(f"{directory} holds no checkpoint yet")
+    return found[1]
 
 
 def newest_readable(directory: epath.Path, steps: Sequence[int], read: Callable[[int], Any]) -> tuple[int, Any] | None:

@@ -71,18 +71,18 @@ class Staging:
         """
         self._place = place
         self._files = transfer.described(paths)
-        root = pathlib.Path(root or (_MEMORY if place == "memory" else _disk_root()), _ROOT)
+        copies = pathlib.Path(root or (_MEMORY if place == "memory" else _disk_root()), _ROOT)
         identity = "\n".join(f"{file.location} {file.size} {file.generation}" for file in self._files)
-        self._folder = root / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self._folder = copies / hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.files = StagedFiles(str(self._folder))
         self._stop = threading.Event()
         self._changed: list[DataError] = []
         self.total_bytes = sum(file.size for file in self._files)
         self.copied_bytes = 0
         self._count = threading.Lock()
-        with _as_advice(root):
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _remove_others(root, self._folder)
+        with _as_advice(copies):
+            copies.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _remove_others(copies, self._folder)
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = (self._folder / ".lock").open("w")
         self._check_room()

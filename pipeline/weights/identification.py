@@ -119,7 +119,7 @@ def identify(
         raise DataError(f"{where} cannot be {variant}: no file of this kind has that network")
     counts = {name: _num_classes(name, tensors, convention) for name in candidates}
     fewest = {name: _mismatches(_shapes(name, counts[name], convention), tensors) for name in candidates}
-    name = min(fewest, key=fewest.get)
+    name = min(fewest, key=fewest.__getitem__)
     table = tensor_table(architecture(name), counts[name])
     if fewest[name] > len(table) // 2 and variant is None:
         examples = ", ".join(printable(found) for found in sorted(tensors)[:3])

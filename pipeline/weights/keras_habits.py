@@ -57,7 +57,7 @@ def _convolutional_classifier(tensors: dict[str, StoredTensor]) -> list[str]:
     else:
         numbers = {name: name.split("/")[1].removeprefix("conv2d").removeprefix("_") for name in tensors}
         convs = {name: int(number or 0) for name, number in numbers.items() if _is_conv_kernel(name)}
-        names = sorted(convs, key=convs.get)[-1:]
+        names = sorted(convs, key=convs.__getitem__)[-1:]
     return [name for name in names if tuple(tensors[name].shape[:2]) == (1, 1) and len(tensors[name].shape) == 4]
 
 

@@ -29,7 +29,7 @@ def overlay(image: np.ndarray, activation_map: np.ndarray) -> np.ndarray:
     least, greatest = float(activation_map.min()), float(activation_map.max())
     shares = (activation_map - least) / max(greatest - least, np.finfo(np.float32).tiny)
     shares = cv2.resize(shares.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap(np.uint8(np.rint(255 * shares)), cv2.COLORMAP_JET)[..., ::-1]
+    colours = cv2.applyColorMap(np.rint(255 * shares).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
     return np.uint8(np.rint((1 - _SHARE) * enlarged + _SHARE * colours))
 
 

@@ -51,7 +51,7 @@ def model_config(metadata: Metadata) -> dict[str, Any]:
     """Returns the content of `config.json`."""
     network, size, preprocessing = architecture(metadata.variant), metadata.image_size, metadata.preprocessing
     share = metadata.eval_transform().crop_share
-    config = {
+    config: dict[str, Any] = {
         "architecture": architecture_name(metadata),
         "num_classes": metadata.num_classes,
         "num_features": network.num_features,

@@ -1,129 +1,19 @@
-"""A slice without anybody outside: its machines run the very startup script, and do what the bucket says.
+"""What the machines of a slice do with its job while nobody supervises them.
 
-Nobody supervises here but where a test says so. The `cloud` fixture checks after each test that no slice was ready for longer
-than the bound without a job, and that no two slices ran one at the same time.
+The `cloud` fixture checks after each test that no slice was ready for longer than the bound without a job, and that no two
+slices ran one at the same time.
 """
 
 import base64
-import contextlib
 import dataclasses
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from cloud.bed import POD
-from cloud.machines import processes
 from cloud.server import Answer
-from cloud.services import BUCKET, PROJECT, USER_TOKEN, ZONE, wait_until
-from pod.checkout import archive_name, pack
-from pod.clock import Clock
-from pod.plane.control import Bounds, Control, Job, Supervisor
-from pod.plane.control_plane import ControlPlane
-from pod.services.credentials import Credentials
-from pod.services.endpoints import find_endpoints
-from pod.services.service import Service, SliceRequest
-from pod.worker.surrender import Surrender
-
-STARTUP = Path(__file__).parents[2] / "launch" / "pod" / "startup.sh"
-BOUNDS = Bounds(
-    poll_seconds=0.1,
-    grace_seconds=2,
-    stop_seconds=20,
-    setup_seconds=30,
-    heartbeat_seconds=10,
-    stall_seconds=100,
-    lock_seconds=1,
-)
-
-
-class User(Credentials):
-    def _fetch(self):
-        return USER_TOKEN, None
-
-
-class Slice:
-    """Two machines, asked for as a supervisor does that dies at once."""
-
-    def __init__(self, cloud):
-        self.cloud = cloud
-        self.endpoints = find_endpoints(cloud.services.environment)
-        self.plane = ControlPlane(f"gs://{BUCKET}/{POD}", User(), self.endpoints, patience=5)
-        self.service = Service(User(), PROJECT, ZONE, self.endpoints)
-        self.control = Control(
-            run="t",
-            incarnation="first",
-            want="run",
-            job=Job("job-1", "key", ("--config=a b", "--b='\"$c"), self.bring_code()),
-            queued_resource=f"projects/{PROJECT}/locations/{ZONE}/queuedResources/t",
-            workers=2,
-            max_restarts=3,
-            idle_seconds=3,
-            bounds=BOUNDS,
-        )
-
-    def bring_code(self) -> str:
-        """Puts the checkout's files into the bucket; returns the archive's name."""
-        content = pack(self.cloud.checkout)
-        self.plane.bucket.write(self.plane.name(archive_name(content)), content)
-        return archive_name(content)
-
-    def ask(self, **changes) -> None:
-        """Says what is wanted, and asks for the slice."""
-        self.control = dataclasses.replace(self.control, **changes)
-        self.want()
-        metadata = {
-            "pod-control": self.plane.url,
-            "pod-incarnation": self.control.incarnation,
-            "pod-code": self.control.job.code,
-            "startup-script": STARTUP.read_text(),
-        }
-        self.service.create(SliceRequest("t", PROJECT, ZONE, "v5p-16", "v2-alpha-tpuv5", metadata=metadata))
-
-    def want(self, **changes) -> None:
-        """Changes what is wanted."""
-        self.control = dataclasses.replace(self.control, **changes)
-        self.plane.update_control(lambda _: self.control)
-
-    @property
-    def job(self):
-        time.sleep(0.05)  # the bucket is there for the slice
-        stored = self.plane.read_job()
-        return None if stored is None else stored.value
-
-    def is_running(self, times: int = 1) -> bool:
-        """Whether all workers have said that they run the newest attempt, and trainers were started so often."""
-        job = self.job
-        if self.cloud.started() != [times, times]:
-            return False
-        reports = self.plane.workers(self.control.incarnation)
-        return (
-            job is not None
-            and job.state == "running"
-            and len(reports) == 2
-            and all(report.state == "running" and report.attempt == job.attempt for report in reports.values())
-        )
-
-    def is_gone(self) -> bool:
-        return self.cloud.tpu.holds == [] and self.cloud.machines.alive() == []
-
-    def log(self, attempt: int = 1, worker: int = 0) -> str:
-        """A log as it is in the bucket."""
-        prefix = self.plane.name("slices", self.control.incarnation, f"attempt-{attempt}", f"worker-{worker}", "log-")
-        return "".join(self.plane.bucket.read(item.name)[0].decode() for item in self.plane.bucket.list(prefix))
-
-    def machine(self, worker: int):
-        return self.cloud.machines.nodes["t"][worker]
-
-    def agents(self, worker: int) -> list[int]:
-        """The processes of the agent of a worker."""
-        found = []
-        for number in processes([self.machine(worker).name]):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                if b"pod.agent" in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
-                    found.append(number)
-        return found
+from cloud.services import wait_until
+from lone_slice import BOUNDS, Slice
 
 
 @pytest.fixture
@@ -243,16 +133,6 @@ def test_a_job_is_stopped_and_goes_on_with_other_code(cloud, slice_):
         assert second["cwd"] != first["cwd"]
 
 
-def test_the_deadline_ends_job_and_slice(cloud, slice_):
-    cloud.plan({"hold": True})
-    slice_.ask()
-    wait_until(slice_.is_running)
-    slice_.want(deadline=time.time())
-    wait_until(slice_.is_gone)
-    assert (slice_.job.outcome, slice_.job.exit_code) == ("deadline", 75)
-    assert "saved a checkpoint" in slice_.log()
-
-
 def test_a_trainer_that_hangs_is_ended(cloud, slice_):
     cloud.plan({"hold": True, "deaf": True}, {})
     slice_.ask(bounds=dataclasses.replace(BOUNDS, stall_seconds=2, grace_seconds=1))
@@ -260,36 +140,6 @@ def test_a_trainer_that_hangs_is_ended(cloud, slice_):
     assert slice_.job.outcome == "finished"
     assert cloud.started() == [2, 2]
     assert {report.exit_code for report in slice_.plane.workers("first").values()} == {0}
-
-
-def test_a_slice_that_may_not_run_the_job_ends_it_and_is_deleted(cloud, slice_):
-    cloud.plan({"hold": True})
-    slice_.ask(bounds=dataclasses.replace(BOUNDS, heartbeat_seconds=1))
-    wait_until(slice_.is_running)
-    slice_.want(incarnation="second")
-    wait_until(lambda: cloud.meter.running() == set())
-    wait_until(slice_.is_gone)
-    assert slice_.job.incarnation == "first"
-    assert cloud.started() == [1, 1]
-
-
-def test_a_slice_without_a_tpu_waits_for_its_supervisor_and_is_given_back_without_one(cloud, slice_):
-    (cloud.trainer / "sick-0").touch()
-    slice_.ask(supervisor=Supervisor("me", time.time()), idle_seconds=30, max_restarts=20)
-    wait_until(lambda: slice_.job is not None and slice_.job.state == "ended")
-    assert slice_.job.outcome == "sick_slice"
-    assert "open(/dev/vfio/0): Device or resource busy" in slice_.job.message
-    assert slice_.job.attempt == 2
-    wait_until(slice_.is_gone)  # the supervisor's last sign of life gets old
-    assert (slice_.job.outcome, slice_.job.retries, slice_.job.attempt) == ("sick_slice", 3, 8)
-    assert cloud.started() == [0, 0]
-
-
-def test_without_worker_0_another_one_gives_the_slice_back(cloud, slice_):
-    cloud.machines.silent.add((0, 0))
-    slice_.ask()
-    wait_until(slice_.is_gone)
-    assert slice_.job is None
 
 
 def test_machines_that_reboot_join_the_next_attempt(cloud, slice_):
@@ -327,25 +177,6 @@ def test_a_bucket_that_cannot_be_reached_stops_nothing(cloud, slice_):
     wait_until(slice_.is_gone)
     assert slice_.job.outcome == "finished"
     assert [start["pid"] for worker in (0, 1) for start in cloud.starts(worker)] == pids
-
-
-def test_a_slice_deletes_itself_only_and_says_when_it_may_not(cloud, slice_):
-    cloud.plan({"hold": True})
-    slice_.ask(incarnation="second", bounds=dataclasses.replace(BOUNDS, heartbeat_seconds=1))
-    wait_until(slice_.is_running)
-    surrender = Surrender(
-        "first", User(), slice_.endpoints, Clock()
-    )  # as on a machine of an earlier slice of that name
-    surrender.attempt(slice_.control.queued_resource)
-    assert "that of a later slice" in surrender.message
-    denied = Answer(403, {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "no tpu.nodes.delete"}})
-    with cloud.server.failing("worker DELETE .*queuedResources", error=denied):
-        cloud.release()
-        wait_until(lambda: "cannot delete the slice" in slice_.job.message)
-    assert "roles/tpu.admin" in slice_.job.message
-    assert slice_.job.outcome == "finished"
-    wait_until(slice_.is_gone)
-    assert cloud.server.seen("user DELETE .*queuedResources") == []
 
 
 def test_what_keeps_a_machine_from_starting_is_tried_again(cloud, slice_):

@@ -3,12 +3,12 @@
 import dataclasses
 
 import pytest
-from cloud.services import BUCKET, USER_TOKEN, Services
+from cloud.services import BUCKET, Services
 from pod.plane.control import Bounds, Control, Job, JobState, Supervisor, WorkerReport
 from pod.plane.control_plane import ControlError, ControlPlane
-from pod.services.bucket import ABSENT, Conflict
-from pod.services.credentials import Credentials
+from pod.services.bucket import ABSENT, Bucket, Conflict
 from pod.services.endpoints import find_endpoints
+from user import User
 
 # An argument may hold bytes that are no UTF-8; Python has them as surrogates.
 WANTED = Control(
@@ -28,11 +28,6 @@ WANTED = Control(
 )
 
 
-class Token(Credentials):
-    def _fetch(self):
-        return USER_TOKEN, None
-
-
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
     made = Services(tmp_path_factory.mktemp("services"))
@@ -43,7 +38,7 @@ def services(tmp_path_factory):
 @pytest.fixture
 def plane(services, request):
     endpoints = find_endpoints(services.environment)
-    return ControlPlane(f"gs://{BUCKET}/runs/{request.node.name}/pod", Token(), endpoints, patience=5)
+    return ControlPlane(Bucket(BUCKET, User(), endpoints, patience=5), f"runs/{request.node.name}/pod")
 
 
 def test_what_is_wanted_comes_back_as_it_was(plane):

@@ -13,7 +13,7 @@ import pytest
 from cloud.bed import REPOSITORY
 from cloud.real_gcloud import Gcloud
 from cloud.services import wait_until
-from pod.starting.options import Limits
+from pod.options import Limits
 
 LEFT_OUT = (
     r"gcloud auth (application-default )?login",  # opens a browser; the tests log in by a token file

@@ -4,65 +4,10 @@ import dataclasses
 import random
 
 import pytest
-from pod.job import failures
+from jobs import ENDED, JOB, NOW, SETUP, WANTED, ended, job, ready, running, seen, wanted
 from pod.job.job_decisions import RETRIES, decide, is_forsaken
 from pod.job.job_seen import Seen, WorkerSeen
-from pod.plane import control
-from pod.plane.control import Bounds, Control, Job, JobState, WorkerReport
-
-NOW = 1_000_000.0
-BOUNDS = Bounds(
-    poll_seconds=10,
-    grace_seconds=100,
-    stop_seconds=500,
-    setup_seconds=1000,
-    heartbeat_seconds=300,
-    stall_seconds=7000,
-    lock_seconds=60,
-)
-WANTED = Control(
-    run="b7",
-    incarnation="word",
-    want="run",
-    job=Job("id", "key", ("--a=b",), "code-1.tar.gz"),
-    queued_resource="projects/p/locations/z/queuedResources/b7",
-    workers=2,
-    deadline=NOW + 10_000,
-    max_restarts=5,
-    idle_seconds=3600,
-    bounds=BOUNDS,
-)
-JOB = JobState(incarnation="word", job="id", attempt=3, state="running", since=NOW - 50)
-SETUP = dataclasses.replace(JOB, state="setup", not_before=0.0)
-ENDED = dataclasses.replace(JOB, state="ended", outcome=control.FINISHED, since=NOW - 10)
-
-
-def ready(attempt: int = 3, **more) -> WorkerReport:
-    return WorkerReport(**{"state": "ready", "attempt": attempt, "job": "id", **more})
-
-
-def running(attempt: int = 3, **more) -> WorkerReport:
-    return ready(attempt, **{"state": "running", **more})
-
-
-def ended(code: int | None, at: float = 10.0, kind: str = "", **more) -> WorkerReport:
-    kind = kind or failures.kind_of(code, "")
-    return ready(**{"state": "ended", "exit_code": code, "ended_at": at, "kind": kind, "message": "said", **more})
-
-
-def seen(*reports, **more) -> Seen:
-    """Sees workers; a pair is a report and how long it has been silent."""
-    workers = [WorkerSeen(*report) if isinstance(report, tuple) else WorkerSeen(report) for report in reports]
-    return Seen(now=NOW, workers=tuple(workers), **more)
-
-
-def wanted(**changes) -> Control:
-    return dataclasses.replace(WANTED, **changes)
-
-
-def job(base: JobState, **changes) -> JobState:
-    return dataclasses.replace(base, **changes)
-
+from pod.plane.control import JobState, WorkerReport
 
 # name, what is wanted, the job, what is seen, what must be in the next state ("delete" for the slice)
 ROWS = [
@@ -189,124 +134,6 @@ ROWS = [
         seen(ended(1), running()),
         {"outcome": "sick_slice", "first_worker": 1},
     ),
-    # The end of an attempt.
-    ("finished", WANTED, JOB, seen(ended(0), ended(0)), {"outcome": "finished", "exit_code": 0}),
-    ("configuration", WANTED, JOB, seen(ended(75), ended(78, 9)), {"outcome": "configuration", "exit_code": 78}),
-    ("data", WANTED, JOB, seen(ended(65), ended(1, 11)), {"outcome": "data", "exit_code": 65, "first_worker": 0}),
-    ("training", WANTED, JOB, seen(ended(70), ended(70, 11)), {"outcome": "training", "exit_code": 70}),
-    ("memory", WANTED, JOB, seen(ended(1, kind="memory"), ended(1, 11)), {"outcome": "memory", "exit_code": 70}),
-    (
-        "saved without being asked",
-        WANTED,
-        JOB,
-        seen(ended(75), ended(75)),
-        {"state": "setup", "preemptions": 1, "restarts": 0},
-    ),
-    (
-        "a crash",
-        WANTED,
-        JOB,
-        seen(ended(75), ended(1, 9)),
-        {"state": "setup", "restarts": 1, "crashes": 1, "first_worker": 1, "not_before": NOW + 10, "since": NOW},
-    ),
-    (
-        "saved as its machine was told to go, with which another went",
-        WANTED,
-        JOB,
-        seen(ended(75, 5), ended(None)),
-        {"state": "setup", "preemptions": 1, "restarts": 0},
-    ),
-    (
-        "a lost process beside an error",
-        WANTED,
-        JOB,
-        seen(ended(None, 5), ended(1)),
-        {"first_worker": 1, "exit_code": 1},
-    ),
-    (
-        "a machine that rebooted, whose peers were asked to save",
-        WANTED,
-        job(JOB, ask="stop", reason="grace"),
-        seen(ended(75, 5), ended(None)),
-        {"state": "setup", "restarts": 1, "preemptions": 0, "first_worker": 1},
-    ),
-    ("a lost process", WANTED, JOB, seen(ended(0), ended(None)), {"state": "setup", "restarts": 1, "exit_code": None}),
-    (
-        "the fourth restart pauses longer",
-        WANTED,
-        job(JOB, restarts=3),
-        seen(ended(1), ended(1)),
-        {"not_before": NOW + 80},
-    ),
-    ("a third crash without a step", WANTED, job(JOB, crashes=2), seen(ended(1), ended(1)), {"outcome": "sick_slice"}),
-    (
-        "a third crash after a step",
-        WANTED,
-        job(JOB, crashes=2, restarts=5, progress=7),
-        seen(ended(1), ended(1, step=8)),
-        {"state": "setup", "crashes": 1, "restarts": 1, "progress": 8},
-    ),
-    (
-        "the same steps again are no progress",
-        WANTED,
-        job(JOB, crashes=2, progress=7),
-        seen(ended(1), ended(1, step=7)),
-        {"outcome": "sick_slice"},
-    ),
-    (
-        "too many restarts",
-        WANTED,
-        job(JOB, restarts=5),
-        seen(ended(1), ended(1)),
-        {"outcome": "gave_up", "exit_code": 1},
-    ),
-    ("the last restart", WANTED, job(JOB, restarts=4), seen(ended(1), ended(1)), {"state": "setup", "restarts": 5}),
-    ("another crash after no TPU", WANTED, job(JOB, tpu_failures=1), seen(ended(1), ended(1)), {"tpu_failures": 0}),
-    ("no TPU, once", WANTED, JOB, seen(ended(71, kind="tpu"), ended(75)), {"state": "setup", "tpu_failures": 1}),
-    (
-        "no TPU, twice",
-        WANTED,
-        job(JOB, tpu_failures=1),
-        seen(ended(1, kind="tpu"), ended(75)),
-        {"outcome": "sick_slice"},
-    ),
-    (
-        "a machine that fell silent",
-        WANTED,
-        JOB,
-        seen(ended(1), (running(), 301)),
-        {"outcome": "sick_slice", "first_worker": 1},
-    ),
-    ("all finished but a dead one", WANTED, JOB, seen(ended(0), (running(), 301)), {"outcome": "sick_slice"}),
-    (
-        "stopped by the user",
-        wanted(want="stop"),
-        job(JOB, ask="stop", reason="user"),
-        seen(ended(75), ended(None)),
-        {"outcome": "stopped", "exit_code": 75},
-    ),
-    (
-        "stopped by the user, and all were faster than the keeper",
-        wanted(want="stop"),
-        JOB,
-        seen(ended(75), ended(75)),
-        {"outcome": "stopped", "preemptions": 0},
-    ),
-    (
-        "stopped by the user, who finds it finished",
-        wanted(want="stop"),
-        job(JOB, ask="stop", reason="user"),
-        seen(ended(0), ended(0)),
-        {"outcome": "finished"},
-    ),
-    ("over", wanted(deadline=NOW), job(JOB, reason="deadline"), seen(ended(75), ended(75)), {"outcome": "deadline"}),
-    (
-        "stalled, though it saved",
-        WANTED,
-        job(JOB, ask="stop", reason="stall"),
-        seen(ended(75), ended(75)),
-        {"state": "setup", "restarts": 1, "preemptions": 0},
-    ),
     # After the end.
     ("a supervisor takes the slice away", WANTED, ENDED, seen(ended(0), ended(0)), {"delete": False}),
     ("nobody does", WANTED, ENDED, seen(ended(0), ended(0), supervised=False), {"delete": True}),
@@ -381,12 +208,6 @@ def test_what_follows(want, state, now, expected):
     assert {name: found[name] for name in expected} == expected
 
 
-def test_the_end_of_a_job_is_said_in_words():
-    decision = decide(WANTED, JOB, seen(ended(78), ended(75, 11)))
-    assert "the configuration cannot work" in decision.job.message
-    assert decision.job.message.endswith("Worker 0 said:\nsaid")
-
-
 @pytest.mark.parametrize(
     ("now", "silent", "is_running", "forsaken"),
     [
@@ -445,26 +266,3 @@ def _walk(seed: int) -> list[JobState]:
 def test_an_attempt_never_begins_beside_a_running_one(seed):
     states = _walk(seed)
     assert max(state.attempt for state in states) > 1
-
-
-LOGS = [
-    (78, "", failures.CONFIGURATION),
-    (1, "jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes", failures.MEMORY),
-    (1, "open(/dev/vfio/0): Device or resource busy", failures.TPU),
-    (1, "RuntimeError: Unable to initialize backend 'tpu': UNKNOWN: TPU initialization failed", failures.TPU),
-    (1, "step  100/20000  epoch 1\nopen(/dev/vfio/0): Device or resource busy", failures.CRASH),
-    (71, "config.platform='tpu', but JAX found 8 device(s) of platform 'cpu'", failures.TPU),
-    (71, "no space left on device", failures.CRASH),
-    (-11, "", failures.CRASH),
-    (None, "", failures.LOST),
-]
-
-
-def test_a_trainer_that_was_asked_before_it_could_save():
-    assert failures.kind_of(143, "", asked=True) == failures.PREEMPTED
-    assert failures.kind_of(143, "") == failures.CRASH
-
-
-@pytest.mark.parametrize(("code", "log", "kind"), LOGS)
-def test_the_kind_of_an_end(code, log, kind):
-    assert failures.kind_of(code, log) == kind

@@ -5,6 +5,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from pod import options
 from pod.errors import Refused
 from pod.plane.control import Control, Job, JobState, Supervisor
 from pod.plane.delivery import Material
@@ -12,7 +13,6 @@ from pod.run import Run
 from pod.services.service import QueuedResource
 from pod.slices import accelerators, joining, slice_request
 from pod.slices.joining import Existing
-from pod.starting import options
 
 NOW = 1_000_000.0
 RUN = Run("t", "gs://b/r", "gs://b/r/pod", ("--config=c.py",), "key", "")

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from pod import run
+from pod import options, run
 from pod.errors import Refused
 from pod.slices.accelerators import find_accelerator
 from pod.starting import arguments as command_line
-from pod.starting import options
 
 ROOT = Path(__file__).resolve().parents[2]
 UP = ("up", "--config", "configs/b7.py")

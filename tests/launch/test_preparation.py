@@ -8,20 +8,16 @@ import tarfile
 
 import pytest
 from cloud.server import Answer
-from cloud.services import BUCKET, USER_TOKEN, Services, wait_until
+from cloud.services import BUCKET, Services, wait_until
 from pod.clock import Clock
 from pod.plane.control import Job
 from pod.plane.control_plane import ControlPlane
-from pod.services.credentials import Credentials
+from pod.services.bucket import Bucket
 from pod.services.endpoints import find_endpoints
 from pod.worker.preparation import Preparation
+from user import User
 
 SECRET = "projects/p/secrets/s/versions/3"
-
-
-class Token(Credentials):
-    def _fetch(self):
-        return USER_TOKEN, None
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +30,7 @@ def services(tmp_path_factory):
 @pytest.fixture
 def plane(services, request):
     endpoints = find_endpoints(services.environment)
-    return ControlPlane(f"gs://{BUCKET}/{request.node.name}/pod", Token(), endpoints, patience=5)
+    return ControlPlane(Bucket(BUCKET, User(), endpoints, patience=5), f"{request.node.name}/pod")
 
 
 def archive(plane, files: dict[str, str]) -> str:
@@ -54,7 +50,7 @@ def prepare(plane, services, root, seconds=0.0, **job):
     """Prepares for a job until that has come to an end."""
     code = job.pop("code", None) or archive(plane, {"launch/pod/packages.sh": 'echo "$@" >"$1/called"\n'})
     endpoints = find_endpoints(services.environment)
-    preparation = Preparation(root, plane, Token(), endpoints, Job("id", "key", (), code, **job), seconds, Clock())
+    preparation = Preparation(root, plane, User(), endpoints, Job("id", "key", (), code, **job), seconds, Clock())
     wait_until(lambda: preparation.state != "setup")
     return preparation
 
@@ -124,7 +120,7 @@ def test_it_can_be_given_up(plane, services, tmp_path):
     text = 'touch "$1/begun"; exec sleep 600\n'
     code = archive(plane, {"launch/pod/packages.sh": text})
     endpoints = find_endpoints(services.environment)
-    preparation = Preparation(tmp_path, plane, Token(), endpoints, Job("id", "key", (), code), 60.0, Clock())
+    preparation = Preparation(tmp_path, plane, User(), endpoints, Job("id", "key", (), code), 60.0, Clock())
     wait_until(lambda: (tmp_path / "begun").exists())
     preparation.cancel()
     assert preparation._process.poll() == -15

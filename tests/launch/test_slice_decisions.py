@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from cloud.real_gcloud import find_gcloud
+from pod.options import Limits
 from pod.services.service import Node, Problem, QueuedResource
 from pod.slices import slice_decisions as decisions
 from pod.slices.slice_decisions import (
@@ -26,7 +27,6 @@ from pod.slices.slice_decisions import (
     SliceSeen,
     Wanted,
 )
-from pod.starting.options import Limits
 
 LIMITS = Limits()
 SHORT, LONG = 1.0, LIMITS.provision_seconds + 1

@@ -5,6 +5,7 @@ Whole runs with processes, signals and a real protocol are in test_pod_*.py; her
 
 import pytest
 from pod.clock import Clock
+from pod.options import Limits, Options
 from pod.plane.control import JobState
 from pod.plane.control_plane import ControlPlane, Stored
 from pod.plane.delivery import Material
@@ -12,12 +13,12 @@ from pod.plane.lock import RunLock
 from pod.record import Record
 from pod.run import Run
 from pod.services import service
+from pod.services.bucket import split_url
 from pod.services.http import ApiError
-from pod.services.rehearsal import RehearsedBucket
 from pod.services.service import Node, Problem, QueuedResource
 from pod.slices.accelerators import find_accelerator
 from pod.slices.supervisor import Supervisor
-from pod.starting.options import Limits, Options
+from pod.starting.rehearsal import RehearsedBucket
 
 HOUR = 3600.0
 SLOW = Limits(poll_seconds=120, lock_seconds=600)  # for days that would be many looks
@@ -84,8 +85,8 @@ class World:
     def __init__(self, tmp_path, way, refuse=lambda number: None, job=lambda number, age: None, **options):
         self.clock = FastClock()
         self.service = Script(self.clock, way, refuse)
-        self.plane = ControlPlane(RUN.control, None)
-        self.plane.bucket = RehearsedBucket("b", "z-1", lambda line: None)
+        bucket, folder = split_url(RUN.control)
+        self.plane = ControlPlane(RehearsedBucket(bucket, "z-1", lambda line: None), folder)
         self.job, self.last_job = job, None
         given = Options(name="t", project="p", zone="z-1-a", type="v5p-16", provisioning="spot", **options)
         record = Record("t", {"POD_RECORDS": str(tmp_path / "records")})

@@ -1,1 +1,1 @@
-"""Keeps the job from worker 0: reads all workers' reports, finds what they mean, and decides what comes next."""
+"""Keeps the job from worker 0: reads all reports, decides what comes next, and gives the slice back in the end."""

@@ -13,10 +13,10 @@ from pod.clock import Clock
 from pod.job.job_decisions import decide
 from pod.job.job_seen import Seen, WorkerSeen
 from pod.job.silence import POLLS, Silence
+from pod.job.surrender import Surrender
 from pod.plane.control import Control, JobState, WorkerReport
 from pod.plane.control_plane import ControlPlane, Stored
 from pod.services.bucket import ABSENT, Conflict
-from pod.worker.surrender import Surrender
 
 _SUPERVISOR_RENEWALS = 6  # after so many missed renewals there is no supervisor
 

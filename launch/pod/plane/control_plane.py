@@ -13,11 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pod.clock import Clock
 from pod.plane.control import Control, JobState, WorkerReport, control_from, job_from, report_from
-from pod.services.bucket import ABSENT, Bucket, Conflict, split_url
-from pod.services.credentials import Credentials
-from pod.services.endpoints import Endpoints
+from pod.services.bucket import ABSENT, Bucket, Conflict
 
 Value = TypeVar("Value")
 Content = TypeVar("Content", bound="Control | JobState | WorkerReport")
@@ -41,27 +38,17 @@ class ControlPlane:
     """The objects of one run.
 
     Args:
-      url: the folder, gs://BUCKET/…/pod.
-      credentials: the source of tokens.
-      endpoints: the services' URLs.
-      patience: for how many seconds transient errors are retried.
-      timeout: seconds for one request.
-      clock: the clock of the pauses.
+      bucket: the run's bucket.
+      folder: the name of the folder in it, …/pod.
+
+    Attributes:
+      bucket: the run's bucket.
+      url: the folder's URL, gs://BUCKET/…/pod.
     """
 
-    def __init__(
-        self,
-        url: str,
-        credentials: Credentials,
-        endpoints: Endpoints | None = None,
-        *,
-        patience: float = 60.0,
-        timeout: float = 30.0,
-        clock: Clock | None = None,
-    ):
-        bucket, self._folder = split_url(url)
-        self.url = url.rstrip("/")
-        self.bucket = Bucket(bucket, credentials, endpoints, patience=patience, timeout=timeout, clock=clock)
+    def __init__(self, bucket: Bucket, folder: str):
+        self.bucket, self._folder = bucket, folder
+        self.url = f"gs://{bucket.name}/{folder}"
 
     def name(self, *parts: str) -> str:
         """Returns the full name of an object below the control plane."""

@@ -1,1 +1,1 @@
-"""Talks REST to the services of a run: tokens, slices, machines and buckets. Has stand-ins for a dry run."""
+"""Talks REST to the services of a run: tokens, slices, machines and buckets."""

@@ -17,12 +17,14 @@ from typing import Any
 
 from pod.clock import Clock
 from pod.errors import FAILED, FINISHED, Refused
+from pod.options import Limits, Options, pairs
 from pod.plane.control_plane import ControlError, ControlPlane
 from pod.plane.delivery import Material, upload_code, upload_environment
 from pod.plane.lock import Lost, RunLock
 from pod.record import Record
 from pod.run import Run
 from pod.services import gcloud
+from pod.services.bucket import Bucket, split_url
 from pod.services.compute import Compute, MachineRequest
 from pod.services.credentials import Credentials, CredentialsError, patient
 from pod.services.endpoints import Endpoints
@@ -30,7 +32,6 @@ from pod.services.http import ApiError
 from pod.services.service import Service
 from pod.slices.accelerators import find_accelerator
 from pod.slices.supervisor import Supervisor
-from pod.starting.options import Limits, Options, pairs
 from pod.status import CONTROLLER_EVENTS
 
 CREDENTIALS = "POD_CREDENTIALS"  # environment variable: "metadata" on a machine in Google's cloud without gcloud
@@ -182,7 +183,8 @@ def main(root: Path, control: str, credentials: Credentials, endpoints: Endpoint
     Returns:
       The exit status of the run.
     """
-    plane = ControlPlane(control, credentials, endpoints, patience=Limits().call_seconds, clock=clock)
+    bucket, folder = split_url(control)
+    plane = ControlPlane(Bucket(bucket, credentials, endpoints, patience=Limits().call_seconds, clock=clock), folder)
     stored = plane.read_json(_TASK)
     if stored is None:
         raise ControlError(f"{control}/{_TASK} is not there: this machine has nothing to supervise")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 from pod.errors import Refused
+from pod.options import Options
 from pod.slices.accelerators import Accelerator
-from pod.starting.options import Options
 
 
 def describe(accelerator: Accelerator, options: Options, duration: str, hours_left: float) -> str:

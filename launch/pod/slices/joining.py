@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pod.errors import Refused
+from pod.options import Options
 from pod.plane.control import SICK_SLICE, STOPPED, Bounds, Control, Job, JobState, Supervisor
 from pod.plane.delivery import Material
 from pod.run import Run
-from pod.starting.options import Options
 
 
 @dataclass(frozen=True)

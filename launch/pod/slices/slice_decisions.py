@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 
 from pod import errors
+from pod.options import Limits
 from pod.services.service import Node, Problem, QueuedResource
-from pod.starting.options import Limits
 
 # What to do next.
 ASK = "ask"  # request a slice

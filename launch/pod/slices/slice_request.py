@@ -6,6 +6,7 @@ The names of the slice's metadata, which startup.sh and the agents read, are def
 from __future__ import annotations
 
 from pod.errors import Refused
+from pod.options import Options
 from pod.run import Run
 from pod.services.credentials import CredentialsError
 from pod.services.http import ApiError
@@ -13,7 +14,6 @@ from pod.services.service import FLEX_START, QueuedResource, Service, SliceReque
 from pod.slices import slice_decisions
 from pod.slices.accelerators import Accelerator
 from pod.slices.slice_decisions import Decision
-from pod.starting.options import Options
 
 CONTROL, INCARNATION, CODE, STARTUP_SCRIPT = "pod-control", "pod-incarnation", "pod-code", "startup-script"
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from pod.clock import Clock
 from pod.errors import FAILED, FINISHED, Refused
+from pod.options import Options
 from pod.plane import delivery, history
 from pod.plane.control import JobState
 from pod.plane.control_plane import ControlError, ControlPlane
@@ -38,7 +39,6 @@ from pod.slices.observer import Observation, Observer
 from pod.slices.removal import remove
 from pod.slices.slice_decisions import ASK, END, REPLACE, STOP, WATCH, Decision, Wanted
 from pod.slices.slice_request import INCARNATION, check_owner, make_request, send_request
-from pod.starting.options import Options
 
 # The service or the bucket does not answer properly now; a later step tries again.
 _TRANSIENT = (ApiError, ControlError, CredentialsError)

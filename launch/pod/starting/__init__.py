@@ -1,1 +1,1 @@
-"""Leads from a command line to a supervised run: options, settings, and checks before anything costs money."""
+"""Leads from a command line to a supervised run: settings, checks before anything costs money, the services or a dry run."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pod.errors import Refused
+from pod.options import Options
 from pod.services.service import FLEX_START, ON_DEMAND, RESERVED, SPOT
 from pod.starting import settings
-from pod.starting.options import Options
 
 COMMANDS = ("up", "status", "logs", "ssh", "stop", "resume", "down", "simulate")
 

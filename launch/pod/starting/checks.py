@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pod.errors import Refused
+from pod.options import Options
 from pod.services import gcloud, permissions
 from pod.services.bucket import Bucket, split_url
 from pod.services.credentials import patient
 from pod.services.http import ApiError
 from pod.services.permissions import Policies
 from pod.services.service import Service
-from pod.starting.options import Options
 
 Answer = TypeVar("Answer")
 _MULTI_REGIONS = {"us": "us", "eu": "europe", "asia": "asia"}

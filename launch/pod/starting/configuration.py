@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pod.errors import TRAINING_ERROR, Refused
-from pod.starting.options import pairs
+from pod.options import pairs
 
 _SUPPORTED = ("3.13", "3.12", "3.11")  # the Python versions of the pipeline
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pod.errors import Refused
-from pod.starting.options import Limits
+from pod.options import Limits
 
 
 def text(where: str, value: str) -> str:

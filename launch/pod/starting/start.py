@@ -15,21 +15,21 @@ from typing import Any
 from pod import checkout
 from pod.checkout import ROOT
 from pod.errors import INTERRUPTED, Refused
+from pod.options import Options, pairs
 from pod.plane.control_plane import ControlPlane
 from pod.plane.delivery import Material
 from pod.plane.lock import Lost, RunLock
 from pod.record import Place, Record
 from pod.run import Run, make_run
-from pod.services.connection import connect, connect_compute, make_clock, owner_name
 from pod.services.credentials import patient
 from pod.services.http import ApiError
-from pod.services.rehearsal import STARTUP_SCRIPT
 from pod.services.service import ON_DEMAND, SPOT
 from pod.slices import controller, cost
 from pod.slices.accelerators import find_accelerator
 from pod.slices.supervisor import Supervisor
 from pod.starting import checks, configuration
-from pod.starting.options import Options, pairs
+from pod.starting.connection import connect, connect_compute, make_clock, owner_name
+from pod.starting.rehearsal import STARTUP_SCRIPT
 
 PLACE_OBJECT = "run.json"
 

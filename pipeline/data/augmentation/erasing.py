@@ -30,7 +30,7 @@ class RandomErasing:
         height, width, _ = image.shape
         for _ in range(_ATTEMPTS):
             area = rng.uniform(*_AREA) * height * width
-            ratio = math.exp(rng.uniform(*map(math.log, _ASPECT_RATIO)))
+            ratio = math.exp(rng.uniform(math.log(_ASPECT_RATIO[0]), math.log(_ASPECT_RATIO[1])))
             rows, columns = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < rows <= height and 0 < columns <= width:
                 top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)

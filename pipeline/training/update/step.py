@@ -123,5 +123,5 @@ def update_ema(ema: dict | None, values: dict, step: jax.Array, decay: float) ->
     if ema is None:
         return None
     step = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda average, value: average - (1 - decay) * (average - value), ema, values)
+    d = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda average, value: average - (1 - d) * (average - value), ema, values)

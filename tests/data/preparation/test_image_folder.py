@@ -124,6 +124,14 @@ def test_file_names_of_any_bytes_and_classes_of_any_letters_are_prepared(tmp_pat
     assert found["test/chouette 夜鷹/000.jpg"] == (files["test/owl/000.jpg"], "chouette 夜鷹")
 
 
+def test_two_files_that_would_be_shown_alike_are_refused(tmp_path):
+    make_image_folder(tmp_path / "pets", each=1)
+    for name in (b"\xe9.png", rb"\xe9.png"):
+        (tmp_path / "pets/train/dog" / os.fsdecode(name)).write_bytes(PNG)
+    with pytest.raises(DataError, match=r"pets/train has two files whose names are shown as 'dog/\\\\xe9.png'. Rename one"):
+        image_folder.folder_splits(tmp_path / "pets")
+
+
 def test_a_file_that_cannot_be_read_refuses_the_folder(tmp_path, monkeypatch):
     make_image_folder(tmp_path / "pets", each=1)
     (tmp_path / "pets/test/cat/000.jpg").unlink()

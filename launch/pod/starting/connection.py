@@ -12,23 +12,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from pod.clock import Clock
+from pod.options import Options
 from pod.plane.control_plane import ControlPlane
 from pod.record import Record
 from pod.services import gcloud
+from pod.services.bucket import Bucket, split_url
 from pod.services.compute import Compute
 from pod.services.credentials import Credentials, GcloudCredentials, MetadataCredentials
 from pod.services.endpoints import find_endpoints
 from pod.services.permissions import Policies
-from pod.services.rehearsal import (
+from pod.services.service import Service
+from pod.slices.controller import CREDENTIALS
+from pod.starting.rehearsal import (
     RehearsalClock,
     RehearsedBucket,
     RehearsedCompute,
     RehearsedPolicies,
     RehearsedService,
 )
-from pod.services.service import Service
-from pod.slices.controller import CREDENTIALS
-from pod.starting.options import Options
 
 
 def make_clock(given: Options) -> Clock:
@@ -41,15 +42,15 @@ def connect(
 ) -> tuple[Any, ControlPlane, Any]:
     """Returns the service, the control plane and the policies, real or of a dry run."""
     credentials = find_credentials(environment)
-    plane = ControlPlane(control, credentials, patience=given.limits.call_seconds)
+    name, folder = split_url(control)
     if not given.dry_run:
         service = Service(credentials, given.project, given.zone)
+        plane = ControlPlane(Bucket(name, credentials, patience=given.limits.call_seconds), folder)
         return service, plane, Policies(credentials, find_endpoints())
     print(gcloud.access_token())
-    bucket = RehearsedBucket(plane.bucket.name, given.zone.rpartition("-")[0], print)
-    plane.bucket = bucket  # type: ignore[assignment]
+    bucket = RehearsedBucket(name, given.zone.rpartition("-")[0], print)
     service = RehearsedService(given.project, given.zone, machines, bucket, print)
-    return service, plane, RehearsedPolicies(given.service_account, print)
+    return service, ControlPlane(bucket, folder), RehearsedPolicies(given.service_account, print)  # type: ignore[arg-type]
 
 
 def connect_compute(given: Options, environment: Mapping[str, str]) -> Any:
