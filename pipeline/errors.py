@@ -51,6 +51,13 @@ _IN_WORDS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     *(errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOTDIR, errno.ENOTCONN),
 )
+_BY_CLASS = {
+    FileNotFoundError: errno.ENOENT,
+    FileExistsError: errno.EEXIST,
+    NotADirectoryError: errno.ENOTDIR,
+    IsADirectoryError: errno.EISDIR,
+    PermissionError: errno.EACCES,
+}
 
 
 def expected(error: BaseException) -> Exception | None:
@@ -60,10 +67,17 @@ def expected(error: BaseException) -> Exception | None:
     reason = " ".join(str(error).split())
     if isinstance(error, MemoryError) or ("RESOURCE_EXHAUSTED" in reason and "memory" in reason):
         return _refused(errno.ENOMEM, reason[:400] or "the machine gave none")
-    if isinstance(error, OSError) and error.errno is not None:
-        return _refused(error.errno, reason)
+    if isinstance(error, OSError):
+        number = error.errno if error.errno is not None else _number_of(error)
+        if number is not None:
+            return _refused(number, reason)
     number = next((number for number in _IN_WORDS if os.strerror(number) in reason), None)
     return None if number is None else _refused(number, reason)
+
+
+def _number_of(error: OSError) -> int | None:
+    """Returns the number that an error's class stands for; libraries raise these classes with words alone."""
+    return next((number for kind, number in _BY_CLASS.items() if isinstance(error, kind)), None)
 
 
 def _refused(number: int, reason: str) -> MachineError:

@@ -22,8 +22,8 @@ def expanded(path: str | os.PathLike) -> str:
 
 def absolute(path: str | os.PathLike) -> str:
     """Returns the path from the root of the file system; a URL stays as it is."""
-    path = os.fspath(path)
-    return path if "://" in path else os.path.abspath(path)
+    text: str = os.fspath(path)
+    return text if "://" in text else os.path.abspath(text)
 
 
 def command_line(*words: str | os.PathLike) -> str:

@@ -25,6 +25,8 @@ def end_of(main: str, *, before: str = "", stdout: int = subprocess.PIPE, **opti
     [
         ("open('/proc/nothing/x', 'w')", 71, "Error: the system refused: [Errno 2] No such file or directory: '/proc"),
         ("raise OSError(errno.EIO, os.strerror(errno.EIO), 'shard')", 71, "Input/output error: 'shard'"),
+        ("raise NotADirectoryError('Path is not a directory: /x')", 71, "Error: the system refused: Path is not a dir"),
+        ("raise PermissionError('may not')", 71, "Error: the system refused: may not"),
         ("raise ValueError('FAILED: Too many open files [loc]')", 71, "Error: too many open files: FAILED"),
         ("raise ValueError('UNKNOWN: Stale file handle')", 71, "Error: the system refused: UNKNOWN: Stale file handle"),
         ("bytearray(2 ** 62)", 71, "Error: no memory left"),
@@ -45,6 +47,7 @@ def test_what_the_machine_does_is_one_line(main, code, words):
     [
         ("pass", 0),
         ("1 / 0", 1),
+        ("raise OSError('of no kind')", 1),
         ("raise KeyboardInterrupt", 130),
         ("sys.exit(3)", 3),
         ("import asyncio; raise asyncio.CancelledError", 1),

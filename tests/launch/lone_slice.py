@@ -44,7 +44,7 @@ class Slice:
             queued_resource=f"projects/{PROJECT}/locations/{ZONE}/queuedResources/t",
             workers=2,
             max_restarts=3,
-            idle_seconds=3,
+            idle_seconds=60,  # much longer than an agent takes to start again on a busy machine
             bounds=BOUNDS,
         )
 

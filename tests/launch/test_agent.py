@@ -95,6 +95,7 @@ def test_a_notice_asks_the_trainer_once(cloud, slice_):
     reports = slice_.plane.workers("first")
     assert [report.exit_code for report in reports.values()] == [75, 75], "asked twice it would not have saved"
     assert slice_.job.outcome == "stopped"
+    slice_.want(idle_seconds=1)
     wait_until(slice_.is_gone)  # a slice that was only stopped is not kept for ever
 
 
@@ -115,7 +116,7 @@ def test_a_machine_that_is_about_to_go_starts_nothing(cloud, slice_):
 
 def test_a_job_is_stopped_and_goes_on_with_other_code(cloud, slice_):
     cloud.plan({"hold": True}, {})
-    slice_.ask(idle_seconds=60)
+    slice_.ask()
     wait_until(slice_.is_running)
     slice_.want(want="stop")
     wait_until(lambda: slice_.job.state == "ended")

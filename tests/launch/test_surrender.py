@@ -57,7 +57,7 @@ def test_a_slice_without_a_tpu_waits_for_its_supervisor_and_is_given_back_withou
 
 def test_without_worker_0_another_one_gives_the_slice_back(cloud, slice_):
     cloud.machines.silent.add((0, 0))
-    slice_.ask()
+    slice_.ask(idle_seconds=3)
     wait_until(slice_.is_gone)
     assert slice_.job is None
 
@@ -66,9 +66,7 @@ def test_a_slice_deletes_itself_only_and_says_when_it_may_not(cloud, slice_):
     cloud.plan({"hold": True})
     slice_.ask(incarnation="second", bounds=dataclasses.replace(BOUNDS, heartbeat_seconds=1))
     wait_until(slice_.is_running)
-    surrender = Surrender(
-        "first", User(), slice_.endpoints, Clock()
-    )  # as on a machine of an earlier slice of that name
+    surrender = Surrender("first", User(), slice_.endpoints, Clock())  # as on a machine of an earlier slice of that name
     surrender.attempt(slice_.control.queued_resource)
     assert "that of a later slice" in surrender.message
     denied = Answer(403, {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "no tpu.nodes.delete"}})

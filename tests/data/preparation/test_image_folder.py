@@ -128,7 +128,9 @@ def test_two_files_that_would_be_shown_alike_are_refused(tmp_path):
     make_image_folder(tmp_path / "pets", each=1)
     for name in (b"\xe9.png", rb"\xe9.png"):
         (tmp_path / "pets/train/dog" / os.fsdecode(name)).write_bytes(PNG)
-    with pytest.raises(DataError, match=r"pets/train has two files whose names are shown as 'dog/\\\\xe9.png'. Rename one"):
+    with pytest.raises(
+        DataError, match=r"pets/train has two files whose names are shown as 'dog/\\\\xe9.png'. Rename one"
+    ):
         image_folder.folder_splits(tmp_path / "pets")
 
 
