@@ -10,6 +10,7 @@ of `pipeline.train` in its own folder below --workdir. Repeating a stopped comma
 twice. The results are scaling.json, scaling.txt, scaling.png and maps.png.
 """
 
+import collections
 import functools
 import importlib
 import os
@@ -22,7 +23,9 @@ from pipeline import command
 from pipeline.errors import ConfigError
 from pipeline.host import locking
 from pipeline.host.announcing import announce
-from pipeline.scaling.study import COSTS, Study, continue_in
+from pipeline.scaling.study import Study
+from pipeline.trials import identity
+from pipeline.trials.costs import COSTS
 
 QUICK = "configs.scale_digits"
 _CONFIG = command.define_config()
@@ -55,26 +58,28 @@ def main() -> None:
 
     from pipeline.data.preparation.datasets import ensure_digits
     from pipeline.planning.dataset import dataset_size
-    from pipeline.scaling import running
-    from pipeline.scaling.costs import cost_of
     from pipeline.scaling.investigation import Investigation
+    from pipeline.trials import running
+    from pipeline.trials.costs import cost_of
 
     data = study.train_config.data
     if data.name == "digits":
         ensure_digits(data.data_dir)
     sizes = dataset_size(study.train_config)
     with locking.held(f"{workdir}/{_LOCK}"):
-        continue_in(study, workdir)
+        identity.continue_in(study.identity(), workdir)
         machine = running.Machine(_PARALLEL.value, tuple(_GPUS.value), environment)
         train = functools.partial(_print_commands, study, workdir)
         if not _LAUNCH.value:
             train = functools.partial(_train_here, study, workdir, machine)
-        investigation = Investigation(study, workdir, cost_of(study, workdir, sizes), sizes.num_classes, train)
+        investigation = Investigation(
+            study, workdir, cost_of(study.cost, study.train_config, workdir, sizes), sizes.num_classes, train
+        )
         _report(investigation.findings(), study, workdir)
 
 
 def _train_here(study: Study, workdir: epath.Path, machine, trials) -> None:
-    from pipeline.scaling import running
+    from pipeline.trials import running
 
     overrides = tuple(study.config.overrides)
 
@@ -85,14 +90,22 @@ def _train_here(study: Study, workdir: epath.Path, machine, trials) -> None:
             *trial.overrides(overrides),
         ]
 
+    waiting, numbers = collections.deque(trials), {trial: number for number, trial in enumerate(trials, 1)}
+
+    def take():
+        return waiting.popleft() if waiting else None
+
+    def say(trial, how: str) -> None:
+        print(f"[{numbers[trial]}/{len(trials)}] {how}", flush=True)
+
     print(f"{len(trials)} trials to train, each below {workdir}", flush=True)
-    running.run_all(trials, workdir, arguments, machine, functools.partial(print, flush=True))
+    running.run_all(take, workdir, arguments, machine, say)
 
 
 def _print_commands(study: Study, workdir: epath.Path, trials) -> None:
-    from pipeline.scaling import launching
+    from pipeline.trials import launching
 
-    for line in launching.lines(trials, workdir, study.config.train, tuple(study.config.overrides)):
+    for line in launching.lines(trials, workdir, study.config.train, lambda _: tuple(study.config.overrides), "scale"):
         print(line)
     raise SystemExit(0)  # once the runs are finished, the same command continues
 

@@ -17,9 +17,9 @@ from pipeline.model.counting import count_architecture
 from pipeline.model.scaling import architecture
 from pipeline.model.scaling_search import Candidate, Cost, Equalized, candidates, identity, on_every_way, reachable
 from pipeline.model.variants import ScaledVariant
-from pipeline.scaling.intervals import CONFIDENCE, mean_and_half_width
 from pipeline.scaling.study import Study
-from pipeline.scaling.trials import Outcome, Trial, outcome
+from pipeline.trials.intervals import CONFIDENCE, mean_and_half_width
+from pipeline.trials.trials import Outcome, Trial, outcome
 
 Findings = dict[str, Any]
 Train = Callable[[Sequence[Trial]], None]

@@ -14,7 +14,7 @@ from pipeline.host.printable import printable
 from pipeline.model.variants import ScaledVariant
 from pipeline.scaling.investigation import Findings
 from pipeline.scaling.study import Study
-from pipeline.scaling.trials import Trial, outcome
+from pipeline.trials.trials import Trial, outcome
 from pipeline.weights import activation_maps, map_drawing, runs
 from pipeline.weights.container import Weights
 

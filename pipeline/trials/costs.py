@@ -20,24 +20,30 @@ from pipeline.host.whole_files import write_whole
 from pipeline.model.scaling_search import Cost, identity, multiply_adds
 from pipeline.model.variants import ScaledVariant
 from pipeline.planning.dataset import DatasetSize
-from pipeline.scaling.study import Study
 
+COSTS = ("macs", "cycles", "latency")
 KEPT = "costs.json"
 _WARM_UP, _ROUNDS = 3, 30
 
 
-def cost_of(study: Study, workdir: epath.Path, sizes: DatasetSize) -> Cost:
+def cost_of(kind: str, config: ConfigDict, workdir: epath.Path, sizes: DatasetSize) -> Cost:
     """Returns the cost by which a study compares networks.
+
+    Args:
+      kind: One of `COSTS`.
+      config: The configuration of the trials.
+      workdir: The folder of the study.
+      sizes: The sizes of the dataset.
 
     Raises:
       MachineError: the study compares by cycles and the TPU compiler is not installed.
       DataError: the kept costs cannot be read.
     """
-    if study.cost == "macs":
+    if kind == "macs":
         return multiply_adds(sizes.num_classes)
-    if study.cost == "cycles":
-        return _kept(workdir / KEPT, _compiled_cycles(study.train_config, sizes), "minutes, for a large one")
-    return _kept(workdir / KEPT, _measured_seconds(study.train_config, sizes), "2 to 30 seconds")
+    if kind == "cycles":
+        return _kept(workdir / KEPT, _compiled_cycles(config, sizes), "minutes, for a large one")
+    return _kept(workdir / KEPT, _measured_seconds(config, sizes), "2 to 30 seconds")
 
 
 def _kept(path: epath.Path, cost: Cost, usually: str) -> Cost:

@@ -5,7 +5,6 @@ is asked once to save and end; a second signal kills them at once. If this proce
 continues trials that have not finished.
 """
 
-import collections
 import contextlib
 import dataclasses
 import os
@@ -15,13 +14,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
-from pipeline.scaling import trial_process
-from pipeline.scaling.trials import Trial, outcome, write_failure
+from pipeline.trials import trial_process
+from pipeline.trials.trials import Trial, outcome, write_failure
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _TAIL_BYTES = 20_000
@@ -49,64 +48,63 @@ class Machine:
 
 
 def run_all(
-    trials: Sequence[Trial],
+    take: Callable[[], Trial | None],
     study: epath.Path,
     arguments: Callable[[Trial], list[str]],
     machine: Machine,
-    log: Callable[[str], None],
+    ended: Callable[[Trial, str], None],
 ) -> None:
-    """Trains until each trial has an outcome.
+    """Trains until there is no trial left.
 
     Args:
-      trials: The trials without an outcome.
+      take: Returns a trial without an outcome to start now; None if there is none, or none before another one has ended.
       study: The folder of the study.
       arguments: Returns the arguments of `pipeline.train` for a trial.
       machine: The resources that they run on.
-      log: Called with a line for each trial that ends.
+      ended: Called with each trial that has ended, and with text that says how.
 
     Raises:
       Preempted: this process was asked to stop; all trials have saved.
       ConfigError, DataError, MachineError: a trial ended with such an error, which the others would meet too.
     """
-    waiting, running = collections.deque(enumerate(trials, 1)), {}
-    slots = list(range(machine.parallel))
+    running, slots = {}, list(range(machine.parallel))
     with _stopping(running) as asked:
         try:
-            while (waiting and not asked) or running:
-                while waiting and slots and not asked:
-                    number, trial = waiting.popleft()
-                    process = _Process(trial, number, slots.pop(0), study, arguments(trial), machine)
+            while True:
+                while slots and not asked and (trial := take()) is not None:
+                    process = _Process(trial, slots.pop(0), study, arguments(trial), machine)
                     running[process.descriptor] = process
                     if asked:  # meanwhile
                         process.ask_to_stop()
+                if not running:
+                    break
                 for process in _ended(running):
                     slots.append(process.slot)
                     if not asked:
                         _conclude(process, study)
                         said = outcome(process.trial, study)
                         how = said.problem if said.top1 is None else f"{said.top1:.2%} top-1"
-                        log(f"[{process.number}/{len(trials)}] {process.trial}: {how}, {process.seconds():.0f} s")
+                        ended(process.trial, f"{process.trial}: {how}, {process.seconds():.0f} s")
         finally:
             for process in running.values():  # an error of one of them ends the others
                 process.kill()
                 process.exit_code()
     if asked:
-        left = sum(outcome(trial, study) is None for trial in trials)
-        raise Preempted(f"{left} of {len(trials)} trials are left; repeat the command to continue")
+        raise Preempted("the trials have saved and ended; repeat the command to continue")
 
 
 class _Process:
     """A running trial."""
 
-    def __init__(self, trial: Trial, number: int, slot: int, study: epath.Path, arguments: list[str], machine: Machine):
-        self.trial, self.number, self.slot = trial, number, slot
+    def __init__(self, trial: Trial, slot: int, study: epath.Path, arguments: list[str], machine: Machine):
+        self.trial, self.slot = trial, slot
         workdir = trial.workdir(study)
         workdir.parent.mkdir(parents=True, exist_ok=True)
         self.log = pathlib.Path(f"{workdir}.log")
         self._start, self._asked = time.monotonic(), False
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.scaling.trial_process", *arguments],
+                [sys.executable, "-m", "pipeline.trials.trial_process", *arguments],
                 cwd=_ROOT,
                 env=machine.environment_of(slot),
                 stdin=subprocess.DEVNULL,
