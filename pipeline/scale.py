@@ -12,69 +12,38 @@ twice. The results are scaling.json, scaling.txt, scaling.png and maps.png.
 
 import collections
 import functools
-import importlib
 import os
 
-from absl import flags
 from etils import epath
 
 from configs import scale
 from pipeline import command
-from pipeline.errors import ConfigError
 from pipeline.host import locking
 from pipeline.host.announcing import announce
 from pipeline.scaling.study import Study
-from pipeline.trials import identity
-from pipeline.trials.costs import COSTS
+from pipeline.trials import command_line, identity
 
-QUICK = "configs.scale_digits"
-_CONFIG = command.define_config()
-_WORKDIR = command.define_workdir()
-_QUICK = flags.DEFINE_bool("quick", False, "A small study of digits, in place of --config.")
-_COST = flags.DEFINE_enum(
-    "cost", "macs", COSTS, "The cost to equalize: multiply-adds, compiled TPU cycles, or seconds on this machine."
-)
-_PARALLEL = flags.DEFINE_integer("parallel", 1, "Number of trials that run at a time.", lower_bound=1)
-_GPUS = flags.DEFINE_list("gpus", [], "The numbers of GPUs, one for each trial that runs at a time.")
-_LAUNCH = flags.DEFINE_bool(
-    "launch", False, "Print commands that train the trials on pods instead of training them here."
-)
+_FLAGS = command_line.StudyFlags.define("configs.scale_digits", cost_for="The cost to equalize")
 _LOCK, _JSON, _TEXT, _FIGURE, _MAPS = "scale.lock", "scaling.json", "scaling.txt", "scaling.png", "maps.png"
 
 
 def main() -> None:
-    if _QUICK.value and _CONFIG.value is not None:
-        raise ConfigError("--quick brings its own study: leave out --config")
-    config = importlib.import_module(QUICK).get_config() if _QUICK.value else _CONFIG.value
-    study = Study.from_config(config, _COST.value)
-    workdir = epath.Path(command.absolute_workdir(_WORKDIR.value))
-    remote = str(workdir).startswith("gs://")
-    if remote != _LAUNCH.value:
-        raise ConfigError("--launch and a --workdir in a bucket, gs://…, belong together: pods cannot write elsewhere")
-    if _GPUS.value and len(_GPUS.value) != _PARALLEL.value:
-        raise ConfigError(f"--gpus names {len(_GPUS.value)}, and --parallel={_PARALLEL.value} trials run at a time")
-    environment = dict(os.environ)  # for the trials; copied before the costs change this process's
+    study = Study.from_config(_FLAGS.config(), _FLAGS.cost)
+    workdir = _FLAGS.workdir()
+    machine = _FLAGS.machine(dict(os.environ))  # copied before the costs change this process's
     announce("Opening the data", "5 seconds")
 
-    from pipeline.data.preparation.datasets import ensure_digits
-    from pipeline.planning.dataset import dataset_size
     from pipeline.scaling.investigation import Investigation
-    from pipeline.trials import running
     from pipeline.trials.costs import cost_of
 
-    data = study.train_config.data
-    if data.name == "digits":
-        ensure_digits(data.data_dir)
-    sizes = dataset_size(study.train_config)
+    sizes = command_line.open_data(study.train_config)
     with locking.held(f"{workdir}/{_LOCK}"):
         identity.continue_in(study.identity(), workdir)
-        machine = running.Machine(_PARALLEL.value, tuple(_GPUS.value), environment)
         train = functools.partial(_print_commands, study, workdir)
-        if not _LAUNCH.value:
+        if not _FLAGS.launch:
             train = functools.partial(_train_here, study, workdir, machine)
-        investigation = Investigation(
-            study, workdir, cost_of(study.cost, study.train_config, workdir, sizes), sizes.num_classes, train
-        )
+        cost = cost_of(study.cost, study.train_config, workdir, sizes)
+        investigation = Investigation(study, workdir, cost, sizes.num_classes, train)
         _report(investigation.findings(), study, workdir)
 
 

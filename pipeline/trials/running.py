@@ -22,9 +22,10 @@ from pipeline.errors import ConfigError, DataError, MachineError, Preempted, Tra
 from pipeline.trials import trial_process
 from pipeline.trials.trials import Trial, outcome, write_failure
 
+TRAINER = ("-m", "pipeline.trials.trial_process")  # what the interpreter runs for a trial
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _TAIL_BYTES = 20_000
-_ERRORS = {each.exit_code: each for each in (ConfigError, DataError, MachineError)}
+_ERRORS = {each.exit_code: each for each in (ConfigError, DataError, MachineError, TrainingError)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ def run_all(
     arguments: Callable[[Trial], list[str]],
     machine: Machine,
     ended: Callable[[Trial, str], None],
+    fails: Callable[[Exception], bool] = lambda error: isinstance(error, TrainingError),
 ) -> None:
     """Trains until there is no trial left.
 
@@ -62,6 +64,7 @@ def run_all(
       arguments: Returns the arguments of `pipeline.train` for a trial.
       machine: The resources that they run on.
       ended: Called with each trial that has ended, and with text that says how.
+      fails: Whether an error is the trial's own, so that it is recorded and the others go on.
 
     Raises:
       Preempted: this process was asked to stop; all trials have saved.
@@ -81,7 +84,7 @@ def run_all(
                 for process in _ended(running):
                     slots.append(process.slot)
                     if not asked:
-                        _conclude(process, study)
+                        _conclude(process, study, fails)
                         said = outcome(process.trial, study)
                         how = said.problem if said.top1 is None else f"{said.top1:.2%} top-1"
                         ended(process.trial, f"{process.trial}: {how}, {process.seconds():.0f} s")
@@ -104,7 +107,7 @@ class _Process:
         self._start, self._asked = time.monotonic(), False
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.trials.trial_process", *arguments],
+                [sys.executable, *TRAINER, *arguments],
                 cwd=_ROOT,
                 env=machine.environment_of(slot),
                 stdin=subprocess.DEVNULL,
@@ -166,16 +169,17 @@ def _ended(running: dict[int, _Process]) -> list[_Process]:
     return [running.pop(descriptor) for descriptor, _ in poll.poll()]
 
 
-def _conclude(process: _Process, study: epath.Path) -> None:
+def _conclude(process: _Process, study: epath.Path, fails: Callable[[Exception], bool]) -> None:
     """Ensures that an ended trial has an outcome, or raises the reason why it has none."""
     code = process.exit_code()
     if code == 0:
         if outcome(process.trial, study) is None:
             raise MachineError(f"trial {process.trial} ended without results; {process.log} has its output")
-    elif code == TrainingError.exit_code:
-        write_failure(process.trial, study, process.last_error())
     elif code in _ERRORS:
-        raise _ERRORS[code](f"trial {process.trial}: {process.last_error()}")
+        problem = process.last_error()
+        if not fails(_ERRORS[code](problem)):
+            raise _ERRORS[code](f"trial {process.trial}: {problem}")
+        write_failure(process.trial, study, problem)
     elif code == Preempted.exit_code or code < 0:
         how = "was asked to stop" if code > 0 else f"was ended by {signal.Signals(-code).name}"
         raise MachineError(f"trial {process.trial} {how} by another program or person; repeat the command to continue")
