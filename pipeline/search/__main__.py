@@ -1,6 +1,6 @@
 """Searches a baseline: networks around a given one, weighed by accuracy and cost, found by evolution and by random search.
 
-python -m pipeline.search --config configs/search_fashion_mnist.py --workdir DIRECTORY [--cost macs|cycles|latency] [--parallel N]
+python -m pipeline.search --config configs/search_fashion_mnist.py --workdir DIRECTORY [--cost cycles] [--parallel N]
 python -m pipeline.search --quick --workdir DIRECTORY                (a small search on digits, in ten minutes)
 python -m pipeline.search --config FILE --workdir gs://… --launch    (prints a command of launch/tpu_pod.sh for each run)
 

@@ -74,11 +74,8 @@ class Course:
 
     def _propose(self) -> Stages:
         """Returns a new network within the limits; one that was proposed before if no draw gives a new one."""
-        rng, known, repeated = (
-            random.Random(f"{self.algorithm}/{self.seed}/{len(self.proposed)}"),
-            {*self._stages},
-            None,
-        )
+        rng = random.Random(f"{self.algorithm}/{self.seed}/{len(self.proposed)}")
+        known, repeated, problem = {*self._stages}, None, None
         for _ in range(_DRAWS):
             stages = self._asked.ask(rng)
             if stages in known:
