@@ -2,10 +2,12 @@
 
 import json
 import pathlib
+import shlex
 import sys
 
 import pytest
 from etils import epath
+from pod.starting import arguments as launcher_arguments
 
 from configs import search_digits
 from pipeline.data.preparation.datasets import ensure_digits
@@ -18,7 +20,9 @@ from pipeline.search.known import Known
 from pipeline.search.progress import Search
 from pipeline.search.record import Record
 from pipeline.search.study import FINAL, FULL, PROXY, Study
+from pipeline.trials import launching
 from pipeline.trials.trials import write_failure
+from tests.runs import ROOT
 
 CLASSES = 10
 STUB = pathlib.Path(__file__).with_name("stub_trainer.py")
@@ -231,6 +235,22 @@ def test_the_report_has_every_course_and_network(finished):
     figure = report.figure(findings)
     assert figure.ndim == 3
     assert len({tuple(colour) for colour in figure[::3, ::3].reshape(-1, 3)}) > 4
+
+
+def test_the_launcher_reads_the_lines_of_the_trials_that_can_start(tmp_path):
+    study, workdir = study_of(in_flight=3), epath.Path("gs://bucket/search")
+    state = search_in(study, epath.Path(tmp_path))
+    trials = list(iter(state.take, None))
+    assert len(trials) == 4 * 3  # three of each course
+    for trial, line in zip(
+        trials, launching.lines(trials, workdir, study.config.train, study.overrides, "search"), strict=True
+    ):
+        command, *arguments = shlex.split(line)
+        assert command == "launch/tpu_pod.sh"
+        read = launcher_arguments.parse(arguments, {}, tmp_path / "pod.env", ROOT, ROOT)
+        assert read.workdir == str(trial.workdir(workdir))
+        assert "--config.data.train_split=train[:80%]" in read.overrides
+        assert f"--config.model.variant={trial.variant}" in read.overrides
 
 
 def test_the_parts_of_a_split_share_no_image_and_leave_none_out(tmp_path):
