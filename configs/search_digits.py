@@ -14,15 +14,15 @@ def get_config() -> ConfigDict:
     config = search.get_config()
     config.train = "configs/quickstart.py"
     config.overrides = (
-        "duration=12 epochs",
+        "duration=25 epochs",
         "virtual_devices=1",
         "batch_size=64",
         "schedule.warmup=1 epochs",
-        "ema.decay=0.99",
-        "evaluation.every=12 epochs",
-        "checkpoint.every=12 epochs",
+        "ema.decay=0.97",
+        "evaluation.every=25 epochs",
+        "checkpoint.every=25 epochs",
         "checkpoint.keep=1",
-        "log.every=12 epochs",
+        "log.every=25 epochs",
         "log.tensorboard=False",
     )
     config.held_out = 20
@@ -31,7 +31,12 @@ def get_config() -> ConfigDict:
     config.trials = 4
     config.evolution.population = 2
     config.evolution.tournament = 2
-    config.proxy = ("duration=4 epochs", "evaluation.every=4 epochs", "checkpoint.every=4 epochs", "log.every=4 epochs")
+    config.proxy = (
+        "duration=10 epochs",
+        "evaluation.every=10 epochs",
+        "checkpoint.every=10 epochs",
+        "log.every=10 epochs",
+    )
     config.full.predicted = 3
     config.full.best = 1
     config.full.seeds = 2

@@ -15,10 +15,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from pipeline.benchmarks.compiled_cost import Unaffordable, for_network
 from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
 from pipeline.host.whole_files import write_whole
-from pipeline.model import notation
 from pipeline.model.scaling_search import Cost, identity, multiply_adds
 from pipeline.model.variants import ScaledVariant
 from pipeline.planning.dataset import DatasetSize
@@ -31,10 +31,6 @@ UNITS = {
 }  # shown, and per unit of cost
 KEPT = "costs.json"
 _WARM_UP, _ROUNDS = 3, 30
-
-
-class Unaffordable(ConfigError):
-    """A network has no cost: its step does not fit the slice, or takes too long to compile."""
 
 
 def cost_of(
@@ -96,12 +92,6 @@ def _read(content: object) -> float | Unaffordable:
     return Unaffordable(str(content["problem"])) if isinstance(content, dict) else float(content)
 
 
-def _for_network(config: ConfigDict, variant: ScaledVariant) -> ConfigDict:
-    config = config.copy_and_resolve_references()
-    config.model.variant, config.image_size = str(variant), variant.resolution
-    return config
-
-
 def compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
     """Returns a device's cycles for one image of the train step, as compiled for the configuration's slice."""
     from pipeline.planning import topology
@@ -112,27 +102,9 @@ def compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
     tpu_slice = parse_slice(config.launch.accelerator_type)
     topology.prepare()
 
-    import dataclasses
+    from pipeline.benchmarks.compiled_cost import cycles_of_step
 
-    from pipeline.configuration.hyperparameters import resolve
-    from pipeline.planning.program import compile_program
-    from pipeline.training.experiment import Experiment
-
-    mesh = topology.mesh_of(tpu_slice)
-
-    def cycles(variant: ScaledVariant) -> float:
-        own = _for_network(config, variant)
-        hparams = resolve(own, **dataclasses.asdict(sizes), num_devices=tpu_slice.devices)
-        experiment = Experiment.without_data(own, hparams, mesh)
-        name = variant.name.partition(notation.SEPARATOR)[0]
-        program = compile_program(
-            experiment.lower_train_step(), tpu_slice, experiment.compiler_options, f"{name}-train"
-        )
-        if not program.fits:
-            raise Unaffordable(f"--cost=cycles: the train step of {variant} does not fit {tpu_slice.name}")
-        return program.cycles / (hparams.batch_size / tpu_slice.devices)
-
-    return cycles
+    return cycles_of_step(config, tpu_slice, sizes)
 
 
 def _measured_seconds(config: ConfigDict, sizes: DatasetSize) -> Cost:
@@ -140,7 +112,7 @@ def _measured_seconds(config: ConfigDict, sizes: DatasetSize) -> Cost:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the trials need the memory
 
     def seconds(variant: ScaledVariant) -> float:
-        forward, arguments = forward_pass(_for_network(config, variant), sizes.num_classes)
+        forward, arguments = forward_pass(for_network(config, variant), sizes.num_classes)
         return _median_seconds(lambda: forward(*arguments))
 
     return seconds

@@ -100,10 +100,10 @@ def test_trials_never_see_the_test_split_and_the_final_ones_do(finished):
         overrides = dict(override.split("=", 1) for override in study.overrides(trial))
         if trial.group == FINAL:
             assert "data.train_split" not in overrides
-            assert overrides["duration"] == "12 epochs"
+            assert overrides["duration"] == "25 epochs"
         else:
             assert (overrides["data.train_split"], overrides["data.eval_split"]) == ("train[:80%]", "train[80%:]")
-            assert overrides["duration"] == ("4 epochs" if trial.group == PROXY else "12 epochs")
+            assert overrides["duration"] == ("10 epochs" if trial.group == PROXY else "25 epochs")
     groups = [trial.group for trial in trained]
     assert groups == sorted(groups, key=[PROXY, FULL, FINAL].index)  # the test comes last
     assert (study.train_config.data.train_split, study.train_config.data.eval_split) == ("train[:80%]", "train[80%:]")

@@ -26,7 +26,7 @@ def config():
 @pytest.mark.parametrize("text", ["mini0:width=0.5,resolution=16", "mini0:width=0.5,resolution=48"])
 def test_the_measured_pass_does_the_multiply_adds_of_the_network(config, text):
     """XLA counts the operations of what it has compiled; of a pass that it computed beforehand none are left."""
-    own = costs._for_network(config, ScaledVariant.parse(text))
+    own = costs.for_network(config, ScaledVariant.parse(text))
     forward, arguments = costs.forward_pass(own, SIZES.num_classes)
     operations = forward.lower(*arguments).compile().cost_analysis()["flops"]
     macs = count_architecture(architecture(text), SIZES.num_classes).macs
