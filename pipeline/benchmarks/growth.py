@@ -118,7 +118,7 @@ def verdict(found: Sequence[Grown], times: float) -> str:
             lines.append(f"  {way}: {macs:.2f} times the multiply-adds, {params:.2f} times the parameters")
         else:
             lines.append(f"  {way}: no networks on both sides of the budget")
-    if reached:
+    if len(reached) == len(WAYS):
         first, second = (max(reached, key=lambda way: reached[way][index]) for index in (0, 1))
         lines.append(f"most multiply-adds for a cycle: {first}; most parameters: {second}")
     lines.append("published for TPUs (EfficientNet-X, for latency and accuracy together), in multiples of its own B0:")
