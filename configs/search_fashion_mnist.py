@@ -17,24 +17,24 @@ def get_config() -> ConfigDict:
     config = search.get_config()
     config.train = "configs/fashion_mnist.py"
     config.overrides = (
-        "duration=6 epochs",
+        "duration=10 epochs",
         "batch_size=128",
         "schedule.warmup=0.5 epochs",
-        "evaluation.every=6 epochs",
-        "checkpoint.every=1 epochs",
+        "evaluation.every=10 epochs",
+        "checkpoint.every=2 epochs",
         "checkpoint.keep=1",
-        "log.every=1 epochs",
+        "log.every=2 epochs",
         "log.tensorboard=False",
     )
     config.held_out = 10
     config.baseline = "mini0:width=0.6,resolution=16"
     config.limits.cost = 1.5
     config.proxy = (
-        "duration=0.5 epochs",
+        "duration=1 epochs",
         "schedule.warmup=0.1 epochs",
-        "ema.decay=0.98",
-        "evaluation.every=0.5 epochs",
-        "checkpoint.every=0.5 epochs",
-        "log.every=0.5 epochs",
+        "ema.decay=0.99",
+        "evaluation.every=1 epochs",
+        "checkpoint.every=1 epochs",
+        "log.every=1 epochs",
     )
     return config

@@ -52,10 +52,11 @@ def _begin(study: Study, workdir: epath.Path, sizes):
     from pipeline.search.record import Record
     from pipeline.trials import compile_process
     from pipeline.trials.costs import cost_of
+    from pipeline.trials.trials import Trial
 
     def limited(_):
-        overrides = (*study.config.overrides, *study.config.proxy)
-        return compile_process.limited(study.config.train, overrides, sizes, study.config.limits.compile_minutes)
+        proxy = study.overrides(Trial(study.space.baseline, study.train_config.seed))
+        return compile_process.limited(study.config.train, proxy, sizes, study.config.limits.compile_minutes)
 
     record = Record.read(workdir, study.train_config.seed)
     cost = cost_of(study.cost, study.train_config, workdir, sizes, compiled_within=limited)

@@ -58,7 +58,7 @@ class Study:
             raise ConfigError(
                 f"config.data.train_split={split!r} of the trials is a part already; a search holds out a part of a whole split"
             )
-        proxy = configuration.read(config.train, (*common, *_held_out(split, config.held_out), *config.proxy))
+        proxy = configuration.read(config.train, _merged(common, _held_out(split, config.held_out), config.proxy))
         baseline = ScaledVariant.parse(config.baseline)
         baseline = baseline.scaled(resolution=architecture(config.baseline).resolution)
         return cls(config, proxy, Space.around(baseline, config.space), cost)
@@ -70,7 +70,7 @@ class Study:
             return common
         split, _ = self.train_config.data.train_split.split("[")
         held_out = _held_out(split, self.config.held_out)
-        return (*common, *held_out, *(self.config.proxy if trial.group == PROXY else ()))
+        return _merged(common, held_out, self.config.proxy if trial.group == PROXY else ())
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that decides the results, as values that JSON can hold."""
@@ -82,6 +82,13 @@ def _held_out(split: str, percent: int) -> tuple[str, ...]:
     """Returns the overrides by which a trial sees the training split alone: one part to train, the rest to be judged by."""
     kept = 100 - percent
     return (f"data.train_split={split}[:{kept}%]", f"data.eval_split={split}[{kept}%:]")
+
+
+def _merged(*overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns overrides of which each key has its last value."""
+    return tuple(
+        f"{key}={value}" for key, value in dict(each.split("=", 1) for group in overrides for each in group).items()
+    )
 
 
 def _check_values(config: ConfigDict) -> None:
@@ -124,5 +131,11 @@ def _check_values(config: ConfigDict) -> None:
     ]
     if any(type(seed) is not int for seed in config.seeds):
         problems.append("config.seeds must be whole numbers")
+    problems += [
+        f"config.{name} has {override!r:.60}; expected key=value"
+        for name in ("overrides", "proxy")
+        for override in config[name]
+        if not isinstance(override, str) or "=" not in override
+    ]
     if problems:
         raise ConfigError("; ".join(problems))
