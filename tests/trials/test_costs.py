@@ -1,6 +1,7 @@
 """Costs of networks: a measured pass computes what is counted, and what was measured is kept."""
 
 import json
+import multiprocessing
 from unittest import mock
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.model.counting import count_architecture
 from pipeline.model.scaling import architecture
 from pipeline.model.variants import ScaledVariant
 from pipeline.planning.dataset import DatasetSize
-from pipeline.trials import configuration, costs
+from pipeline.trials import compile_process, configuration, costs
 
 SIZES = DatasetSize(10, 1437, 360)
 
@@ -53,3 +54,24 @@ def test_damaged_costs_are_one_line(config, tmp_path, content):
     with pytest.raises(DataError, match=r"costs.json is damaged .* delete it with the whole study") as error:
         costs.cost_of("latency", config, epath.Path(tmp_path), SIZES)
     assert "\n" not in str(error.value)
+
+
+def test_that_a_network_has_no_cost_is_kept(config, tmp_path):
+    """The time of a compilation differs from start to start; a study must not."""
+    large, small = map(ScaledVariant.parse, ("mini0:resolution=64", "mini0:resolution=16"))
+    compiled = mock.Mock(side_effect=[costs.Unaffordable("its step did not compile within 2 minutes"), 7.0])
+    with mock.patch.object(costs, "compiled_cycles"):
+        for _ in range(2):
+            cost = costs.cost_of("cycles", config, epath.Path(tmp_path), SIZES, compiled_within=lambda _: compiled)
+            for _ in range(2):
+                with pytest.raises(costs.Unaffordable, match=r"^its step did not compile within 2 minutes$"):
+                    cost(large)
+            assert cost(small) == 7.0
+    assert compiled.call_count == 2
+
+
+def test_a_compilation_that_takes_too_long_is_ended():
+    cost = compile_process.limited("configs/none.py", (), SIZES, minutes=1e-5)
+    with pytest.raises(costs.Unaffordable, match="its step did not compile within 1e-05 minutes"):
+        cost(ScaledVariant("mini0", resolution=16))
+    assert not multiprocessing.active_children()
