@@ -26,6 +26,7 @@ from pipeline.planning import program, topology
 from pipeline.planning.dataset import dataset_size
 from pipeline.planning.slices import parse_slice
 from pipeline.planning.steps import steps_of
+from pipeline.training.compatibility import flatten
 
 _CHECK = flags.DEFINE_bool("check", False, "Only name the results that belong to no step of today.")
 
@@ -87,7 +88,10 @@ def _configuration(setting: str) -> ConfigDict:
     name, *changes = setting.split(",")
     try:
         config = importlib.import_module(f"configs.{name}").get_config()
-        config.update_from_flattened_dict({key: json.loads(value) for key, value in (c.split("=") for c in changes)})
+        values = {key: json.loads(value) for key, value in (change.split("=") for change in changes)}
+        if unknown := values.keys() - flatten(config.to_dict()).keys():
+            raise KeyError(f"there is no {min(unknown)}")
+        config.update_from_flattened_dict(values)
     except (ModuleNotFoundError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{setting!r} is no configuration of configs/ with changes KEY=VALUE: {error}") from error
     return config
