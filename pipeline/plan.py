@@ -16,7 +16,6 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -75,20 +74,18 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
     from pipeline.planning.estimate import estimate
     from pipeline.planning.program import compile_program
     from pipeline.planning.report import Plan
+    from pipeline.planning.steps import steps_of
     from pipeline.training.experiment import Experiment
 
     hparams = _resolve(config, tpu_slice, sizes)
     experiment = Experiment.without_data(config, hparams, topology.mesh_of(tpu_slice))
 
-    def compiled(what: str, lower: Callable, size: str):
-        with _Progress(f"{what} step of {config.model.variant}{size} for {tpu_slice.name} {changes}".rstrip()):
-            return compile_program(lower(), tpu_slice, experiment.compiler_options, f"{config.model.variant}-{what}")
-
-    stages = []
-    for stage in hparams.stages:
-        size = f" at {stage.image_size} px" if len(hparams.stages) > 1 else ""
-        stages.append(compiled("train", functools.partial(experiment.lower_train_step, stage), size))
-    evaluation = compiled("evaluation", experiment.lower_eval_step, "")
+    compiled = []
+    for step in steps_of(experiment):
+        with _Progress(f"{step.name} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
+            name = f"{config.model.variant}-{step.name}"
+            compiled.append(compile_program(step.lower(), tpu_slice, experiment.compiler_options, name))
+    *stages, evaluation = compiled
     price = chip_hour_dollars(tpu_slice.generation)
     plan = Plan(tpu_slice, hparams, stages, evaluation, None)
     if not plan.fits:

@@ -1,11 +1,12 @@
 """Compiles a program for a slice that is not here, and caches the compiler's results.
 
-Results are cached by content: the same step for the same slice and compiler is compiled once on a machine. It is not compiled
-at all if `precompiled/`, which comes with the repository, has it. To add a result there, copy it from the cache, which is in
-`$XDG_CACHE_HOME` or ~/.cache. Nothing is run, and no data are needed.
+Results are cached by content: the same step for the same slice and compiler is compiled once on a machine, and its result is
+kept below `$XDG_CACHE_HOME` or ~/.cache. It is not compiled at all if `precompiled.json`, which comes with the repository, has
+its result (`precompiled.py`). Nothing is run, and no data are needed.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from pipeline.planning import hlo
 from pipeline.planning.slices import GIB, Slice
 from pipeline.planning.topology import compiler_version
 
-PRECOMPILED = pathlib.Path(__file__).resolve().with_name("precompiled")
+PRECOMPILED = pathlib.Path(__file__).resolve().with_name("precompiled.json")
 _LONGEST_NAME = 100  # characters; a network may be named by all its stages
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # The compiler refuses in two ways: at once, for the temporaries alone, or after placing every buffer.
@@ -55,15 +56,13 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict
       options: Options of the compiler.
       name: A description such as "b7-train"; the cached file's name begins with it.
     """
-    circumstances = [hlo.FORMAT_VERSION, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
-    key = hashlib.sha256((json.dumps(circumstances) + lowered.as_text()).encode()).hexdigest()[:32]
-    program = _kept(PRECOMPILED, key)
+    key = key_of(lowered, tpu_slice, options)
+    program = _precompiled().get(key)
     if program is not None:
         return program
     own = cache_folder("plans")
-    program = _kept(own, key)
-    if program is not None:
-        return program
+    for path in own.glob(f"*-{key}.json"):
+        return from_json(json.loads(path.read_text()))
     program = _compile(lowered, tpu_slice, options)
     path = own / f"{re.sub('[^a-zA-Z0-9_.,:=-]', '_', name)[:_LONGEST_NAME]}-{tpu_slice.name}-{key}.json"
     partial = path.with_suffix(f".{os.getpid()}")
@@ -72,12 +71,22 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict
     return program
 
 
-def _kept(folder: pathlib.Path, key: str) -> Program | None:
-    """Returns the result of a key in a folder; None if there is none."""
-    for path in folder.glob(f"*-{key}.json"):
-        content = json.loads(path.read_text())
-        return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
-    return None
+def key_of(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str]) -> str:
+    """Returns the hash of all that the compiler's result depends on, as 32 hexadecimal digits."""
+    circumstances = [hlo.FORMAT_VERSION, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
+    return hashlib.sha256((json.dumps(circumstances) + lowered.as_text()).encode()).hexdigest()[:32]
+
+
+def from_json(content: dict) -> Program:
+    """Returns the program whose fields JSON holds."""
+    return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
+
+
+@functools.cache
+def _precompiled() -> dict[str, Program]:
+    """Returns the results that come with the repository, by key."""
+    entries = json.loads(PRECOMPILED.read_text()).values()
+    return {entry["key"]: from_json(entry["program"]) for entry in entries}
 
 
 def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str]) -> Program:
