@@ -3,8 +3,8 @@
 python -m pipeline.prepare --image_folder FOLDER --name fashion_mnist     (FOLDER/train/<class>/*.png, FOLDER/test/…)
 python -m pipeline.search --config configs/search_fashion_mnist.py --workdir runs/search_fashion_mnist --parallel 2
 
-Evolution and random search have two seeds of 100 trials each. A trial trains for one epoch of 54,000 images and is judged by
-the 6,000 held out. Ten networks train for ten epochs on the same split, which tells whether the short trials predict
+Evolution and random search have two seeds of 100 trials each. A trial trains for half an epoch of 54,000 images and is judged
+by the 6,000 held out. Ten networks train for five epochs on the same split, which tells whether the short trials predict
 anything. docs/search.md says what the search costs.
 """
 
@@ -17,10 +17,10 @@ def get_config() -> ConfigDict:
     config = search.get_config()
     config.train = "configs/fashion_mnist.py"
     config.overrides = (
-        "duration=10 epochs",
+        "duration=5 epochs",
         "batch_size=128",
         "schedule.warmup=0.5 epochs",
-        "evaluation.every=10 epochs",
+        "evaluation.every=5 epochs",
         "checkpoint.every=2 epochs",
         "checkpoint.keep=1",
         "log.every=2 epochs",
@@ -30,11 +30,11 @@ def get_config() -> ConfigDict:
     config.baseline = "mini0:width=0.6,resolution=16"
     config.limits.cost = 1.5
     config.proxy = (
-        "duration=1 epochs",
-        "schedule.warmup=0.1 epochs",
+        "duration=0.5 epochs",
+        "schedule.warmup=0.05 epochs",
         "ema.decay=0.99",
-        "evaluation.every=1 epochs",
-        "checkpoint.every=1 epochs",
-        "log.every=1 epochs",
+        "evaluation.every=0.5 epochs",
+        "checkpoint.every=0.5 epochs",
+        "log.every=0.5 epochs",
     )
     return config

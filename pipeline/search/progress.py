@@ -7,6 +7,8 @@ is passed in says how a trial ended; nothing is trained here.
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.errors import ConfigError, TrainingError
@@ -22,7 +24,10 @@ from pipeline.trials.choosing import spread
 from pipeline.trials.intervals import CONFIDENCE, mean_and_half_width
 from pipeline.trials.trials import Outcome, Trial
 
-_WIDTHS = [index / 50 for index in range(10, 151)]  # of the network made by hand
+# Of the network made by hand, relative to the baseline; and how near its multiply-adds should come.
+_WIDTHS = [index / 50 for index in range(10, 151)]
+_DEPTHS = (1.0, 0.5, 0.75, 1.25, 1.5, 2.0)
+_NEAR = 0.03
 
 
 class Search:
@@ -46,7 +51,7 @@ class Search:
           ConfigError: no mutation can leave the baseline.
         """
         self.study, self.judge, self._outcome_of = study, judge, outcome_of
-        config, self._begun = study.config, set()
+        config, self._begun, self._hands = study.config, set(), {}
         _check_ways_out(study, judge)
         self.courses = [
             Course(
@@ -181,10 +186,17 @@ class Search:
         return [*found, (self._by_hand(found[0][0]), True)] if found else []
 
     def _by_hand(self, like: ScaledVariant) -> ScaledVariant:
-        """Returns the baseline at the width whose multiply-adds are closest to those of a network."""
-        wanted = self.judge.count(like).macs
-        options = [self.study.space.baseline.scaled(width=width) for width in _WIDTHS]
-        return min(options, key=lambda each: abs(self.judge.count(each).macs - wanted))
+        """Returns the baseline scaled to a network's multiply-adds: by width alone if that comes near, else by depth too."""
+        if like not in self._hands:
+            wanted = self.judge.count(like).macs
+            found = []
+            for depth, width in itertools.product(_DEPTHS, _WIDTHS):
+                variant = self.study.space.baseline.scaled(depth=depth, width=width)
+                found.append((abs(self.judge.count(variant).macs / wanted - 1), abs(math.log(depth)), variant))
+            near = [each for each in found if each[0] <= _NEAR]
+            chosen = min(near, key=lambda each: (each[1], each[0])) if near else min(found, key=lambda each: each[:2])
+            self._hands[like] = chosen[-1]
+        return self._hands[like]
 
     def _spearman(self, predicted: list[Judged]) -> float | None:
         pairs = []

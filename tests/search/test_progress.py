@@ -122,7 +122,7 @@ def test_the_best_are_those_of_the_rewards(finished):
     assert final == [network for network, _ in best]
     (hand,) = [row for row in findings["final"] if row["by_hand"]]
     winner = findings["final"][0]
-    assert hand["macs"] == pytest.approx(winner["macs"], rel=0.12)  # widths are multiples of 8 channels
+    assert hand["macs"] == pytest.approx(winner["macs"], rel=0.08)  # so small a network has few widths
     assert any(row["problem"] == "the loss is nan at step 3" for row in rows)  # and the search went on
 
 
