@@ -153,8 +153,9 @@ class TrainTransform:
 
     def pixels(self, data: bytes, rng: np.random.Generator) -> np.ndarray:
         """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedImageError`."""
-        image = data
-        for step in self.steps().values():
+        decode, *others = self.steps().values()
+        image = decode(data, rng)
+        for step in others:
             image = step(image, rng)
         return image
 

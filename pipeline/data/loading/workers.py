@@ -76,7 +76,9 @@ def _leave_later() -> None:
 
 def _leave_with_parent() -> None:
     """Ends this worker once its parent is gone; otherwise it would wait forever."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only worker processes may run this"
+    parent.join()
     os._exit(1)
 
 
@@ -139,6 +141,7 @@ def _exit_code(process: int) -> int | None:
         end = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
         return None
+    assert end is not None, "waitid returns None only with WNOHANG"
     return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
