@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import time
+from typing import Any
 
 import jax
 
@@ -19,6 +20,7 @@ from pipeline.host.caches import cache_folder
 from pipeline.planning import hlo
 from pipeline.planning.slices import GIB, Slice
 from pipeline.planning.topology import compiler_version
+from pipeline.runtime.lowering import CompilerOptions
 
 PRECOMPILED = pathlib.Path(__file__).resolve().with_name("precompiled")
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -45,7 +47,7 @@ class Program:
     compile_seconds: float
 
 
-def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str], name: str) -> Program:
+def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: CompilerOptions, name: str) -> Program:
     """Compiles a program that was lowered for the devices of a slice, or returns the cached result.
 
     Args:
@@ -74,12 +76,13 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict
 def _kept(folder: pathlib.Path, key: str) -> Program | None:
     """Returns the result of a key in a folder; None if there is none."""
     for path in folder.glob(f"*-{key}.json"):
-        content = json.loads(path.read_text())
-        return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
+        content: dict[str, Any] = json.loads(path.read_text())
+        content["largest"] = [tuple(item) for item in content["largest"]]
+        return Program(**content)
     return None
 
 
-def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str]) -> Program:
+def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: CompilerOptions) -> Program:
     start = time.monotonic()
     try:
         compiled = lowered.compile(options)
@@ -88,7 +91,9 @@ def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, s
             raise
         return _too_large(str(error), tpu_slice, time.monotonic() - start)
     seconds = time.monotonic() - start
-    memory = compiled.memory_analysis()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None, "every TPU compiler has it"
+    assert text is not None, "every TPU compiler has it"
     peak = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -96,7 +101,7 @@ def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, s
         + memory.generated_code_size_in_bytes
         - memory.alias_size_in_bytes
     )
-    summary = hlo.summarize(compiled.as_text())
+    summary = hlo.summarize(text)
     return Program(
         fits=True,
         memory=peak,

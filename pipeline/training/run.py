@@ -112,6 +112,7 @@ class Run:
             self._context.checkpoints.wait()
             self._context.best.wait()
         self._context.watchdog.beat("writing the results")
+        assert results is not None, "the last step is always evaluated"
         return results
 
     def _start(self, start_step: int, host_batches: Iterator[dict]):
@@ -173,7 +174,7 @@ class Run:
             # The rate of the update that led to this step; updates count from 0.
             values["learning_rate"] = float(self._context.experiment.schedule(step - 1))
         self._context.reporter.train(step, values)
-        return state.replace(metrics=self._empty_metrics())
+        return dataclasses.replace(state, metrics=self._empty_metrics())
 
     def _save_if_due(self, state: TrainState, step: int) -> None:
         if self._context.stop_requests.asked():

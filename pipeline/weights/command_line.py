@@ -28,7 +28,7 @@ _CLASS_NAMES = flags.DEFINE_string(
 )
 
 
-def define_out() -> flags.FlagHolder[str]:
+def define_out() -> flags.FlagHolder[str | None]:
     """Defines `--out DIRECTORY`."""
     return flags.DEFINE_string("out", None, "The folder to write; it may not hold anything yet.")
 

@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import glob
 import os
+import pathlib
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -97,6 +98,6 @@ def _in_folder(folder: str) -> Iterator[ImageFile]:
 def _may_be_an_image(path: str) -> bool:
     """Returns whether a file begins like an image, or cannot be read, which is reported in its turn."""
     try:
-        return os.path.isfile(path) and is_image(head_of(epath.Path(path)))
+        return os.path.isfile(path) and is_image(head_of(pathlib.Path(path)))
     except DataError:
         return True

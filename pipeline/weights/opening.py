@@ -7,7 +7,8 @@ convert and fine-tuning all open weights here.
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator
+from typing import Any
 
 from absl import logging
 from etils import epath
@@ -102,7 +103,7 @@ def _open_remote(location: str, overrides: Overrides) -> Weights:
 
 
 @contextlib.contextmanager
-def _open_foreign(path: pathlib.Path, location: str, overrides: Overrides) -> Iterator[ForeignWeights]:
+def _open_foreign(path: pathlib.Path, location: str, overrides: Overrides) -> Generator[ForeignWeights]:
     if not epath.Path(location).exists() and official.find_checkpoint(path) is None:
         raise DataError(f"{location} does not exist")
     if path.is_dir() and (path / timm.TENSORS).exists():
@@ -156,7 +157,7 @@ def _apply(weights: Weights, overrides: Overrides, location: str) -> Weights:
         raise ConfigError(f"{location} holds {metadata.variant}, not {overrides.variant}")
     if overrides.kind not in (None, metadata.kind):
         raise ConfigError(f"{location} holds {metadata.kind} weights, not {overrides.kind}")
-    changes = {}
+    changes: dict[str, Any] = {}
     if overrides.preprocessing is not None:
         changes["preprocessing"] = PUBLISHED[overrides.preprocessing]
     if overrides.image_size is not None:

@@ -6,7 +6,7 @@ checks every offset against the file's length before it allocates memory.
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 
 import numpy as np
 import safetensors
@@ -22,7 +22,7 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float
 
 
 @contextlib.contextmanager
-def open_tensors(path: pathlib.Path) -> Iterator[StoredTensors]:
+def open_tensors(path: pathlib.Path) -> Generator[StoredTensors]:
     """Lists the tensors of a safetensors file, which stays open inside the block; PyTorch's batch counters are left out.
 
     Raises:

@@ -4,6 +4,8 @@ Each file maps pixels from 0 to 255, of the weights' image size and any batch, t
 pixels, the others float32. Quantisation costs accuracy, more with swish than with Lite's relu6; the export measures how much.
 """
 
+# The type checker does not see what is in `tf.lite`: TensorFlow imports it when it is first used.
+
 import dataclasses
 import pathlib
 
@@ -34,7 +36,7 @@ def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
 
     def convert(name: str, **settings) -> None:
         # Without the model, its variables become constants; calibration cannot read variables.
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([logits.get_concrete_function()])
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([logits.get_concrete_function()])  # pyrefly: ignore[implicit-import, missing-attribute]
         for key, value in settings.items():
             if key == "supported_types":
                 converter.target_spec.supported_types = value
@@ -48,7 +50,7 @@ def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
         for image in images:
             yield [image[None].astype(np.float32)]
 
-    smaller = [tf.lite.Optimize.DEFAULT]
+    smaller = [tf.lite.Optimize.DEFAULT]  # pyrefly: ignore[implicit-import, missing-attribute]
     convert(FLOAT32)
     if not len(images):
         return
@@ -58,7 +60,7 @@ def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
         CALIBRATED_INT8,
         optimizations=smaller,
         representative_dataset=calibration,
-        supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8],
+        supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8],  # pyrefly: ignore[implicit-import, missing-attribute]
         inference_input_type=tf.uint8,
     )
 
@@ -101,7 +103,7 @@ def load(path: pathlib.Path, threads: int | None = None) -> Forward:
     """Opens one file in TensorFlow's interpreter, with `threads` threads; None: its default."""
     import tensorflow as tf
 
-    interpreter = tf.lite.Interpreter(str(path), num_threads=threads)
+    interpreter = tf.lite.Interpreter(str(path), num_threads=threads)  # pyrefly: ignore[implicit-import, missing-attribute]
     prepared_for = []
 
     def forward(images: np.ndarray) -> np.ndarray:

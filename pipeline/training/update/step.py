@@ -5,6 +5,7 @@ loss and everything after the logits is float32. Randomness follows from (seed, 
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -54,13 +55,14 @@ def make_train_step(
                 rngs={"dropout": dropout_rng},
                 mutable=["batch_stats"],
             )
+            batch_stats = cast(dict, updates["batch_stats"])  # Flax's type also allows the FrozenDict of its past
             cross_entropy = optax.losses.softmax_cross_entropy(logits, targets)
             mean_cross_entropy = jnp.sum(cross_entropy * mask) / jnp.maximum(jnp.sum(mask), 1)
-            return mean_cross_entropy + weight_decay * l2(params, decayed), (logits, updates["batch_stats"])
+            return mean_cross_entropy + weight_decay * l2(params, decayed), (logits, batch_stats)
 
         (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = cast(dict, optax.apply_updates(state.params, updates))  # Optax's type is that of any pytree
         step = state.step + 1
         gradient_norm = optax.tree.norm(gradients)
         metrics = TrainMetrics.single_from_model_output(
@@ -104,7 +106,8 @@ def l2(params: dict, decayed: str = "all_but_norm") -> jax.Array:
         "kernels_but_depthwise": lambda path: path[-1].key == "kernel" and path[-2].key != "depthwise_conv",
     }[decayed]
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return sum(0.5 * jnp.sum(jnp.square(leaf)) for path, leaf in leaves if covers(path))
+    terms = (0.5 * jnp.sum(jnp.square(leaf)) for path, leaf in leaves if covers(path))
+    return cast(jax.Array, sum(terms))  # the type of `sum` has the 0 that no terms would give
 
 
 def is_batch_norm(path: tuple) -> bool:
