@@ -87,9 +87,9 @@ def _in_folder(folder: str) -> Iterator[ImageFile]:
                 yield ImageFile(path)
             else:
                 left_out["file(s) that are not images"] += 1
-    said = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
-    if said:
-        print(f"{shown(folder)}: left out {said}", file=sys.stderr, flush=True)
+    counts = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    if counts:
+        print(f"{shown(folder)}: left out {counts}", file=sys.stderr, flush=True)
     yield from (ImageFile(error.filename, error.strerror) for error in unreadable)
     if not images and not unreadable:
         yield ImageFile(folder, "there is no image in this folder")

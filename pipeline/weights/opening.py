@@ -134,7 +134,7 @@ def _metadata_beside(path: pathlib.Path, found: Weights) -> Weights:
     try:
         content = read_json(beside)
     except DataError as error:
-        logging.warning("%s. It may have said how images are prepared for these weights.", error)
+        logging.warning("%s. It may have stated how images are prepared for these weights.", error)
         return found
     if not isinstance(content, dict) or "format" not in content:  # Keras has a file of this name too
         logging.info("%s is not of this project and says nothing of these weights.", beside)

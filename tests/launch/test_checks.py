@@ -143,8 +143,8 @@ def test_the_cost_is_said_and_asked_about(monkeypatch, given):
     for answer, fine in (("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False), ("", False)):
         monkeypatch.setattr("sys.stdin", Terminal(answer))
         if fine:
-            cost.confirm("Ask for it?")
+            cost.confirm("Request it?")
         else:
-            assert "nothing was asked for" in refusal(cost.confirm, "Ask for it?")
+            assert "nothing was requested" in refusal(cost.confirm, "Request it?")
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
-    assert "give --yes" in refusal(cost.confirm, "Ask for it?")
+    assert "give --yes" in refusal(cost.confirm, "Request it?")

@@ -109,7 +109,10 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
 
 @dataclasses.dataclass
 class _JpegReader:
-    """What the segments of a JPEG have said so far. `position` is that of a marker's second byte; the length follows it."""
+    """The fields found in the segments of a JPEG so far.
+
+    `position` is that of a marker's second byte; the length follows it.
+    """
 
     data: bytes
     height: int = 0
