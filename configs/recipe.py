@@ -156,6 +156,7 @@ def get_config() -> ConfigDict:
         {
             "every": "64 steps",  # [main.py]
             "tensorboard": True,  # in addition to metrics.jsonl
+            "norms": False,  # also the l2 norms of the parameters and of their last update: l2_params, l2_updates
         }
     )
     config.watchdog = ConfigDict(

@@ -63,8 +63,8 @@ def _ours(experiment: DatalessExperiment, batch: dict[str, jax.Array]) -> Callab
 
     def take() -> None:
         nonlocal state
-        state, loss = step(state, batch)
-        jax.block_until_ready((state, loss))
+        state, *outputs = step(state, batch)
+        jax.block_until_ready((state, outputs))
 
     return take
 

@@ -95,7 +95,7 @@ class DatalessExperiment:
         return self.without_data(config, hparams, self.mesh).abstract_state()
 
     def compile_train_step(self, stage: Stage | None = None):
-        """Returns the compiled `(state, batch) -> (state, loss)` of a stage; the state it is given is donated.
+        """Returns the compiled function of `make_train_step` for a stage; the state that it takes is donated.
 
         It is compiled ahead of its first call, so a second compilation cannot go unnoticed.
         """
@@ -113,7 +113,7 @@ class DatalessExperiment:
         step = jax.jit(
             make_train_step(stage.configure(self.config), model, self.tx),
             donate_argnums=0,
-            out_shardings=(self.replicated, self.replicated),
+            out_shardings=self.replicated,
         )
         return step.lower(self.abstract_state(), self.abstract_batch(self.hparams.batch_size, stage.image_size))
 

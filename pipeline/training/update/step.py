@@ -1,4 +1,4 @@
-"""The train step: a pure function `(state, batch) -> (state, loss)`, built once from the model, the optimizer and the recipe.
+"""The train step: a pure function from a state and a batch to the next state and the loss, built once for a recipe.
 
 It knows nothing of devices. The caller shards the batch and replicates the state, and the compiler derives the collectives. The
 loss and everything after the logits is float32. Randomness follows from (seed, step).
@@ -22,10 +22,15 @@ from pipeline.training.update.state import TrainState
 Batch = dict[str, jax.Array]
 
 
-def make_train_step(
-    config: ConfigDict, model: Network, tx: optax.GradientTransformation
-) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
+Norms = dict[str, jax.Array]  # "l2_params" and "l2_updates", float32 []
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, jax.Array] | tuple[TrainState, jax.Array, Norms]]
+
+
+def make_train_step(config: ConfigDict, model: Network, tx: optax.GradientTransformation) -> TrainStep:
     """Returns the step function `(state, batch) -> (new state, loss)`; the loss is float32 [].
+
+    With `config.log.norms`, a third result has the l2 norms of the new parameters and of what was added to the old ones. They
+    are of all parameters together, trained or not, and no part of the state.
 
     With p the parameters, q the smoothed (and mixed) targets and w the images of positive weight:
 
@@ -39,8 +44,9 @@ def make_train_step(
     mixing = {key: config.loss[key] for key in ("mixup_alpha", "cutmix_alpha", "mix_semantics")}
     ema_decay, seed = config.ema.decay, config.seed
     decayed = model.architecture.family.weight_decay
+    with_norms = config.log.norms
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+    def train_step(state: TrainState, batch: Batch):
         dropout_rng, mix_rng = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         images = normalize_images(batch["image"], mean_rgb, stddev_rgb, dtype)
         mask = batch["weight"] > 0
@@ -82,6 +88,8 @@ def make_train_step(
             ema=update_ema(state.ema, {"params": params, "batch_stats": batch_stats}, step, ema_decay),
             metrics=state.metrics.merge(metrics),
         )
+        if with_norms:
+            return new_state, loss, {"l2_params": optax.tree.norm(params), "l2_updates": optax.tree.norm(updates)}
         return new_state, loss
 
     return train_step
