@@ -30,7 +30,7 @@ _PATIENCE_SECONDS = 10.0
 def outcome(work: Callable[[], None]) -> int:
     """Runs the work, prints its error to stderr, and returns the exit code; 0 on success."""
     _tolerate_names()
-    threading.excepthook = _say_of_thread
+    threading.excepthook = _report_error_of_thread
     try:
         work()
         _flush(sys.stdout)
@@ -72,7 +72,7 @@ def leave_at_once(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-def _say_of_thread(args: threading.ExceptHookArgs) -> None:
+def _report_error_of_thread(args: threading.ExceptHookArgs) -> None:
     """Prints the error of a library's thread as one line; whoever waits for the thread raises it too."""
     known = args.exc_value and expected(args.exc_value)
     if known is None:

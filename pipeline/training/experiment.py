@@ -107,7 +107,7 @@ class DatalessExperiment:
         return compiler_options(self.mesh)
 
     def lower_train_step(self, stage: Stage | None = None) -> jax.stages.Lowered:
-        """Returns the train step of a stage, by default the last, as it is given to the compiler of the mesh's devices."""
+        """Returns the train step of a stage, by default the last, lowered for the mesh's devices."""
         stage = stage or self.hparams.stages[-1]
         model = self.model.clone(dropout_rate=stage.dropout_rate)
         step = jax.jit(

@@ -37,7 +37,7 @@ def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding
       ConfigError, DataError: the weights cannot be read or are not of this network.
     """
     weights = open_weights(config.init_from, Overrides(variant=config.model.variant))
-    _say_what_differs(weights, config)
+    _log_differences(weights, config)
     arrays = dict(weights.arrays)
     differs = weights.metadata.num_classes != num_classes
     if config.finetune.head == "keep" and differs:
@@ -120,7 +120,7 @@ def _part(module: str, parts: int) -> int:
     return {"stem": 0, "head": parts - 1}[module]
 
 
-def _say_what_differs(weights: Weights, config: ConfigDict) -> None:
+def _log_differences(weights: Weights, config: ConfigDict) -> None:
     logging.info("Starting from %s", weights.describe())
     metadata, ours = weights.metadata, Preprocessing.of_config(config.data)
     bn_epsilon = with_family_defaults(config.model).bn_epsilon

@@ -34,7 +34,7 @@ def open_tensors(path: pathlib.Path) -> Generator[StoredTensors]:
             file = stack.enter_context(safetensors.safe_open(path, framework="np"))
             names = [name for name in file.keys() if not name.endswith(COUNTER)]  # noqa: SIM118 – it is no mapping
             if len(names) > MAX_TENSORS:
-                raise DataError(f"{path} holds {len(names):,} tensors: no network of the family has so many")
+                raise DataError(f"{path} holds {len(names):,} tensors: no network of the family has that many")
             tensors = {name: _stored(file, name) for name in names}
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
             if isinstance(error, DataError):

@@ -107,13 +107,13 @@ def load(path: pathlib.Path, threads: int | None = None) -> Forward:
     prepared_for = []
 
     def forward(images: np.ndarray) -> np.ndarray:
-        (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
+        (pixels,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
         if prepared_for != [images.shape]:
-            interpreter.resize_tensor_input(given["index"], images.shape)
+            interpreter.resize_tensor_input(pixels["index"], images.shape)
             interpreter.allocate_tensors()
             prepared_for[:] = [images.shape]
-        interpreter.set_tensor(given["index"], images.astype(given["dtype"]))
+        interpreter.set_tensor(pixels["index"], images.astype(pixels["dtype"]))
         interpreter.invoke()
-        return interpreter.get_tensor(wanted["index"]).copy()
+        return interpreter.get_tensor(logits["index"]).copy()
 
     return forward

@@ -173,7 +173,7 @@ class _JpegReader:
         )
 
 
-# The second byte of each marker [ITU-T T.81, table B.1], and what its segment tells.
+# The second byte of each marker [ITU-T T.81, table B.1], and the reader of its segment.
 _SEQUENTIAL, _PROGRESSIVE, _START_OF_SCAN = (0xC0, 0xC1), 0xC2, 0xDA
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _HANDLERS = {

@@ -118,8 +118,8 @@ def failure_of_workers(error: Exception, trace: RecordTrace, source) -> MachineE
     """Returns the error to raise if `error` means that a worker died or could not be started; else None."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return MachineError(f"The data workers cannot be started. {_shared_memory_hint()}")
-    # Only the message of grain's error tells: its type is RuntimeError, it has no attributes, and the processes are private to
-    # grain's iterator. The kernel cannot be asked either, because grain has reaped the worker to learn the code.
+    # Only the message of grain's error identifies it: its type is RuntimeError, it has no attributes, and the processes are
+    # private to grain's iterator. The kernel cannot be asked either, because grain has reaped the worker to learn the code.
     match = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
     if isinstance(error, WorkerGone):
         code = _exit_code(error.process)
