@@ -74,17 +74,16 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
     from pipeline.planning.estimate import estimate
     from pipeline.planning.program import compile_program
     from pipeline.planning.report import Plan
-    from pipeline.planning.steps import steps_of
     from pipeline.training.experiment import Experiment
 
     hparams = _resolve(config, tpu_slice, sizes)
     experiment = Experiment.without_data(config, hparams, topology.mesh_of(tpu_slice))
 
     compiled = []
-    for step in steps_of(experiment):
-        with _Progress(f"{step.name} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
-            name = f"{config.model.variant}-{step.name}"
-            compiled.append(compile_program(step.lower(), tpu_slice, experiment.compiler_options, name))
+    for step, lower in experiment.steps().items():
+        with _Progress(f"{step} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
+            name = f"{config.model.variant}-{step}"
+            compiled.append(compile_program(lower(), tpu_slice, experiment.compiler_options, name))
     *stages, evaluation = compiled
     price = chip_hour_dollars(tpu_slice.generation)
     plan = Plan(tpu_slice, hparams, stages, evaluation, None)

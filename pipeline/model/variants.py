@@ -92,7 +92,7 @@ class ScaledVariant:
         if len(text) > _LONGEST or name.partition(notation.SEPARATOR)[0] not in VARIANTS:
             raise ConfigError(f"model variant {text!r:.100} is unknown; the variants are {', '.join(VARIANTS)}")
         try:
-            return cls(name, **_direct(_settings(rest), row(name).resolution)) if colon else cls(name).checked()
+            return cls(name, *_direct(_settings(rest), row(name).resolution)) if colon else cls(name).checked()
         except ConfigError as error:
             raise ConfigError(f"model variant {text!r:.300}: {error}") from error
 
@@ -102,7 +102,7 @@ class ScaledVariant:
         if rest is None:
             return found
         try:
-            return found.scaled(**_direct(_settings(rest), found.resolution))
+            return found.scaled(*_direct(_settings(rest), found.resolution or row(found.name).resolution))
         except ConfigError as error:
             raise ConfigError(f"model variant {path}:{rest:.100}: {error}") from error
 
@@ -164,8 +164,8 @@ def _settings(text: str) -> dict[str, float]:
     return found
 
 
-def _direct(settings: dict[str, float], resolution: int) -> dict[str, float | int]:
-    """Returns multipliers and pixels, as given or computed from phi and the coefficients."""
+def _direct(settings: dict[str, float], resolution: int) -> tuple[float, float, int | None]:
+    """Returns depth, width and pixels, as given or computed from phi and the coefficients."""
     compound, direct = ([key for key in keys if key in settings] for keys in (_COMPOUND, _DIRECT))
     if compound and "phi" not in settings:
         raise ConfigError(f"{compound[0]} is given without phi; write {_FORMS}")
@@ -183,5 +183,4 @@ def _direct(settings: dict[str, float], resolution: int) -> dict[str, float | in
         raise ConfigError(
             f"resolution={pixels:g} is not a whole number of pixels from {SMALLEST_RESOLUTION} to {LARGEST_RESOLUTION:,}"
         )
-    result = {key: settings[key] for key in ("depth", "width") if key in settings}
-    return result if pixels is None else {**result, "resolution": int(pixels)}
+    return settings.get("depth", 1.0), settings.get("width", 1.0), None if pixels is None else int(pixels)

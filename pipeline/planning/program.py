@@ -2,7 +2,7 @@
 
 Results are cached by content: the same step for the same slice and compiler is compiled once on a machine, and its result is
 kept below `$XDG_CACHE_HOME` or ~/.cache. It is not compiled at all if `precompiled.json`, which comes with the repository, has
-its result (`precompiled.py`). Nothing is run, and no data are needed.
+its result (`python -m pipeline.precompile`). Nothing is run, and no data are needed.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import time
+from typing import Any
 
 import jax
 
@@ -20,6 +21,7 @@ from pipeline.host.caches import cache_folder
 from pipeline.planning import hlo
 from pipeline.planning.slices import GIB, Slice
 from pipeline.planning.topology import compiler_version
+from pipeline.runtime.lowering import CompilerOptions
 
 PRECOMPILED = pathlib.Path(__file__).resolve().with_name("precompiled.json")
 _LONGEST_NAME = 100  # characters; a network may be named by all its stages
@@ -47,7 +49,7 @@ class Program:
     compile_seconds: float
 
 
-def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str], name: str) -> Program:
+def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: CompilerOptions, name: str) -> Program:
     """Compiles a program that was lowered for the devices of a slice, or returns the cached result.
 
     Args:
@@ -71,15 +73,16 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict
     return program
 
 
-def key_of(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str]) -> str:
+def key_of(lowered: jax.stages.Lowered, tpu_slice: Slice, options: CompilerOptions) -> str:
     """Returns the hash of all that the compiler's result depends on, as 32 hexadecimal digits."""
     circumstances = [hlo.FORMAT_VERSION, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
     return hashlib.sha256((json.dumps(circumstances) + lowered.as_text()).encode()).hexdigest()[:32]
 
 
-def from_json(content: dict) -> Program:
+def from_json(content: dict[str, Any]) -> Program:
     """Returns the program whose fields JSON holds."""
-    return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
+    program = Program(**content)
+    return dataclasses.replace(program, largest=[(origin, size) for origin, size in program.largest])
 
 
 @functools.cache
@@ -89,7 +92,7 @@ def _precompiled() -> dict[str, Program]:
     return {entry["key"]: from_json(entry["program"]) for entry in entries}
 
 
-def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str]) -> Program:
+def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: CompilerOptions) -> Program:
     start = time.monotonic()
     try:
         compiled = lowered.compile(options)
@@ -98,7 +101,9 @@ def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, s
             raise
         return _too_large(str(error), tpu_slice, time.monotonic() - start)
     seconds = time.monotonic() - start
-    memory = compiled.memory_analysis()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None, "every TPU compiler has it"
+    assert text is not None, "every TPU compiler has it"
     peak = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -106,7 +111,7 @@ def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, s
         + memory.generated_code_size_in_bytes
         - memory.alias_size_in_bytes
     )
-    summary = hlo.summarize(compiled.as_text())
+    summary = hlo.summarize(text)
     return Program(
         fits=True,
         memory=peak,

@@ -32,7 +32,7 @@ class Study:
     cost: str
 
     @classmethod
-    def from_config(cls, config: ConfigDict, cost: str) -> "Study":
+    def from_config(cls, config: ConfigDict | None, cost: str) -> "Study":
         """Checks a configuration and reads that of the trials.
 
         Raises:

@@ -115,7 +115,7 @@ def judged_by(
         outcome = outcome_of(variant) if problem is None else Outcome(None, problem)
         if outcome is None:
             return None
-        reward = 0.0 if outcome.top1 is None else judge.reward(outcome.top1, cost)
+        reward = 0.0 if outcome.top1 is None or cost is None else judge.reward(outcome.top1, cost)
         return Judged(variant, cost, outcome, reward)
 
     return judged

@@ -166,7 +166,9 @@ class Search:
         """Returns networks that are evenly spread over the ranking by the proxies' accuracy."""
         if not (self._searched() and self.study.config.full.predicted):
             return []
-        ranked = sorted(self._trained_ones(), key=lambda each: (-each.outcome.top1, each.cost, str(each.variant)))
+        ranked = sorted(
+            self._trained_ones(), key=lambda each: (-(each.outcome.top1 or 0.0), each.cost, str(each.variant))
+        )
         return spread(ranked, self.study.config.full.predicted)
 
     def _in_full(self) -> list[Judged]:
@@ -176,7 +178,7 @@ class Search:
         rewards = {}
         for each in self._best():
             end = self._outcome_of(Trial(each.variant, self.study.train_config.seed, FULL))
-            if end is not None and end.top1 is not None:
+            if end is not None and end.top1 is not None and each.cost is not None:
                 rewards[each.variant] = self.judge.reward(end.top1, each.cost)
         best = self._best()
         return max(best, key=lambda each: rewards.get(each.variant, -1.0)) if best else None

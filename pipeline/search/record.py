@@ -5,7 +5,6 @@ though its folder be gone. Failures count only with the file in their folder, so
 """
 
 import json
-import math
 from typing import Any
 
 from etils import epath
@@ -84,6 +83,6 @@ def write(findings: Findings, workdir: epath.Path) -> None:
 
 
 def _accuracy(value: object) -> Outcome:
-    if type(value) not in (int, float) or not (math.isfinite(value) and 0 <= value <= 1):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:  # NaN is not either
         raise ValueError(f"{value!r:.40} is no accuracy")
     return Outcome(float(value))

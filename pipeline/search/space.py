@@ -13,6 +13,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -165,7 +166,7 @@ def _canonical(stage: StageSpec) -> StageSpec:
     return stage
 
 
-def _differs(stage: StageSpec, field: str, value: object) -> bool:
+def _differs(stage: StageSpec, field: str, value: Any) -> bool:
     return _canonical(dataclasses.replace(stage, **{field: value})) != stage
 
 

@@ -25,7 +25,7 @@ class StudyFlags:
 
     quick_config: str
     _config: flags.FlagHolder[ConfigDict]
-    _workdir: flags.FlagHolder[str]
+    _workdir: flags.FlagHolder[str | None]
     _quick: flags.FlagHolder[bool]
     _cost: flags.FlagHolder[str]
     _parallel: flags.FlagHolder[int]

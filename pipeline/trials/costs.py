@@ -10,6 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -88,7 +89,7 @@ def _kept(path: epath.Path, cost: Cost, usually: str) -> Cost:
     return kept
 
 
-def _read(content: object) -> float | Unaffordable:
+def _read(content: Any) -> float | Unaffordable:
     return Unaffordable(str(content["problem"])) if isinstance(content, dict) else float(content)
 
 

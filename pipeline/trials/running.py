@@ -14,13 +14,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
 from pipeline.trials import trial_process
-from pipeline.trials.trials import Trial, outcome, write_failure
+from pipeline.trials.trials import Trial, outcome, outcome_of_ended, write_failure
 
 TRAINER = ("-m", "pipeline.trials.trial_process")  # what the interpreter runs for a trial
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -85,8 +85,8 @@ def run_all(
                     slots.append(process.slot)
                     if not asked:
                         _conclude(process, study, fails)
-                        said = outcome(process.trial, study)
-                        how = said.problem if said.top1 is None else f"{said.top1:.2%} top-1"
+                        found = outcome_of_ended(process.trial, study)
+                        how = found.problem if found.top1 is None else f"{found.top1:.2%} top-1"
                         ended(process.trial, f"{process.trial}: {how}, {process.seconds():.0f} s")
         finally:
             for process in running.values():  # an error of one of them ends the others
@@ -144,7 +144,7 @@ class _Process:
 
 
 @contextlib.contextmanager
-def _stopping(running: dict[int, _Process]) -> Iterator[list[int]]:
+def _stopping(running: dict[int, _Process]) -> Generator[list[int]]:
     """Passes signals on to the running trials. Yields the list of the signals received."""
     asked = []
 

@@ -68,7 +68,7 @@ def test_a_progressive_plan_is_the_sum_of_its_stages(tmp_path):
     assert 0 < small["cycles"] < large["cycles"]
     assert found["train"]["memory"] == max(small["memory"], large["memory"])
     assert found["estimate"]["images_per_second"] == pytest.approx(32 / found["estimate"]["step"])
-    assert [len(list(tmp_path.rglob(f"tiny-train-{size}px-*.json"))) for size in (26, 32)] == [1, 1]
+    assert [len(list(tmp_path.rglob(f"tiny-train-{number}-v5e-8-*.json"))) for number in (1, 2)] == [1, 1]
     assert len(list(tmp_path.rglob("tiny-evaluation-*.json"))) == 1
 
 
@@ -76,7 +76,7 @@ def test_a_progressive_plan_is_the_sum_of_its_stages(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["b0", "b7"])
 def test_a_configuration_as_it_comes_is_planned_without_compiling(tmp_path, config):
-    """Where this fails the steps have changed: python -m pipeline.planning.precompiled compiles them anew."""
+    """Where this fails the steps have changed: python -m pipeline.precompile compiles them anew."""
     source = (
         "from pipeline import command, plan\n"
         "plan.topology.prepare()\n"

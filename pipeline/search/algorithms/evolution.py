@@ -24,11 +24,11 @@ class Evolution:
     """
 
     def __init__(self, space: Space, settings: ConfigDict):
-        self._space, self._tournament = space, settings.tournament
+        self._space, self._size, self._tournament = space, settings.population, settings.tournament
         self.population: collections.deque[tuple[Stages, float]] = collections.deque(maxlen=settings.population)
 
     def ask(self, rng: random.Random) -> Stages:
-        if len(self.population) < self.population.maxlen:
+        if len(self.population) < self._size:
             return self._space.draw(rng)
         drawn = [rng.choice(self.population) for _ in range(self._tournament)]
         parent, _ = max(drawn, key=lambda member: member[1])

@@ -6,8 +6,9 @@ import types
 
 import pytest
 
+from pipeline import precompile
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.planning import precompiled, program, topology
+from pipeline.planning import program, topology
 from pipeline.planning.dataset import DatasetSize
 from pipeline.runtime.mesh import make_mesh
 from tests.configs import tiniest
@@ -24,7 +25,7 @@ def results(monkeypatch, tmp_path):
     monkeypatch.setattr(program, "compiler_version", lambda: "1.0")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, "configs.tiniest", tiniest)
-    monkeypatch.setattr(precompiled, "dataset_size", lambda config: DatasetSize(10, 1437, 360))
+    monkeypatch.setattr(precompile, "dataset_size", lambda config: DatasetSize(10, 1437, 360))
     monkeypatch.setattr(topology, "prepare", lambda: None)
     monkeypatch.setattr(topology, "mesh_of", lambda tpu_slice: make_mesh())
     program._precompiled.cache_clear()
@@ -33,21 +34,21 @@ def results(monkeypatch, tmp_path):
 
 
 def test_what_is_stale_is_named_and_then_compiled(results):
-    assert precompiled.refresh("tiniest:v5e-8", compile_stale=False) == NAMES[::-1]
+    assert precompile.refresh("tiniest:v5e-8", compile_stale=False) == NAMES[::-1]
     assert json.loads(results.read_text()) == {}
-    assert precompiled.refresh("tiniest:v5e-8", compile_stale=True) == NAMES[::-1]
+    assert precompile.refresh("tiniest:v5e-8", compile_stale=True) == NAMES[::-1]
     entries = json.loads(results.read_text())
     assert list(entries) == NAMES
-    assert precompiled.refresh("tiniest:v5e-8", compile_stale=False) == []
+    assert precompile.refresh("tiniest:v5e-8", compile_stale=False) == []
 
     entries[NAMES[1]]["key"] = "0" * 32  # of a step that has changed since
     results.write_text(json.dumps(entries))
-    assert precompiled.refresh("tiniest:v5e-8", compile_stale=False) == [NAMES[1]]
+    assert precompile.refresh("tiniest:v5e-8", compile_stale=False) == [NAMES[1]]
 
 
 def test_a_change_of_the_configuration_makes_its_own_results(results):
-    precompiled.refresh("tiniest:v5e-8", compile_stale=True)
-    assert precompiled.refresh("tiniest,batch_size=64:v5e-8", compile_stale=True) == [
+    precompile.refresh("tiniest:v5e-8", compile_stale=True)
+    assert precompile.refresh("tiniest,batch_size=64:v5e-8", compile_stale=True) == [
         "tiniest,batch_size=64-train-v5e-8",
         "tiniest,batch_size=64-evaluation-v5e-8",
     ]
@@ -60,10 +61,10 @@ def test_the_check_covers_every_pair_of_the_file(monkeypatch):
     """The pairs come from the file's names; whichever step of one has changed, the error names it."""
     seen = []
     monkeypatch.setattr(topology, "prepare", lambda: None)
-    monkeypatch.setattr(precompiled, "refresh", lambda pair, compile_stale: seen.append(pair) or [f"of {pair}"])
-    monkeypatch.setattr(precompiled, "_CHECK", types.SimpleNamespace(value=True))
+    monkeypatch.setattr(precompile, "refresh", lambda pair, compile_stale: seen.append(pair) or [f"of {pair}"])
+    monkeypatch.setattr(precompile, "_CHECK", types.SimpleNamespace(value=True))
     with pytest.raises(TrainingError, match="belong to no step of today: of b0:"):
-        precompiled.main([])
+        precompile.main([])
     assert len(seen) == len(set(seen))
     assert {f"b{number}:v5e-256" for number in range(8)} <= set(seen)
     assert "b7,batch_size=512:v3-32" in seen
@@ -74,5 +75,5 @@ def test_the_check_covers_every_pair_of_the_file(monkeypatch):
 )
 def test_a_pair_that_cannot_be_is_one_line(pair):
     with pytest.raises(ConfigError) as error:
-        precompiled.refresh(pair, compile_stale=False)
+        precompile.refresh(pair, compile_stale=False)
     assert "\n" not in str(error.value)

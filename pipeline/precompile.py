@@ -1,6 +1,6 @@
-"""Keeps `precompiled.json` fresh: the compiler's results that come with the repository, so that common plans take seconds.
+"""Keeps `planning/precompiled.json` fresh: compiled results that come with the repository, so that common plans take seconds.
 
-python -m pipeline.planning.precompiled [--check] [CONFIG[,KEY=VALUE…]:SLICE …]
+python -m pipeline.precompile [--check] [CONFIG[,KEY=VALUE…]:SLICE …]
 
 A pair such as `v2_s:v5e-32` or `b7,batch_size=512:v3-32` is checked, and added if it is not there; by default all in the file.
 
@@ -25,7 +25,6 @@ from pipeline.host.whole_files import write_whole
 from pipeline.planning import program, topology
 from pipeline.planning.dataset import dataset_size
 from pipeline.planning.slices import parse_slice
-from pipeline.planning.steps import steps_of
 from pipeline.training.compatibility import flatten
 
 _CHECK = flags.DEFINE_bool("check", False, "Only name the results that belong to no step of today.")
@@ -46,7 +45,7 @@ def main(pairs: list[str]) -> None:
     if stale and _CHECK.value:
         raise TrainingError(
             f"{len(stale)} results of precompiled.json belong to no step of today: {', '.join(stale)}. "
-            "Compile them with python -m pipeline.planning.precompiled"
+            "Compile them with python -m pipeline.precompile"
         )
 
 
@@ -68,9 +67,9 @@ def refresh(pair: str, compile_stale: bool) -> list[str]:
     )
     experiment = Experiment.without_data(config, hparams, topology.mesh_of(tpu_slice))
     stale = []
-    for step in steps_of(experiment):
-        name = f"{setting}-{step.name}-{tpu_slice.name}"
-        lowered = step.lower()
+    for step, lower in experiment.steps().items():
+        name = f"{setting}-{step}-{tpu_slice.name}"
+        lowered = lower()
         key = program.key_of(lowered, tpu_slice, experiment.compiler_options)
         if _entries().get(name, {}).get("key") == key:
             continue
@@ -78,7 +77,7 @@ def refresh(pair: str, compile_stale: bool) -> list[str]:
         if not compile_stale:
             continue
         print(f"compiling {name} …", flush=True)
-        result = program.compile_program(lowered, tpu_slice, experiment.compiler_options, f"{setting}-{step.name}")
+        result = program.compile_program(lowered, tpu_slice, experiment.compiler_options, f"{setting}-{step}")
         _write({**_entries(), name: {"key": key, "program": dataclasses.asdict(result)}})
     return stale
 
@@ -107,7 +106,7 @@ def _write(entries: dict[str, dict]) -> None:
 
 
 def _known_pairs() -> list[str]:
-    """Returns the pairs of the file, from names such as "b0-train-v3-32" and "v2_s-train-171px-v5e-32"."""
+    """Returns the pairs of the file, from names such as "b0-train-v3-32" and "v2_s-train-1-v5e-32"."""
     pairs = (f"{name.partition('-')[0]}:{'-'.join(name.split('-')[-2:])}" for name in _entries())
     return list(dict.fromkeys(pairs))
 
