@@ -53,8 +53,8 @@ def get_config() -> ConfigDict:
             "compile_minutes": 20.0,  # with --cost=cycles
         }
     )
-    # Overrides for the short trials, such as ("duration=1 epochs",) [MnasNet: 5 epochs]. Shorten all averages with it: after few
-    # steps, the default BatchNorm momentum and EMA decay still hold much of their first values.
+    # Overrides for the short trials, such as ("duration=1 epochs",) [MnasNet: 5 epochs]. Shorten the averages with it: after
+    # few steps, the default BatchNorm momentum and EMA decay still hold much of their first values.
     config.proxy = ()
     config.full = ConfigDict(
         {
