@@ -66,7 +66,9 @@ def test_a_slice_deletes_itself_only_and_says_when_it_may_not(cloud, slice_):
     cloud.plan({"hold": True})
     slice_.ask(incarnation="second", bounds=dataclasses.replace(BOUNDS, heartbeat_seconds=1))
     wait_until(slice_.is_running)
-    surrender = Surrender("first", User(), slice_.endpoints, Clock())  # as on a machine of an earlier slice of that name
+    surrender = Surrender(
+        "first", User(), slice_.endpoints, Clock()
+    )  # as on a machine of an earlier slice of that name
     surrender.attempt(slice_.control.queued_resource)
     assert "that of a later slice" in surrender.message
     denied = Answer(403, {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "no tpu.nodes.delete"}})
