@@ -47,7 +47,7 @@ def real_cloud(make_cloud, tmp_path):
         "PYTHONPATH": str(REPOSITORY / "tests" / "one_compilation"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    cloud.write_settings(POLL_SECONDS="0.5", GRACE_SECONDS="10", SETUP_SECONDS="30", HEARTBEAT_SECONDS="30")
+    cloud.write_settings(POLL_SECONDS="1", GRACE_SECONDS="5", SETUP_SECONDS="30", HEARTBEAT_SECONDS="30")
     return cloud
 
 

@@ -119,7 +119,7 @@ class Cloud:
             if found := shutil.which(name):
                 (programs / name).symlink_to(found)
         python = programs / "python3"
-        python.write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" "$@"\n')
+        python.write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" -S "$@"\n')
         python.chmod(0o755)
 
     def write_settings(self, **changes: str) -> None:

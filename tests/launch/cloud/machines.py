@@ -175,7 +175,7 @@ class Machines:
             for program in STAND_INS.iterdir():
                 (folder / program.name).symlink_to(program)
             python = folder / "python3"
-            python.write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" "$@"\n')
+            python.write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" -S "$@"\n')
             python.chmod(0o755)
         return folder
 
