@@ -18,7 +18,7 @@ from user import User
 
 STARTUP = Path(__file__).parents[2] / "launch" / "pod" / "startup.sh"
 BOUNDS = Bounds(
-    poll_seconds=0.1,
+    poll_seconds=0.25,
     grace_seconds=2,
     stop_seconds=20,
     setup_seconds=30,
