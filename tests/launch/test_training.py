@@ -97,8 +97,9 @@ def test_nothing_that_happens_leaves_a_trace_in_the_weights(real_cloud):
     assert said.count("the machines were taken back") == 3
     for words in ("worker 2 has not answered yet", "the TPU does not come up", "restart 1 of"):
         assert words in said
-    first, second = (int(number) for number in re.findall(r"Continuing after step (\d+)", said))
-    assert step <= first < newest + SAVED_EVERY <= second
+    continued = [int(number) for number in re.findall(r"Continuing after step (\d+)", said)]
+    assert len(continued) == 2
+    assert step <= continued[0] < newest + SAVED_EVERY <= continued[1]
     assert cloud.tpu.created == 1 + 6
     assert cloud.nothing_left()
 

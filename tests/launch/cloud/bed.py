@@ -118,7 +118,7 @@ class Cloud:
         for name in USER_TOOLS:
             if found := shutil.which(name):
                 (programs / name).symlink_to(found)
-        python = programs / "python3"
+        python = programs / "python3"  # with nothing but its standard library, and so started sooner
         python.write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" -S "$@"\n')
         python.chmod(0o755)
 
