@@ -5,7 +5,7 @@ launch/tpu_pod.sh --config configs/large_batch.py:b5_65536
 The rates and warm-ups are those of arXiv 2011.00071, tables 1 and 2. Its abstract reports 83 % for B5 at 65,536 images on
 1,024 v3 cores after 1 hour and 4 minutes. RMSProp keeps its accuracy up to 16,384 images and not beyond (tensorflow/tpu#571).
 The polynomial ends at 0.1 for every batch. LARS decays the weights twice, as with its released flags: in the loss and in its
-own update. Set either to 0 for a single decay.
+own update. Set either to 0 for a single decay. Rates that are too large show first in `l2_updates` beside `l2_params`.
 """
 
 from ml_collections import ConfigDict
@@ -33,5 +33,6 @@ def get_config(row: str = "b2_32768") -> ConfigDict:
     config.schedule.lr_per_256 = lr
     config.schedule.warmup = f"{warmup_epochs} epochs"
     config.evaluation.batch_size = 4096
+    config.log.norms = True
     config.launch.accelerator_type = slice_type
     return config

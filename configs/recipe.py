@@ -20,7 +20,9 @@ def get_config() -> ConfigDict:
     config.duration = "350 epochs"  # [main.py] 218,949 steps of 2,048 images
     config.image_size = placeholder(int)  # pixels; unset: the size that belongs to the model
     config.platform = placeholder(str)  # "tpu", "gpu" or "cpu": refuse to start on another; unset: any
-    config.virtual_devices = placeholder(int)  # JAX splits a CPU into so many, to rehearse; unset: 1, or XLA_FLAGS
+    config.virtual_devices = placeholder(
+        int
+    )  # split the CPU into this many devices, to rehearse; unset: 1, or XLA_FLAGS
 
     config.data = ConfigDict(
         {
@@ -47,7 +49,7 @@ def get_config() -> ConfigDict:
             "mean_rgb": (0.485 * 255, 0.456 * 255, 0.406 * 255),  # [efficientnet_builder.py]
             "stddev_rgb": (0.229 * 255, 0.224 * 255, 0.225 * 255),  # [efficientnet_builder.py]
             "apply_exif_orientation": False,  # the published pipeline ignores it
-            "max_bad_images": 100,  # one process tolerates so many damaged images in a start
+            "max_bad_images": 100,  # the most damaged images that one process tolerates in a start
             "workers": -1,  # processes that decode and augment on each host; -1: by the number of CPUs; 0: none
         }
     )
@@ -146,7 +148,7 @@ def get_config() -> ConfigDict:
             "every": "1 epochs",
             "also_every": "15 minutes",  # by the clock, checked at reports; "0 minutes": never
             "keep": 5,  # number of newest ones [main.py]; the best by EMA top-1 is kept too
-            "keep_every": "50 epochs",  # one in so many is kept for good; "0 epochs": none
+            "keep_every": "50 epochs",  # checkpoints at this interval are never deleted; "0 epochs": none
         }
     )
 
@@ -156,6 +158,7 @@ def get_config() -> ConfigDict:
         {
             "every": "64 steps",  # [main.py]
             "tensorboard": True,  # in addition to metrics.jsonl
+            "norms": False,  # also the l2 norms of the parameters and of their last update: l2_params, l2_updates
         }
     )
     config.watchdog = ConfigDict(

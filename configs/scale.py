@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
             "times": 2.0,  # the budget, in costs of the baseline [paper]
             "step": 0.1,  # step of the grid over alpha, beta and gamma; the paper's values are multiples of 0.05
             "slack": 0.05,  # relative error of alpha * beta**2 * gamma**2; the paper's own misses 2 by 0.04
-            "candidates": 0,  # at most so many are trained, spread over the grid; 0: all
+            "candidates": 0,  # the most that are trained, spread over the grid; 0: all
             "seeds": 1,
         }
     )

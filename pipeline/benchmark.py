@@ -232,7 +232,7 @@ def main(what: str) -> None:
     """Runs the benchmark called `what`."""
     if what not in _BENCHMARKS:
         raise ConfigError(
-            f"say first what to measure: python -m pipeline.benchmark {'|'.join(_BENCHMARKS)}; --help has their flags"
+            f"name the benchmark first: python -m pipeline.benchmark {'|'.join(_BENCHMARKS)}; --help has their flags"
         )
     _BENCHMARKS[what]()
 

@@ -36,7 +36,7 @@ def define_config() -> flags.FlagHolder[ConfigDict]:
     )
 
 
-def define_workdir() -> flags.FlagHolder[str]:
+def define_workdir() -> flags.FlagHolder[str | None]:
     """Defines `--workdir DIRECTORY`."""
     return flags.DEFINE_string(
         "workdir", None, "Directory of the run, local or gs://…; a run that it holds is continued."
@@ -218,7 +218,7 @@ def _parse(arguments: list[str], structure: types.ModuleType) -> list[str]:
         raise SystemExit(0) from end
     except flags.UnrecognizedFlagError as error:
         now = _RENAMED_FLAGS.get(error.flagname)
-        reason = f"--{error.flagname} is called --{now} now" if now in flags.FLAGS else str(error)
+        reason = f"--{error.flagname} is called --{now} now" if now and now in flags.FLAGS else str(error)
         raise ConfigError(f"{reason}. `--help` lists the flags") from error
     except flags.Error as error:
         raise ConfigError(f"{error}. `--help` lists the flags") from error

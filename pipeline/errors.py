@@ -39,7 +39,7 @@ class Preempted(Exception):
     exit_code = 75  # EX_TEMPFAIL
 
 
-EXPECTED = (ConfigError, DataError, MachineError, Preempted, TrainingError)
+Expected = ConfigError | DataError | MachineError | Preempted | TrainingError
 _ADVICE = {  # what to do about an error of the system
     errno.ENOSPC: ("no room to write", "Make room, then give the same command again"),
     errno.EMFILE: ("too many open files", "Allow more (ulimit -n, or LimitNOFILE= of a service), then start again"),
@@ -60,9 +60,9 @@ _BY_CLASS = {
 }
 
 
-def expected(error: BaseException) -> Exception | None:
-    """Returns an error as one of `EXPECTED`, with a readable message; None if it is a fault in this project."""
-    if isinstance(error, EXPECTED):
+def expected(error: BaseException) -> Expected | None:
+    """Returns an error as one of `Expected`, with a readable message; None if it is a fault in this project."""
+    if isinstance(error, Expected):
         return error
     reason = " ".join(str(error).split())
     if isinstance(error, MemoryError) or ("RESOURCE_EXHAUSTED" in reason and "memory" in reason):

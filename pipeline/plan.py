@@ -16,7 +16,6 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -80,15 +79,12 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
     hparams = _resolve(config, tpu_slice, sizes)
     experiment = Experiment.without_data(config, hparams, topology.mesh_of(tpu_slice))
 
-    def compiled(what: str, lower: Callable, size: str):
-        with _Progress(f"{what} step of {config.model.variant}{size} for {tpu_slice.name} {changes}".rstrip()):
-            return compile_program(lower(), tpu_slice, experiment.compiler_options, f"{config.model.variant}-{what}")
-
-    stages = []
-    for stage in hparams.stages:
-        size = f" at {stage.image_size} px" if len(hparams.stages) > 1 else ""
-        stages.append(compiled("train", functools.partial(experiment.lower_train_step, stage), size))
-    evaluation = compiled("evaluation", experiment.lower_eval_step, "")
+    compiled = []
+    for step, lower in experiment.steps().items():
+        with _Progress(f"{step} step of {config.model.variant} for {tpu_slice.name} {changes}".rstrip()):
+            name = f"{config.model.variant}-{step}"
+            compiled.append(compile_program(lower(), tpu_slice, experiment.compiler_options, name))
+    *stages, evaluation = compiled
     price = chip_hour_dollars(tpu_slice.generation)
     plan = Plan(tpu_slice, hparams, stages, evaluation, None)
     if not plan.fits:

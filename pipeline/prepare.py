@@ -30,24 +30,26 @@ _DATA_DIR = flags.DEFINE_string(
 
 
 def main() -> None:
-    if [_DATASET.value, _IMAGE_FOLDER.value, _CONVERT.value].count(None) != 2:
+    dataset, image_folder, name, folder = _DATASET.value, _IMAGE_FOLDER.value, _NAME.value, _CONVERT.value
+    if [bool(dataset), bool(image_folder), bool(folder)].count(True) != 1:
         raise ConfigError("give one of --dataset NAME, --image_folder FOLDER and --convert FOLDER")
-    if (_IMAGE_FOLDER.value is None) != (_NAME.value is None):
+    if bool(image_folder) != bool(name):
         raise ConfigError("--image_folder and --name belong together: the images, and what to call them")
     announce("Importing tensorflow_datasets", "5 to 20 seconds")
 
     from pipeline.data.preparation import datasets
 
-    if _IMAGE_FOLDER.value:
-        directory = datasets.prepare_image_folder(_IMAGE_FOLDER.value, _NAME.value, _DATA_DIR.value)
-    elif _CONVERT.value:
-        directory = datasets.prepare_conversion(_CONVERT.value, _DATA_DIR.value)
-    elif _DATASET.value == "digits":
+    if image_folder and name:
+        directory = datasets.prepare_image_folder(image_folder, name, _DATA_DIR.value)
+    elif folder:
+        directory = datasets.prepare_conversion(folder, _DATA_DIR.value)
+    elif dataset == "digits":
         directory = datasets.prepare_digits(_DATA_DIR.value)
-    elif _DATASET.value == "fake_imagenet":
+    elif dataset == "fake_imagenet":
         directory = datasets.prepare_fake_imagenet(_EXAMPLES.value, _DATA_DIR.value)
     else:
-        directory = datasets.prepare_tfds(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value)
+        assert dataset
+        directory = datasets.prepare_tfds(dataset, _DATA_DIR.value, _MANUAL_DIR.value)
     print(f"Prepared {directory}")
 
 

@@ -39,7 +39,8 @@ def main() -> None:
     image_size = config.image_size or architecture(config.model.variant).resolution
     sheet = contact_sheet.sheet(config.data, image_size, _OP.value, _files(config))
     try:
-        pathlib.Path(_OUT.value).write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1])
+        encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
+        pathlib.Path(_OUT.value).write_bytes(encoded.tobytes())
     except OSError as error:
         raise ConfigError(f"--out={_OUT.value}: {error.strerror}") from error
     print(f"Wrote {_OUT.value}")

@@ -132,8 +132,8 @@ TYPED = [
     (f"{PREVIEW} --op=Blur --out={{new}}/a.png", 78, "--op=Blur"),
     (f"{PREVIEW} --image={{disk}}/none.png --out={{new}}/a.png", 65, "none.png"),
     (f"{PREVIEW} --image={{disk}}/image.png --out=/proc/nothing/a.png", 78, "/proc/nothing/a.png"),
-    ("benchmark", 78, "say first what to measure"),
-    ("benchmark speed --config=configs/quickstart.py", 78, "say first what to measure"),
+    ("benchmark", 78, "name the benchmark first"),
+    ("benchmark speed --config=configs/quickstart.py", 78, "name the benchmark first"),
     ("benchmark input --config=configs/quickstart.py --data={disk}/empty", 65, "there is no image in it"),
     (
         "benchmark checkpoint --config=configs/quickstart.py --config.data.data_dir={disk}/data --folder={disk}/none",

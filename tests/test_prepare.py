@@ -45,6 +45,7 @@ def test_digits_are_prepared_once(tmp_path):
         (),
         ("--dataset=digits", "--image_folder=images"),
         ("--image_folder=images",),
+        ("--image_folder=", "--name="),
         ("--dataset=digits", "--name=mine"),
         ("--dataset=fake_imagenet", "--examples=10"),
         ("--convert=nowhere",),

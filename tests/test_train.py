@@ -28,7 +28,8 @@ def data_dir(tmp_path_factory):
 def finished(tmp_path_factory, data_dir):
     """The work directory and the output of an undisturbed run."""
     workdir = tmp_path_factory.mktemp("finished")
-    status, output = run(f"--config={TINIEST}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}")
+    arguments = (f"--config={TINIEST}", f"--workdir={workdir}", f"--config.data.data_dir={data_dir}")
+    status, output = run(*arguments, "--config.log.norms=True")
     assert status == 0, output
     return workdir, output
 
@@ -54,6 +55,14 @@ def test_the_reported_learning_rate_is_that_of_the_step(finished):
     assert rates[12] == pytest.approx(0.001 * (1 + math.cos(math.pi * 11 / 12)), rel=1e-4)
 
 
+def test_the_reported_norm_is_that_of_the_saved_parameters(finished):
+    workdir, _ = finished
+    saved = jax.tree.leaves(state_at(workdir, 12)["params"])
+    norms = reported(workdir, "train", "l2_params")
+    assert norms[12] == pytest.approx(math.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in saved)))
+    assert all(0 < update < 0.1 * norms[step] for step, update in reported(workdir, "train", "l2_updates").items())
+
+
 def shown(workdir, tag):
     """Returns what TensorBoard shows under a tag, by steps; fails when it shows a step twice."""
     board = EventAccumulator(str(workdir / "tensorboard"))
@@ -65,7 +74,8 @@ def shown(workdir, tag):
 
 def test_tensorboard_shows_the_numbers_of_the_record(finished):
     workdir, _ = finished
-    assert shown(workdir, "train/loss") == pytest.approx(reported(workdir, "train", "loss"))
+    for name in ("loss", "l2_params", "l2_updates"):
+        assert shown(workdir, f"train/{name}") == pytest.approx(reported(workdir, "train", name))
 
 
 def test_images_of_the_run_can_be_looked_at(finished):
@@ -107,6 +117,7 @@ def test_a_finished_run_of_another_configuration_is_refused(finished, data_dir, 
 
 def test_a_killed_and_an_interrupted_run_end_with_the_bits_of_an_undisturbed_one(finished, tmp_path, data_dir):
     arguments = (f"--config={TINIEST}", f"--workdir={tmp_path}", f"--config.data.data_dir={data_dir}")
+    arguments += ("--config.log.norms=True",)
     process = start(*arguments)
     wait_for(process, "step  9/12")  # by then the checkpoint of step 4 is complete
     process.kill()
@@ -123,7 +134,10 @@ def test_a_killed_and_an_interrupted_run_end_with_the_bits_of_an_undisturbed_one
         assert "Continuing after step" in output
     undisturbed, _ = finished
     jax.tree.map(np.testing.assert_array_equal, state_at(tmp_path, 12), state_at(undisturbed, 12))
-    for event, key in (("train", "loss"), ("train", "records"), ("evaluation", "ema_loss"), ("evaluation", "raw_top1")):
+    for event, key in (
+        *(("train", "loss"), ("train", "records"), ("train", "l2_params"), ("train", "l2_updates")),
+        *(("evaluation", "ema_loss"), ("evaluation", "raw_top1")),
+    ):
         assert reported(tmp_path, event, key) == reported(undisturbed, event, key)
     for event, key in (("train", "loss"), ("evaluation", "ema_loss")):
         assert shown(tmp_path, f"{event}/{key}") == pytest.approx(reported(tmp_path, event, key))

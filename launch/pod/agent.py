@@ -79,11 +79,11 @@ class Agent:
         self._notices.start()
         due, before = 0.0, None
         while not self._leaving:
-            here = self._what_is_here()
+            here = self._local_state()
             if here != before or self._clock.monotonic() >= due:
                 due = self._clock.monotonic() + self._bounds.poll_seconds
                 self.look()
-                before = self._what_is_here()
+                before = self._local_state()
             self._clock.sleep(min(_TICK_SECONDS, self._bounds.poll_seconds / 4))
         if is_going_down():
             self._save()
@@ -108,13 +108,13 @@ class Agent:
             self._prepare(wanted)
             # Observe first, then send the log, so the log of a reported end is complete. Both are in the bucket before the
             # keeper acts, as this machine may go with its slice.
-            said = self._send_log(self._report(), wanted)
-            self._plane.report(self._machine.incarnation, self._machine.worker, said)
+            sent = self._send_log(self._report(), wanted)
+            self._plane.report(self._machine.incarnation, self._machine.worker, sent)
             if self._keeper is not None:
-                job = self._keeper.step(wanted, stored, said)
+                job = self._keeper.step(wanted, stored, sent)
             self._follow(wanted, job)
             report = self._report()
-            if (report.state, report.attempt) != (said.state, said.attempt):
+            if (report.state, report.attempt) != (sent.state, sent.attempt):
                 self._plane.report(self._machine.incarnation, self._machine.worker, report)
             self._note(self._own_slice.after_a_look(wanted, job, self._running() is not None))
         except Conflict:
@@ -122,9 +122,9 @@ class Agent:
         except (ApiError, CredentialsError, ControlError) as error:
             self._note(str(error))
 
-    # What is here.
+    # The state of this machine.
 
-    def _what_is_here(self) -> tuple[object, ...]:
+    def _local_state(self) -> tuple[object, ...]:
         """Returns values whose change is worth reading the bucket at once."""
         newest = self._attempts.newest()
         preparation = self._preparation
@@ -226,13 +226,13 @@ class Agent:
     def _own_code(self) -> Path:
         return Path(__file__).resolve().parents[2]
 
-    def _send_log(self, said: WorkerReport, wanted: Control) -> WorkerReport:
+    def _send_log(self, report: WorkerReport, wanted: Control) -> WorkerReport:
         """Sends the new part of the log; returns the report with how much of it is in the bucket."""
         newest = self._attempts.newest()
         if newest is None:
-            return said
+            return report
         self._log.send(newest, wanted)
-        return dataclasses.replace(said, log_pieces=self._log.pieces(newest).pieces)
+        return dataclasses.replace(report, log_pieces=self._log.pieces(newest).pieces)
 
     def _stand_aside(self, wanted: Control | None) -> None:
         """Ends the trainer, because another slice may run the job."""

@@ -30,8 +30,8 @@ def tracked_files(root: Path = ROOT) -> list[str]:
     except FileNotFoundError:
         raise Refused("git is not installed, and only the files that it tracks reach the workers") from None
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip().splitlines() or ["git failed"]
-        raise Refused(f"{root}: {said[0]}; only the files that git tracks reach the workers") from None
+        lines = error.stderr.decode(errors="replace").strip().splitlines() or ["git failed"]
+        raise Refused(f"{root}: {lines[0]}; only the files that git tracks reach the workers") from None
     return sorted(name for name in answer.stdout.decode("utf-8", "surrogateescape").split("\0") if name)
 
 

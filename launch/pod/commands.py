@@ -50,19 +50,19 @@ def main(
       HelpAsked: the user wants to see the usage.
     """
     settings = Path(environment.get("POD_SETTINGS") or ROOT / "launch" / "pod.env")
-    given = parse(arguments, environment, settings, folder, ROOT)
-    record = Record(given.name, environment, dry_run=given.dry_run)
-    if given.command == "up":
+    options = parse(arguments, environment, settings, folder, ROOT)
+    record = Record(options.name, environment, dry_run=options.dry_run)
+    if options.command == "up":
         words = list(arguments[1:] if arguments and arguments[0] == "up" else arguments)
-        return up(given, record, environment, words if kept is None else kept, folder)
-    if given.command == "resume":
-        return resume(given, record, environment, arguments[1:])
-    if given.command == "down":
-        return down(given, record, environment)
-    return _follow(given, record, environment)
+        return up(options, record, environment, words if kept is None else kept, folder)
+    if options.command == "resume":
+        return resume(options, record, environment, arguments[1:])
+    if options.command == "down":
+        return down(options, record, environment)
+    return _follow(options, record, environment)
 
 
-def resume(given: Options, record: Record, environment: Mapping[str, str], arguments: Sequence[str]) -> int:
+def resume(options: Options, record: Record, environment: Mapping[str, str], arguments: Sequence[str]) -> int:
     """Runs the last `up` of this name again, with the few options that may change."""
     changes = []
     words = iter(arguments)
@@ -82,21 +82,21 @@ def resume(given: Options, record: Record, environment: Mapping[str, str], argum
     return main(["up", *changes, *command], environment, folder, kept=command)
 
 
-def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
+def down(options: Options, record: Record, environment: Mapping[str, str]) -> int:
     """Ends the supervisor, deletes the slice, and reports what is left.
 
     A supervisor on another machine would request another slice. It is named, and --force makes it let go.
     """
-    if not given.dry_run:
-        _end_supervisor(given, record)
-    place = _find_place(given, record, environment, required=False)
+    if not options.dry_run:
+        _end_supervisor(options, record)
+    place = _find_place(options, record, environment, required=False)
     if place is None:
-        checks.check_place(given)
-        place = Place(given.project, given.zone, control_of(given), workdir_of(given))
-    given.project, given.zone = place.project, place.zone
-    clock = make_clock(given)
-    service, plane, _ = connect(given, environment, place.control or "gs://none/none", 1)
-    lock = RunLock(plane.bucket, plane.name(), owner_name(record), given.limits.lock_seconds, clock)
+        checks.check_place(options)
+        place = Place(options.project, options.zone, control_of(options), workdir_of(options))
+    options.project, options.zone = place.project, place.zone
+    clock = make_clock(options)
+    service, plane, _ = connect(options, environment, place.control or "gs://none/none", 1)
+    lock = RunLock(plane.bucket, plane.name(), owner_name(record), options.limits.lock_seconds, clock)
     elsewhere = "so a supervisor on another machine would request the slice again"
     unknown: Refused | None = None
     if not place.control:
@@ -104,21 +104,21 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
     else:
         controlled = False
         try:
-            controlled = controller.remove(given, plane, connect_compute(given, environment), clock)
+            controlled = controller.remove(options, plane, connect_compute(options, environment), clock)
         except Refused as error:  # the slice costs more, so delete it before raising this
             unknown = error
         try:
-            lock.take(given.force or controlled)
+            lock.take(options.force or controlled)
         except ApiError as error:
             record.log(f"cannot take the lock in {place.control}, {elsewhere}: {error}")
     try:
-        record.log(f"deleting {given.name} in {given.zone}")
+        record.log(f"deleting {options.name} in {options.zone}")
         remove(
             service,
-            given.name,
+            options.name,
             place.version,
-            seconds=given.limits.long_call_seconds,
-            pause=given.limits.poll_seconds,
+            seconds=options.limits.long_call_seconds,
+            pause=options.limits.poll_seconds,
             clock=clock,
         )
         if lock.held:
@@ -128,7 +128,7 @@ def down(given: Options, record: Record, environment: Mapping[str, str]) -> int:
     if unknown is not None:
         raise unknown
     kept = f" in {place.workdir}" if place.workdir else ""
-    where = f"{given.name} in {given.zone}"
+    where = f"{options.name} in {options.zone}"
     record.log(f"nothing of {where} is running or billed any more; still billed: what is stored{kept}")
     return FINISHED
 
@@ -141,54 +141,54 @@ def _forget(plane: ControlPlane, clock: Clock) -> None:
         if stored is not None and stored.value.job.environment:
             plane.bucket.delete(plane.name(stored.value.job.environment))
     except ApiError:
-        return  # the slice is gone, which is what was asked for
+        return  # the slice is gone; this only tidies up
 
 
-def _end_supervisor(given: Options, record: Record) -> None:
+def _end_supervisor(options: Options, record: Record) -> None:
     holder = record.supervisor()
     if not record.is_locked():
         return
     record.log(f"ending the supervisor (process {holder})")
     if holder:
         os.kill(holder, signal.SIGTERM)
-    if not record.wait_for_lock(given.limits.call_seconds):
+    if not record.wait_for_lock(options.limits.call_seconds):
         raise Refused(f"the supervisor (process {holder}) does not end")
 
 
-def _follow(given: Options, record: Record, environment: Mapping[str, str]) -> int:
+def _follow(options: Options, record: Record, environment: Mapping[str, str]) -> int:
     """Runs the commands that look at a started run or speak to it."""
-    place = _find_place(given, record, environment, required=True)
+    place = _find_place(options, record, environment, required=True)
     assert place is not None
-    given.project, given.zone = place.project, place.zone
-    if given.command == "ssh":
-        worker = max(given.worker, 0)
-        command = gcloud.ssh(given.name, worker, given.project, given.zone, place.internal_ips, place.version)
-        return _become(command, given)
-    clock = make_clock(given)
-    service, plane, _ = connect(given, environment, place.control, 1)
-    if given.command == "status":
-        print(*status.describe(given.name, place, service, plane, find_credentials(environment), clock), sep="\n")
-    elif given.command == "logs":
-        worker = None if given.worker < 0 else given.worker
-        print(*status.show_logs(plane, worker, clock, given.limits.poll_seconds), sep="\n")
-    elif given.command == "simulate":
-        service.simulate_maintenance(given.name, () if given.worker < 0 else (given.worker,))
-        record.log(f"asked; watch the supervisor, or: launch/tpu_pod.sh status --name {given.name}")
+    options.project, options.zone = place.project, place.zone
+    if options.command == "ssh":
+        worker = max(options.worker, 0)
+        command = gcloud.ssh(options.name, worker, options.project, options.zone, place.internal_ips, place.version)
+        return _become(command, options)
+    clock = make_clock(options)
+    service, plane, _ = connect(options, environment, place.control, 1)
+    if options.command == "status":
+        print(*status.describe(options.name, place, service, plane, find_credentials(environment), clock), sep="\n")
+    elif options.command == "logs":
+        worker = None if options.worker < 0 else options.worker
+        print(*status.show_logs(plane, worker, clock, options.limits.poll_seconds), sep="\n")
+    elif options.command == "simulate":
+        service.simulate_maintenance(options.name, () if options.worker < 0 else (options.worker,))
+        record.log(f"requested; watch the supervisor, or: launch/tpu_pod.sh status --name {options.name}")
     else:
-        return _stop(given, record, place, service, plane, clock)
+        return _stop(options, record, place, service, plane, clock)
     return FINISHED
 
 
-def _stop(given: Options, record: Record, place: Place, service: Service, plane: ControlPlane, clock: Clock) -> int:
-    """Has the job save a checkpoint and end. The supervisor sees that this was asked for and ends too; the slice stays."""
-    stored, node = plane.read_control(), service.node(given.name, place.version)
+def _stop(options: Options, record: Record, place: Place, service: Service, plane: ControlPlane, clock: Clock) -> int:
+    """Has the job save a checkpoint and end. The supervisor sees the request and ends too; the slice stays."""
+    stored, node = plane.read_control(), service.node(options.name, place.version)
     if stored is None or node is None or node.state != "READY":
         words = "not there" if node is None else node.state
-        raise Refused(f"there is no running slice {given.name} ({words}); nothing to stop")
-    seconds = given.limits.stop_seconds
-    record.log(f"asking for a checkpoint, then ending the job (at most {seconds:g} seconds)")
+        raise Refused(f"there is no running slice {options.name} ({words}); nothing to stop")
+    seconds = options.limits.stop_seconds
+    record.log(f"requesting a checkpoint, then ending the job (at most {seconds:g} seconds)")
     wanted = plane.update_control(lambda old: None if old is None else dataclasses.replace(old, want="stop"))
-    end = clock.monotonic() + seconds + given.limits.grace_seconds + given.limits.heartbeat_seconds
+    end = clock.monotonic() + seconds + options.limits.grace_seconds + options.limits.heartbeat_seconds
     while clock.monotonic() < end:
         job = plane.read_job()
         if job is not None and wanted is not None and job.value.job == wanted.job.id and job.value.state == "ended":
@@ -197,45 +197,45 @@ def _stop(given: Options, record: Record, place: Place, service: Service, plane:
             if outcome == "stopped":
                 record.log(
                     f"ended. The slice is still billed, {price:,.2f} dollars an hour: launch/tpu_pod.sh resume, or "
-                    f"launch/tpu_pod.sh down, with --name {given.name}"
+                    f"launch/tpu_pod.sh down, with --name {options.name}"
                 )
             else:
                 record.log(f"the job had ended already: {outcome}")
             return FINISHED
-        clock.sleep(min(given.limits.poll_seconds, 5))
-    raise Refused(f"the job has not ended on all workers; see launch/tpu_pod.sh logs --name {given.name}")
+        clock.sleep(min(options.limits.poll_seconds, 5))
+    raise Refused(f"the job has not ended on all workers; see launch/tpu_pod.sh logs --name {options.name}")
 
 
-def _find_place(given: Options, record: Record, environment: Mapping[str, str], *, required: bool) -> Place | None:
+def _find_place(options: Options, record: Record, environment: Mapping[str, str], *, required: bool) -> Place | None:
     """Returns where a run is, as this machine remembers it or as the bucket says.
 
     A place on the command line comes first. The place in launch/pod.env does not count, as it says where the next run goes.
     A slice that is looked for in the wrong zone would be billed on.
     """
     place = record.place()
-    control = control_of(given)
-    if place is not None and given.workdir and given.workdir != place.workdir:
+    control = control_of(options)
+    if place is not None and options.workdir and options.workdir != place.workdir:
         place = None  # what this machine remembers is another run of that name
-    if place is None and control and not given.dry_run:
+    if place is None and control and not options.dry_run:
         bucket, folder = split_url(control)
-        real = Bucket(bucket, find_credentials(environment), patience=given.limits.call_seconds)
+        real = Bucket(bucket, find_credentials(environment), patience=options.limits.call_seconds)
         stored = ControlPlane(real, folder).read_json(PLACE_OBJECT)
         if stored is not None:
             known = {item.name for item in dataclasses.fields(Place)}
             place = Place(**{key: value for key, value in stored.value.items() if key in known})
     if place is None and required:
         raise Refused(
-            f"nothing is known of a run named {given.name}, neither on this machine nor in "
+            f"nothing is known of a run named {options.name}, neither on this machine nor in "
             f"{control or 'a bucket (name its folder with --workdir)'}; see --name"
         )
     if place is None:
         return None
-    changes = {name: getattr(given, name) for name in ("project", "zone") if name in given.said}
+    changes = {name: getattr(options, name) for name in ("project", "zone") if name in options.set_by_user}
     return dataclasses.replace(place, **changes)
 
 
-def _become(command: Sequence[str], given: Options) -> int:
-    if given.dry_run:
+def _become(command: Sequence[str], options: Options) -> int:
+    if options.dry_run:
         print(gcloud.line(command))
         return FINISHED
     try:

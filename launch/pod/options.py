@@ -81,7 +81,7 @@ class Options:
     dry_run: bool = False
     worker: int = -1
     overrides: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)  # the attributes that the command line has set
+    set_by_user: list[str] = field(default_factory=list)  # the attributes that the command line has set
     limits: Limits = field(default_factory=Limits)
 
 

@@ -63,7 +63,7 @@ class Record:
         self.folder = Path(folders) / name
         self._dry_run = dry_run
         self._lock: int | None = None
-        self._said = ""
+        self._last_words = ""
         if dry_run:
             return
         try:
@@ -76,9 +76,9 @@ class Record:
 
     def log(self, words: str) -> None:
         """Prints a line with the time and adds it to the events; skips a repetition of the last line."""
-        if words == self._said:
+        if words == self._last_words:
             return
-        self._said = words
+        self._last_words = words
         print(f"{time.strftime('%H:%M:%S')}  {words}", file=sys.stderr, flush=True)
         if not self._dry_run:
             with open(self.folder / "events", "a", encoding="utf-8") as events:
@@ -111,9 +111,9 @@ class Record:
     def place(self) -> Place | None:
         """Returns the place of the run; None if `up` was not given on this machine."""
         try:
-            said = json.loads((self.folder / "place.json").read_text(encoding="utf-8"))
+            stored = json.loads((self.folder / "place.json").read_text(encoding="utf-8"))
             known = {item.name for item in dataclasses.fields(Place)}
-            return Place(**{key: value for key, value in said.items() if key in known})
+            return Place(**{key: value for key, value in stored.items() if key in known})
         except (OSError, ValueError, TypeError):
             return None
 

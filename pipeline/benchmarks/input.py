@@ -132,15 +132,16 @@ def measure_input(
         ours.close()
         has_baseline = "baseline" in inputs
         several = train_batches(source, transform, batch_size=_BATCH, seed=0, workers=workers)
-        rates = [_rate(several, workers), _rate(inputs["baseline"], workers) if has_baseline else None]
+        rate = _rate(several, workers)
+        baseline_rate = _rate(inputs["baseline"], workers) if has_baseline else None
         several.close()
     return InputCosts(
         stages=_stage_costs(source, transform, transfer, steps),
         one_process=statistics.median(costs["ours"]),
         baseline=statistics.median(costs["baseline"]) if has_baseline else None,
         workers=workers,
-        images_per_second=rates[0],
-        baseline_images_per_second=rates[1],
+        images_per_second=rate,
+        baseline_images_per_second=baseline_rate,
     )
 
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.training.experiment import Experiment
+from pipeline.training.experiment import DatalessExperiment
 
 
-def keras_step(experiment: Experiment) -> tuple[Callable, tuple]:
+def keras_step(experiment: DatalessExperiment) -> tuple[Callable, tuple]:
     """Returns Keras's step `(state, images, labels) -> (state, loss)` and its state at step 0, as NumPy arrays.
 
     Images are uint8 `[batch, size, size, 3]` and labels int32 `[batch]`, as for our step.
@@ -61,7 +61,7 @@ def keras_step(experiment: Experiment) -> tuple[Callable, tuple]:
     return step, state
 
 
-def lower_keras_step(experiment: Experiment) -> jax.stages.Lowered:
+def lower_keras_step(experiment: DatalessExperiment) -> jax.stages.Lowered:
     """Lowers Keras's step for the experiment's devices; its state is donated, as ours is."""
     step, state = keras_step(experiment)
     batch = experiment.abstract_batch(experiment.hparams.batch_size, experiment.hparams.image_size)

@@ -73,8 +73,8 @@ def on_cores(count: int | None, arguments: Sequence[str]) -> dict[str, Latency]:
     end = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     lines = end.stdout.splitlines()
     if end.returncode or not lines:
-        said = (end.stderr.strip() or "nothing").splitlines()[-1]
-        raise MachineError(f"the measuring process ended with {end.returncode} and said: {said}")
+        words = (end.stderr.strip() or "nothing").splitlines()[-1]
+        raise MachineError(f"the measuring process ended with {end.returncode} and said: {words}")
     return {name: Latency(**each) for name, each in json.loads(lines[-1]).items()}
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from pipeline.errors import MachineError
 from pipeline.runtime.checkpoints import Checkpoints
-from pipeline.training.experiment import Experiment
+from pipeline.training.experiment import DatalessExperiment
 from pipeline.training.update.state import TrainState
 
 _ROUNDS = 5
@@ -48,8 +48,8 @@ class CheckpointCosts:
     restored: float
 
 
-def measure_checkpoint(experiment: Experiment, folder: str) -> CheckpointCosts:
-    """Saves and restores noise of an experiment's state shapes in a new folder inside `folder`."""
+def measure_checkpoint(experiment: DatalessExperiment, folder: str | None) -> CheckpointCosts:
+    """Saves and restores noise of an experiment's state shapes in a new folder inside `folder`; None: the temporary one."""
     standstill, saved, restored = [], [], []
     abstract_state = experiment.abstract_state()
     state = _noise(abstract_state)
@@ -65,7 +65,9 @@ def measure_checkpoint(experiment: Experiment, folder: str) -> CheckpointCosts:
             saved.append(time.perf_counter() - start)
         for _ in range(1 + _ROUNDS):
             start = time.perf_counter()
-            jax.block_until_ready(checkpoints.restore_newest(abstract_state)[0])
+            found = checkpoints.restore_newest(abstract_state)
+            assert found is not None, "checkpoints were saved above"
+            jax.block_until_ready(found[0])
             restored.append(time.perf_counter() - start)
     leaves = jax.tree.leaves(abstract_state)
     return CheckpointCosts(
@@ -85,12 +87,12 @@ class RestartCosts:
     compiling: float
 
 
-def measure_restart(arguments: Sequence[str], folder: str) -> dict[str, RestartCosts]:
+def measure_restart(arguments: Sequence[str], folder: str | None) -> dict[str, RestartCosts]:
     """Starts a run, stops it after a step, and restarts it with an empty ("cold") and a filled ("warm") compilation cache.
 
     Args:
       arguments: arguments of `pipeline.train`, without `--workdir`.
-      folder: where to create a folder for the run.
+      folder: where to create a folder for the run; None: in the temporary one.
 
     Raises:
       MachineError: a process ended early; its output is in the message.
@@ -136,4 +138,6 @@ def _start_and_stop(arguments: Sequence[str], cache: pathlib.Path) -> RestartCos
     seconds = time.perf_counter() - start
     process.terminate()
     process.communicate()
-    return RestartCosts(seconds, float(re.search(r"Compiled in ([\d.]+) seconds", output)[1]))
+    compiling = re.search(r"Compiled in ([\d.]+) seconds", output)
+    assert compiling is not None, "a run prints it before its first step"
+    return RestartCosts(seconds, float(compiling[1]))

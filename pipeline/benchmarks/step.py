@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from pipeline.benchmarks.keras_step import keras_step
-from pipeline.training.experiment import Experiment
+from pipeline.training.experiment import DatalessExperiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StepCosts:
     cpu_seconds: float
 
 
-def measure_steps(experiment: Experiment, rounds: int, *, with_keras: bool) -> dict[str, StepCosts]:
+def measure_steps(experiment: DatalessExperiment, rounds: int, *, with_keras: bool) -> dict[str, StepCosts]:
     """Returns the costs of one step, "ours" and "keras"."""
     batch = _noise(experiment)
     others = {"keras": _keras(experiment, batch)} if with_keras else {}  # first, because it may not have the network
@@ -45,7 +45,7 @@ def measure_steps(experiment: Experiment, rounds: int, *, with_keras: bool) -> d
     }
 
 
-def _noise(experiment: Experiment) -> dict[str, jax.Array]:
+def _noise(experiment: DatalessExperiment) -> dict[str, jax.Array]:
     rng = np.random.default_rng(0)
     hparams = experiment.hparams
 
@@ -58,18 +58,18 @@ def _noise(experiment: Experiment) -> dict[str, jax.Array]:
     return {name: fill(name, leaf) for name, leaf in batch.items()}
 
 
-def _ours(experiment: Experiment, batch: dict[str, jax.Array]) -> Callable[[], None]:
+def _ours(experiment: DatalessExperiment, batch: dict[str, jax.Array]) -> Callable[[], None]:
     step, state = experiment.compile_train_step(), experiment.create_state()
 
     def take() -> None:
         nonlocal state
-        state, loss = step(state, batch)
-        jax.block_until_ready((state, loss))
+        state, *outputs = step(state, batch)
+        jax.block_until_ready((state, outputs))
 
     return take
 
 
-def _keras(experiment: Experiment, batch: dict[str, jax.Array]) -> Callable[[], None]:
+def _keras(experiment: DatalessExperiment, batch: dict[str, jax.Array]) -> Callable[[], None]:
     function, arrays = keras_step(experiment)
     step = jax.jit(function, donate_argnums=0, out_shardings=(experiment.replicated, experiment.replicated))
     state = jax.device_put(arrays, experiment.replicated)

@@ -9,7 +9,7 @@ import os
 
 from pipeline.benchmarks.step import StepCosts
 from pipeline.errors import ConfigError
-from pipeline.training.experiment import Experiment
+from pipeline.training.experiment import DatalessExperiment
 from pipeline.weights import timm_runtime
 
 _STEPS = """
@@ -35,7 +35,7 @@ print(json.dumps([statistics.median(seconds[1:]), statistics.median(cpu_seconds[
 """
 
 
-def measure_timm(experiment: Experiment, rounds: int) -> StepCosts:
+def measure_timm(experiment: DatalessExperiment, rounds: int) -> StepCosts:
     """Returns the median costs of timm's step, after one that is not counted.
 
     Raises:

@@ -244,6 +244,7 @@ DOMAINS: Mapping[str, Domain] = {
     "resume_changed_data": Flag(),
     "log.every": Duration(_TRAINING),
     "log.tensorboard": Flag(),
+    "log.norms": Flag(),
     "watchdog.warn_seconds": Whole(0),
     "watchdog.abort_seconds": Whole(0),
     "watchdog.peer_seconds": Whole(1),

@@ -7,7 +7,7 @@ worker. A damaged image becomes a black one of weight 0, which `damage.py` names
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -23,6 +23,21 @@ from pipeline.data.decoding.headers import DamagedImageError
 
 Example = dict[str, Any]
 Step = Callable[[Any, np.random.Generator], np.ndarray]
+
+
+class EvalSettings(Protocol):
+    """The keys of `config.data` that evaluation reads, as attributes."""
+
+    @property
+    def eval_crop(self) -> str: ...
+    @property
+    def eval_crop_padding(self) -> int: ...
+    @property
+    def eval_crop_fraction(self) -> float: ...
+    @property
+    def resize(self) -> str: ...
+    @property
+    def apply_exif_orientation(self) -> bool: ...
 
 
 def train_transform(data_config: ConfigDict, image_size: int) -> "TrainTransform":
@@ -65,11 +80,11 @@ def augmentation(data_config: ConfigDict) -> AutoAugment | RandAugment | None:
     return None
 
 
-def eval_transform(data_config: ConfigDict, image_size: int) -> "EvalTransform":
+def eval_transform(data_config: ConfigDict | EvalSettings, image_size: int) -> "EvalTransform":
     """Builds the evaluation preprocessing of `config.data`.
 
     Args:
-        data_config: `config.data` of `configs/recipe.py`.
+        data_config: `config.data` of `configs/recipe.py`, or the `Preprocessing` of weights.
         image_size: Pixels of each side of the result.
 
     Raises:
@@ -153,8 +168,9 @@ class TrainTransform:
 
     def pixels(self, data: bytes, rng: np.random.Generator) -> np.ndarray:
         """Returns uint8 `[image_size, image_size, 3]`; raises `DamagedImageError`."""
-        image = data
-        for step in self.steps().values():
+        decode, *others = self.steps().values()
+        image = decode(data, rng)
+        for step in others:
             image = step(image, rng)
         return image
 
@@ -211,6 +227,6 @@ def _finish(example: Example, image_size: int, pixels: Callable[[bytes], np.ndar
     }
 
 
-def _check(data_config: ConfigDict, *keys: str) -> None:
+def _check(data_config: ConfigDict | EvalSettings, *keys: str) -> None:
     for key in keys:
         domains.check_value(f"data.{key}", getattr(data_config, key))

@@ -140,4 +140,5 @@ class Records:
 
 
 def _open(shard: Shard) -> ArrayRecordDataSource:
-    return ArrayRecordDataSource([shard])
+    # Its protocol has writable attributes, of which it writes none; a shard is frozen.
+    return ArrayRecordDataSource([shard])  # pyrefly: ignore[bad-argument-type]

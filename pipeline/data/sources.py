@@ -26,6 +26,9 @@ INFO_FILE = "dataset_info.json"  # its presence makes a folder a tfds dataset
 CONTENTS_FILE = "contents.json"  # what `python -m pipeline.prepare` found in each split
 _FILE_NAME = "file_name"  # the feature with an image's file name, in ImageNet and in the datasets that we prepare
 _LABELS_SAMPLED = 100
+# protobuf makes the classes of these modules when they are imported.
+_Example = tf_example_pb2.Example  # pyrefly: ignore[missing-attribute]
+_Feature = tf_feature_pb2.Feature  # pyrefly: ignore[missing-attribute]
 
 
 def open_source(name: str, split: str, data_dir: str | None = None) -> "Source":
@@ -152,7 +155,7 @@ class Source:
         for record in self._records.in_order():
             yield self._image_and_label(_features(record))
 
-    def _image_and_label(self, features: Mapping[str, tf_feature_pb2.Feature]) -> tuple[bytes, int]:
+    def _image_and_label(self, features: Mapping[str, _Feature]) -> tuple[bytes, int]:
         return features[self._image_key].bytes_list.value[0], features[self._label_key].int64_list.value[0]
 
     def checked_label(self, record: int, label: int) -> int:
@@ -227,9 +230,9 @@ class Source:
         return re.findall(r"(?:^|\+)\s*(\w+)", self.split)
 
 
-def _features(record: bytes) -> Mapping[str, tf_feature_pb2.Feature]:
+def _features(record: bytes) -> Mapping[str, _Feature]:
     """Parses a record as `tf.train.Example` and returns its features; tfds's parser takes three times as long."""
-    return tf_example_pb2.Example.FromString(record).features.feature
+    return _Example.FromString(record).features.feature
 
 
 def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:

@@ -6,6 +6,7 @@ failed job must not stay alive, so the process does not rely on it.
 """
 
 import contextlib
+import io
 import os
 import select
 import signal
@@ -17,7 +18,7 @@ from typing import NoReturn
 
 from absl import logging
 
-from pipeline.errors import Preempted, expected
+from pipeline.errors import Expected, Preempted, expected
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EXIT_CODE_OF_A_FAULT = 1  # Python's own for a traceback
@@ -29,7 +30,7 @@ _PATIENCE_SECONDS = 10.0
 def outcome(work: Callable[[], None]) -> int:
     """Runs the work, prints its error to stderr, and returns the exit code; 0 on success."""
     _tolerate_names()
-    threading.excepthook = _say_of_thread
+    threading.excepthook = _report_error_of_thread
     try:
         work()
         _flush(sys.stdout)
@@ -71,7 +72,7 @@ def leave_at_once(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-def _say_of_thread(args: threading.ExceptHookArgs) -> None:
+def _report_error_of_thread(args: threading.ExceptHookArgs) -> None:
     """Prints the error of a library's thread as one line; whoever waits for the thread raises it too."""
     known = args.exc_value and expected(args.exc_value)
     if known is None:
@@ -80,7 +81,7 @@ def _say_of_thread(args: threading.ExceptHookArgs) -> None:
         _log(f"In the background: {known}")
 
 
-def abandon(error: Exception) -> NoReturn:
+def abandon(error: Expected) -> NoReturn:
     """Ends this process from any thread with an error of `pipeline/errors.py`."""
     _log(f"Error: {error}")
     leave_at_once(error.exit_code)
@@ -89,7 +90,7 @@ def abandon(error: Exception) -> NoReturn:
 def _code_of(end: SystemExit) -> int:
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
-    _log(str(end.code))
+    _log(f"{end.code}")
     return EXIT_CODE_OF_A_FAULT
 
 
@@ -106,7 +107,7 @@ def _silence_libraries() -> None:
 def _tolerate_names() -> None:
     """Makes undecodable file names printable, with their bytes escaped."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # the stream is missing or not a file
+        if isinstance(stream, io.TextIOWrapper):  # None if it was closed before this process began
             stream.reconfigure(errors="backslashreplace")
 
 

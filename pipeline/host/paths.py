@@ -26,11 +26,11 @@ def absolute(path: str | os.PathLike) -> str:
     return text if "://" in text else os.path.abspath(text)
 
 
-def command_line(*words: str | os.PathLike) -> str:
+def command_line(*words: str | os.PathLike[str]) -> str:
     """Returns a shell command, for the current directory, that runs this Python with these arguments.
 
     The `python` of the shell may be another one, or missing.
     """
     here = os.path.relpath(sys.executable)
     python = sys.executable if here.startswith(os.pardir) else here
-    return shlex.join([python, *map(os.fspath, words)])
+    return shlex.join([python, *(os.fspath(word) for word in words)])

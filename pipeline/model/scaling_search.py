@@ -167,7 +167,7 @@ def candidates(
     for alpha, beta in pairs:
         guess = round(pixels * math.sqrt(times / (alpha * beta**2)))
         network = equalized(baseline.scaled(alpha, beta), budget, cost, guess)
-        mix = Candidate(Coefficients(alpha, beta, network.variant.resolution / pixels), network)
+        mix = Candidate(Coefficients(alpha, beta, resolution_of(network.variant) / pixels), network)
         found.setdefault(identity(network.variant), []).append(mix)
     return [min(mixes, key=lambda mix: abs(mix.coefficients.cost_ratio / times - 1)) for mixes in found.values()]
 
@@ -196,7 +196,7 @@ def on_every_way(
       ConfigError: no number of pixels near the budget costs more than the baseline.
     """
     anchor, unit = reachable(baseline, times, cost), cost(baseline)
-    pixels = anchor.variant.resolution
+    pixels = resolution_of(anchor.variant)
     beside = [baseline.scaled(resolution=_possible(pixels + step)) for step in _STEPS_ASIDE]
     budgets = [anchor.cost, *sorted(map(cost, beside), key=lambda each: abs(each - anchor.cost))]
     found = []
@@ -286,7 +286,7 @@ def _help_needed(baseline: ScaledVariant, multipliers: tuple[float, float], time
     return abs(math.log(judge(baseline.scaled(*multipliers)) / judge(baseline) / times))
 
 
-def _distinct(baseline: ScaledVariant, options: Iterable[tuple[float, ...]]) -> Iterator[tuple[float, ...]]:
+def _distinct(baseline: ScaledVariant, options: Iterable[tuple[float, float]]) -> Iterator[tuple[float, float]]:
     """Yields the first option of each network that the options round to; at most `_OPTIONS`."""
     seen = set()
     for multipliers in options:

@@ -54,7 +54,7 @@ _SEARCH_COLUMNS = (
 
 def family_table(num_classes: int) -> str:
     """Returns a line for each variant with its costs, widths and depths."""
-    rows = [_FAMILY_COLUMNS]
+    rows: list[Sequence[str]] = [_FAMILY_COLUMNS]
     for name, row in VARIANTS.items():
         arch = architecture(name)
         count = count_architecture(arch, num_classes)
@@ -89,7 +89,7 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
     """
     arch = architecture(variant)
     survival = survival_probabilities(len(arch.blocks), survival_probability)
-    rows = [_BLOCK_COLUMNS]
+    rows: list[Sequence[str]] = [_BLOCK_COLUMNS]
     for keep, (block, size, count) in zip(survival, count_blocks(arch, arch.resolution), strict=True):
         rows.append(
             [
@@ -117,7 +117,7 @@ def block_table(variant: str, num_classes: int, survival_probability: float) -> 
 
 def search_table(candidates: Sequence[Candidate], num_classes: int, within: float) -> str:
     """Returns a line for each candidate of a scaling search: its multipliers, its cost, and whether a study compares it."""
-    rows = [_SEARCH_COLUMNS]
+    rows: list[Sequence[str]] = [_SEARCH_COLUMNS]
     for candidate in candidates:
         arch = architecture(str(candidate.network.variant))
         count = count_architecture(arch, num_classes)

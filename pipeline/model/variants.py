@@ -82,7 +82,7 @@ class ScaledVariant:
         if len(text) > _LONGEST or name not in VARIANTS:
             raise ConfigError(f"model variant {text!r:.100} is unknown; the variants are {', '.join(VARIANTS)}")
         try:
-            return cls(name, **_direct(_settings(rest), VARIANTS[name].resolution)) if colon else cls(name)
+            return cls(name, *_direct(_settings(rest), VARIANTS[name].resolution)) if colon else cls(name)
         except ConfigError as error:
             raise ConfigError(f"model variant {text!r}: {error}") from error
 
@@ -115,8 +115,8 @@ def _settings(text: str) -> dict[str, float]:
     return found
 
 
-def _direct(settings: dict[str, float], resolution: int) -> dict[str, float | int]:
-    """Returns multipliers and pixels, as given or computed from phi and the coefficients."""
+def _direct(settings: dict[str, float], resolution: int) -> tuple[float, float, int | None]:
+    """Returns depth, width and pixels, as given or computed from phi and the coefficients."""
     compound, direct = ([key for key in keys if key in settings] for keys in (_COMPOUND, _DIRECT))
     if compound and "phi" not in settings:
         raise ConfigError(f"{compound[0]} is given without phi; write {_FORMS}")
@@ -134,5 +134,4 @@ def _direct(settings: dict[str, float], resolution: int) -> dict[str, float | in
         raise ConfigError(
             f"resolution={pixels:g} is not a whole number of pixels from {SMALLEST_RESOLUTION} to {LARGEST_RESOLUTION:,}"
         )
-    result = {key: settings[key] for key in ("depth", "width") if key in settings}
-    return result if pixels is None else {**result, "resolution": int(pixels)}
+    return settings.get("depth", 1.0), settings.get("width", 1.0), None if pixels is None else int(pixels)

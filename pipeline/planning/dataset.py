@@ -23,19 +23,19 @@ class DatasetSize:
 IMAGENET = DatasetSize(1000, 1_281_167, 50_000)  # ILSVRC 2012
 
 
-def dataset_size(config: ConfigDict, given: DatasetSize | None = None, advice: str = "prepare it") -> DatasetSize:
-    """Returns the given sizes, else those of the prepared dataset, else ImageNet's for ImageNet.
+def dataset_size(config: ConfigDict, stated: DatasetSize | None = None, advice: str = "prepare it") -> DatasetSize:
+    """Returns the stated sizes, else those of the prepared dataset, else ImageNet's for ImageNet.
 
     Args:
       config: The configuration; `data` names the dataset and its splits.
-      given: The sizes, where the user states them.
+      stated: The sizes, if the user states them.
       advice: What the user can do if the sizes are unknown, for the error.
 
     Raises:
       ConfigError: the dataset is not prepared here and its sizes are unknown.
     """
-    if given is not None:
-        return given
+    if stated is not None:
+        return stated
     data = config.data
     try:
         train = open_source(data.name, data.train_split, data.data_dir)

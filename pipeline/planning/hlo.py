@@ -17,12 +17,11 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(")
-_ARRAY = re.compile(r"([a-z]+\d+\w*|pred)\[([\d,]*)\]")
+_ARRAY = re.compile(r"([a-z]+(\d+)\w*|pred)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:calls|body|to_apply)=%([\w.\-]+)|branch_computations=\{([^}]*)\}")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
-_BITS = re.compile(r"\d+")
 _DEPTHWISE = re.compile(r"depthwise_conv/.*conv_general_dilated")
 _BATCH_NORM = re.compile(r"/(\w+_)?bn/")
 
@@ -110,8 +109,8 @@ def _instruction(found: re.Match, line: str) -> Instruction:
 def _bytes(shape: str) -> int:
     """Returns the bytes of an array or tuple in HLO's notation, such as "(bf16[32,8]{1,0}, f32[])"."""
     total = 0
-    for dtype, extents in _ARRAY.findall(shape):
-        bits = int(_BITS.search(dtype)[0]) if dtype != "pred" else 8
+    for dtype, digits, extents in _ARRAY.findall(shape):
+        bits = int(digits) if dtype != "pred" else 8
         total += bits * math.prod(int(extent) for extent in extents.split(",") if extent) // 8
     return total
 

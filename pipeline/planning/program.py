@@ -1,17 +1,19 @@
 """Compiles a program for a slice that is not here, and caches the compiler's results.
 
-Results are cached by content: the same step for the same slice and compiler is compiled once on a machine. It is not compiled
-at all if `precompiled/`, which comes with the repository, has it. To add a result there, copy it from the cache, which is in
-`$XDG_CACHE_HOME` or ~/.cache. Nothing is run, and no data are needed.
+Results are cached by content: the same step for the same slice and compiler is compiled once on a machine, and its result is
+kept below `$XDG_CACHE_HOME` or ~/.cache. It is not compiled at all if `precompiled.json`, which comes with the repository, has
+its result (`python -m pipeline.precompile`). Nothing is run, and no data are needed.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import re
 import time
+from typing import Any
 
 import jax
 
@@ -19,8 +21,9 @@ from pipeline.host.caches import cache_folder
 from pipeline.planning import hlo
 from pipeline.planning.slices import GIB, Slice
 from pipeline.planning.topology import compiler_version
+from pipeline.runtime.lowering import CompilerOptions
 
-PRECOMPILED = pathlib.Path(__file__).resolve().with_name("precompiled")
+PRECOMPILED = pathlib.Path(__file__).resolve().with_name("precompiled.json")
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # The compiler refuses in two ways: at once, for the temporaries alone, or after placing every buffer.
 _TOO_LARGE = (
@@ -45,7 +48,7 @@ class Program:
     compile_seconds: float
 
 
-def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str], name: str) -> Program:
+def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: CompilerOptions, name: str) -> Program:
     """Compiles a program that was lowered for the devices of a slice, or returns the cached result.
 
     Args:
@@ -54,15 +57,13 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict
       options: Options of the compiler.
       name: A description such as "b7-train"; the cached file's name begins with it.
     """
-    circumstances = [hlo.FORMAT_VERSION, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
-    key = hashlib.sha256((json.dumps(circumstances) + lowered.as_text()).encode()).hexdigest()[:32]
-    program = _kept(PRECOMPILED, key)
+    key = key_of(lowered, tpu_slice, options)
+    program = _precompiled().get(key)
     if program is not None:
         return program
     own = cache_folder("plans")
-    program = _kept(own, key)
-    if program is not None:
-        return program
+    for path in own.glob(f"*-{key}.json"):
+        return from_json(json.loads(path.read_text()))
     program = _compile(lowered, tpu_slice, options)
     path = own / f"{name}-{tpu_slice.name}-{key}.json"
     partial = path.with_suffix(f".{os.getpid()}")
@@ -71,15 +72,26 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict
     return program
 
 
-def _kept(folder: pathlib.Path, key: str) -> Program | None:
-    """Returns the result of a key in a folder; None if there is none."""
-    for path in folder.glob(f"*-{key}.json"):
-        content = json.loads(path.read_text())
-        return Program(**{**content, "largest": [tuple(item) for item in content["largest"]]})
-    return None
+def key_of(lowered: jax.stages.Lowered, tpu_slice: Slice, options: CompilerOptions) -> str:
+    """Returns the hash of all that the compiler's result depends on, as 32 hexadecimal digits."""
+    circumstances = [hlo.FORMAT_VERSION, tpu_slice.topology_options, compiler_version(), jax.__version__, options]
+    return hashlib.sha256((json.dumps(circumstances) + lowered.as_text()).encode()).hexdigest()[:32]
 
 
-def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, str]) -> Program:
+def from_json(content: dict[str, Any]) -> Program:
+    """Returns the program whose fields JSON holds."""
+    program = Program(**content)
+    return dataclasses.replace(program, largest=[(origin, size) for origin, size in program.largest])
+
+
+@functools.cache
+def _precompiled() -> dict[str, Program]:
+    """Returns the results that come with the repository, by key."""
+    entries = json.loads(PRECOMPILED.read_text()).values()
+    return {entry["key"]: from_json(entry["program"]) for entry in entries}
+
+
+def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: CompilerOptions) -> Program:
     start = time.monotonic()
     try:
         compiled = lowered.compile(options)
@@ -88,7 +100,9 @@ def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, s
             raise
         return _too_large(str(error), tpu_slice, time.monotonic() - start)
     seconds = time.monotonic() - start
-    memory = compiled.memory_analysis()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None, "every TPU compiler has it"
+    assert text is not None, "every TPU compiler has it"
     peak = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -96,7 +110,7 @@ def _compile(lowered: jax.stages.Lowered, tpu_slice: Slice, options: dict[str, s
         + memory.generated_code_size_in_bytes
         - memory.alias_size_in_bytes
     )
-    summary = hlo.summarize(compiled.as_text())
+    summary = hlo.summarize(text)
     return Program(
         fits=True,
         memory=peak,

@@ -43,12 +43,13 @@ def best(config: ConfigDict, devices: int, make_plan: Callable[[str, ConfigDict]
     Smaller batches are tried only until one fits. With the same work for each image, they are never faster.
     """
     found: tuple[str, Plan] | None = None
+    fastest = 0.0  # its images per second
     for flags, candidate in candidates(config, devices):
         if found is not None and candidate.batch_size < found[1].hparams.batch_size:
             break
         plan = make_plan(flags, candidate)
         if plan.estimate is None:
             continue
-        if found is None or plan.estimate.images_per_second > WORTH_CHANGING * found[1].estimate.images_per_second:
-            found = flags, plan
+        if found is None or plan.estimate.images_per_second > WORTH_CHANGING * fastest:
+            found, fastest = (flags, plan), plan.estimate.images_per_second
     return found

@@ -1,1 +1,1 @@
-"""What a run tells people: its record, TensorBoard, figures, and where its time went."""
+"""The reports of a run: its record, TensorBoard, figures, and where its time went."""

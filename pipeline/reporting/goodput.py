@@ -6,7 +6,7 @@ results. "startup" lasts until the first step and excludes compilation.
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 PHASES = ("startup", "compile", "input", "step", "checkpoint", "evaluation", "other")
 
@@ -24,7 +24,7 @@ class Goodput:
         self._started = time.monotonic()
 
     @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> Generator[None]:
         """Adds the time spent inside the block to a phase, also if the block raises."""
         started = time.monotonic()
         try:

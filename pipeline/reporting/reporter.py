@@ -38,10 +38,9 @@ class Reporter:
         self.events = [event for event in events if event["step"] <= start_step and event["event"] != "summary"]
         self._hparams = hparams
         self._goodput = goodput
-        self._leads = jax.process_index() == 0
         self.starts(start_step)
         self._record = self._tensorboard = self._bar = None
-        if self._leads:
+        if jax.process_index() == 0:
             path = epath.Path(workdir) / "metrics.jsonl"
             if damaged:
                 _set_aside(damaged, epath.Path(workdir) / "metrics.damaged")
@@ -121,7 +120,7 @@ class Reporter:
         """Appends an event to `metrics.jsonl` and its numbers to TensorBoard, in the background."""
         entry = {"event": event, "step": step, "epoch": step / self._hparams.steps_per_epoch, **values}
         self.events.append(entry)
-        if not self._leads:
+        if self._record is None:
             return
         self._record.append(f"{json.dumps(entry)}\n".encode())
         scalars = {f"{event}/{name}": value for name, value in values.items() if isinstance(value, int | float)}

@@ -11,11 +11,13 @@ import time
 
 import google_crc32c
 from etils import epath
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_FLOAT
+
+# protobuf makes the classes of these modules when they are imported.
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyrefly: ignore[missing-module-attribute]
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata  # pyrefly: ignore[missing-module-attribute]
+from tensorboard.compat.proto.tensor_pb2 import TensorProto  # pyrefly: ignore[missing-module-attribute]
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto  # pyrefly: ignore[missing-module-attribute]
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # pyrefly: ignore[missing-module-attribute]
 
 from pipeline.reporting.growing_files import GrowingFile
 

@@ -101,8 +101,8 @@ def found_everywhere(found: Any, failure: Exception | None) -> Any:
             raise failure
         return found
     processes = [process for process, kind in enumerate(kinds) if kind == worst]
-    said = f"process(es) {processes} cannot read it; their logs have the reason"
-    raise _KINDS[worst - 1](said) if worst < _OTHER else MachineError(said)
+    message = f"process(es) {processes} cannot read it; their logs have the reason"
+    raise _KINDS[worst - 1](message) if worst < _OTHER else MachineError(message)
 
 
 def code_version() -> str:

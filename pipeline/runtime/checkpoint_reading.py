@@ -126,4 +126,4 @@ def _read(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], di
         partial_restore=True,
     )
     restored = manager.restore(step, args=ocp.args.Composite(state=state, notes=ocp.args.JsonRestore()))
-    return restored.state, restored.notes
+    return restored["state"], restored["notes"]

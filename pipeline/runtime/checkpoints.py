@@ -7,7 +7,7 @@ failure is not damage: it ends the process as a failure of the machine and chang
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import jax
@@ -115,7 +115,7 @@ class Checkpoints:
         # The manager's `restore` ends with a barrier, which a process that cannot read would never reach. So use the handlers.
         def read(step: int) -> tuple[Any, dict]:
             path = self._directory / str(step)
-            metadata = ocp.JsonCheckpointHandler().restore(path / "notes", args=ocp.args.JsonRestore())
+            metadata = dict(ocp.JsonCheckpointHandler().restore(path / "notes", args=ocp.args.JsonRestore()))
             check_metadata(metadata)
             self._check_structure(step, abstract_state)
             arguments = ocp.args.StandardRestore(abstract_state)
@@ -161,7 +161,7 @@ class Checkpoints:
         self._manager.reload()
 
     @contextlib.contextmanager
-    def _storage_failures(self) -> Iterator[None]:
+    def _storage_failures(self) -> Generator[None]:
         """Turns storage failures of the libraries into `MachineError`; a full disk keeps its own error."""
         try:
             yield

@@ -48,9 +48,10 @@ def initialize(
     given = [value is not None for value in (coordinator_address, process_count, process_index)]
     if any(given) and not all(given):
         raise ConfigError("--coordinator_address, --process_count and --process_index go together: give all or none")
-    alone = False
-    if all(given):
-        joining.check_arguments(coordinator_address, process_count, process_index)
+    alone, place = False, None
+    if coordinator_address is not None and process_count is not None and process_index is not None:
+        place = coordinator_address, process_count, process_index
+        joining.check_arguments(*place)
         if process_index == 0:
             joining.check_port_is_free(coordinator_address)
         arguments = {
@@ -77,8 +78,8 @@ def initialize(
     if alone:
         connect()
     else:
-        if all(given) and process_count > 1:
-            joining.announce(coordinator_address, process_count, process_index, INITIALIZATION_TIMEOUT_SECONDS)
+        if place is not None and place[1] > 1:
+            joining.announce(*place, INITIALIZATION_TIMEOUT_SECONDS)
         asked_to_stop = joining.join(connect, INITIALIZATION_TIMEOUT_SECONDS)
     stopping.listen(peer_seconds)
     if asked_to_stop:

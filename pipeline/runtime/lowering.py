@@ -5,6 +5,7 @@ Each was found by the TPU compiler's own estimate of cycles; docs/plan.md has th
 
 from jax.sharding import Mesh
 
+CompilerOptions = dict[str, bool | str]
 LANES = 128  # of a vector register; XLA lays images along them if the images fill them
 _SUBLANES = 8  # rows of a register; they hold channels if images are along the lanes
 _V5_AND_LATER = ("TPU v5 lite", "TPU v5", "TPU v6 lite")  # JAX's names of v5e, v5p and v6e
@@ -20,7 +21,7 @@ def depthwise_channels_per_group(mesh: Mesh, images_per_device: int) -> int:
     return _SUBLANES if _is(mesh, _V4_AND_LATER) and images_per_device % LANES == 0 else 1
 
 
-def compiler_options(mesh: Mesh) -> dict[str, str]:
+def compiler_options(mesh: Mesh) -> CompilerOptions:
     """Returns the compiler's options for the devices of a mesh.
 
     They apply from v5 on. A fusion may use 32 MiB of a core's vector memory instead of 16: its windows are larger, so a

@@ -1,7 +1,7 @@
 """Reserves a directory for one run: process 0 holds its lock for all processes, and a second start is refused."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import jax
 
@@ -13,7 +13,7 @@ LOCK = "run.lock"
 
 
 @contextlib.contextmanager
-def alone_in(workdir: str) -> Iterator[None]:
+def alone_in(workdir: str) -> Generator[None]:
     """Holds the lock of a run's directory while the block runs. All processes of the run must enter it.
 
     Raises:

@@ -19,7 +19,7 @@ from pipeline.model.scaling_search import Candidate, Cost, Equalized, candidates
 from pipeline.model.variants import ScaledVariant
 from pipeline.scaling.intervals import CONFIDENCE, mean_and_half_width
 from pipeline.scaling.study import Study
-from pipeline.scaling.trials import Outcome, Trial, outcome
+from pipeline.scaling.trials import Outcome, Trial, outcome, outcome_of_ended
 
 Findings = dict[str, Any]
 Train = Callable[[Sequence[Trial]], None]
@@ -52,15 +52,14 @@ class Investigation:
         """
         searches = [self._search(baseline) for baseline in self.study.baselines]
         self._train([trial for search in searches for trial in self._search_trials(search)])
-        for search in searches:
-            search.best = self._best(search)
-        comparisons = [self._networks(search) for search in searches]
+        bests = [self._best(search) for search in searches]
+        comparisons = [self._networks(*each) for each in zip(searches, bests)]
         self._train([trial for networks in comparisons for _, _, network in networks for trial in self._runs(network)])
         return {
             "cost": self.study.cost,
             "tolerance": self.study.config.tolerance,
             "confidence": CONFIDENCE,
-            "baselines": [self._found(*each) for each in zip(searches, comparisons)],
+            "baselines": [self._found(*each) for each in zip(searches, bests, comparisons)],
         }
 
     def _search(self, baseline: ScaledVariant) -> "_Search":
@@ -73,7 +72,8 @@ class Investigation:
                 f"of the {len(found)} mixes on the grid around {baseline} none has a true cost within "
                 f"{self.study.within:.1%} of the budget: take a smaller config.search.step, or a larger config.tolerance"
             )
-        left_out = [(each, each.problem(self.study.within)) for each in found if each not in compared]
+        problems = [(each, each.problem(self.study.within)) for each in found]
+        left_out = [(each, problem) for each, problem in problems if problem is not None]
         chosen = _spread(compared, settings.candidates)
         left_out += [(each, "config.search.candidates are enough") for each in compared if each not in chosen]
         return _Search(baseline, budget, chosen, left_out)
@@ -95,15 +95,16 @@ class Investigation:
         trained = []
         for candidate in search.candidates:
             ends = self._outcomes(candidate.network, seeds)
-            if all(end.top1 is not None for end in ends):
-                mean, _ = mean_and_half_width([end.top1 for end in ends])
+            top1 = [end.top1 for end in ends if end.top1 is not None]
+            if len(top1) == len(ends):
+                mean, _ = mean_and_half_width(top1)
                 trained.append((-mean, candidate.network.cost, str(candidate.network.variant), candidate))
         if not trained:
             problem = self._outcomes(search.candidates[0].network, seeds)[0].problem
             raise TrainingError(f"no candidate of {search.baseline} could be trained; the first one: {problem}")
         return min(trained, key=lambda each: each[:3])[-1]
 
-    def _networks(self, search: "_Search") -> list[tuple[str, float, Equalized]]:
+    def _networks(self, search: "_Search", best: Candidate) -> list[tuple[str, float, Equalized]]:
         """Returns the way, the budget and the network of each comparison of a baseline."""
         searched = search.budget / self.cost(search.baseline)
         known = {}  # the networks trained already, by their layers and not by their names
@@ -117,7 +118,7 @@ class Investigation:
             )
             for times in self.study.config.comparison.times
             for way, network in on_every_way(
-                search.baseline, times, self.cost, self.study.within, search.best.coefficients, searched
+                search.baseline, times, self.cost, self.study.within, best.coefficients, searched
             ).items()
         ]
 
@@ -131,15 +132,15 @@ class Investigation:
         return [Trial(network.variant, self.study.train_config.seed + seed) for seed in range(seeds)]
 
     def _outcomes(self, network: Equalized, seeds: int | None = None) -> list[Outcome]:
-        return [outcome(trial, self.workdir) for trial in self._runs(network, seeds)]
+        return [outcome_of_ended(trial, self.workdir) for trial in self._runs(network, seeds)]
 
-    def _found(self, search: "_Search", networks: list[tuple[str, float, Equalized]]) -> Findings:
+    def _found(self, search: "_Search", best: Candidate, networks: list[tuple[str, float, Equalized]]) -> Findings:
         seeds, cost = self.study.config.search.seeds, self.cost(search.baseline)
         return {
             "baseline": self._measured(Equalized(search.baseline, cost, 0.0)),
             "search": {
                 "times": search.budget / cost,
-                "best": search.best.coefficients._asdict(),
+                "best": best.coefficients._asdict(),
                 "candidates": [
                     {**each.coefficients._asdict(), **self._measured(each.network, seeds)} for each in search.candidates
                 ],
@@ -184,13 +185,12 @@ class Investigation:
 
 @dataclasses.dataclass
 class _Search:
-    """A baseline's candidates, and once they are trained the best of them."""
+    """A baseline's budget, its candidates, and those that are not trained, each with the reason."""
 
     baseline: ScaledVariant
     budget: float
     candidates: list[Candidate]
     left_out: list[tuple[Candidate, str]]
-    best: Candidate | None = None
 
 
 def as_json(findings: Findings) -> str:

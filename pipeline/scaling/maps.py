@@ -11,10 +11,11 @@ from etils import epath
 from pipeline.data.preprocessing import eval_transform
 from pipeline.data.sources import Source, open_source
 from pipeline.host.printable import printable
+from pipeline.model.scaling_search import resolution_of
 from pipeline.model.variants import ScaledVariant
 from pipeline.scaling.investigation import Findings
 from pipeline.scaling.study import Study
-from pipeline.scaling.trials import Trial, outcome
+from pipeline.scaling.trials import Trial, outcome_of_ended
 from pipeline.weights import activation_maps, map_drawing, runs
 from pipeline.weights.container import Weights
 
@@ -57,7 +58,7 @@ def _weights(row: dict[str, Any], study: Study, workdir: epath.Path) -> Weights 
     """Returns the weights of the network's first trial that succeeded; None if none did."""
     for seed in range(study.config.comparison.seeds):
         trial = Trial(ScaledVariant.parse(row["variant"]), study.train_config.seed + seed)
-        if outcome(trial, workdir).top1 is not None:
+        if outcome_of_ended(trial, workdir).top1 is not None:
             return runs.read(str(trial.workdir(workdir))).choose()
     return None
 
@@ -78,6 +79,6 @@ def _column(way: str, row: dict[str, Any], examples: list, study: Study, workdir
 
 def _seen(example: dict, found: Findings, study: Study, source: Source) -> Panel:
     """Returns the name of an image's label and the image, at the baseline's resolution."""
-    resolution = ScaledVariant.parse(found["baseline"]["variant"]).resolution
+    resolution = resolution_of(ScaledVariant.parse(found["baseline"]["variant"]))
     pixels = eval_transform(study.train_config.data, resolution).pixels(example["image"])
     return printable(source.class_names[int(example["label"])]), pixels

@@ -15,13 +15,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
 from pipeline.scaling import trial_process
-from pipeline.scaling.trials import Trial, outcome, write_failure
+from pipeline.scaling.trials import Trial, outcome, outcome_of_ended, write_failure
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _TAIL_BYTES = 20_000
@@ -83,8 +83,8 @@ def run_all(
                     slots.append(process.slot)
                     if not asked:
                         _conclude(process, study)
-                        said = outcome(process.trial, study)
-                        how = said.problem if said.top1 is None else f"{said.top1:.2%} top-1"
+                        ended = outcome_of_ended(process.trial, study)
+                        how = ended.problem if ended.top1 is None else f"{ended.top1:.2%} top-1"
                         log(f"[{process.number}/{len(trials)}] {process.trial}: {how}, {process.seconds():.0f} s")
         finally:
             for process in running.values():  # an error of one of them ends the others
@@ -143,7 +143,7 @@ class _Process:
 
 
 @contextlib.contextmanager
-def _stopping(running: dict[int, _Process]) -> Iterator[list[int]]:
+def _stopping(running: dict[int, _Process]) -> Generator[list[int]]:
     """Passes signals on to the running trials. Yields the list of the signals received."""
     asked = []
 

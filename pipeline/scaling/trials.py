@@ -62,6 +62,18 @@ class Outcome:
     problem: str | None = None
 
 
+def outcome_of_ended(trial: Trial, study: epath.Path) -> Outcome:
+    """Returns how a trial that has ended did so.
+
+    Raises:
+      DataError: its files cannot be read, are of another run, or are gone.
+    """
+    found = outcome(trial, study)
+    if found is None:
+        raise DataError(f"{trial.workdir(study)} had results and has none now: something removed them")
+    return found
+
+
 def outcome(trial: Trial, study: epath.Path) -> Outcome | None:
     """Returns how a trial ended; None if it has not ended.
 

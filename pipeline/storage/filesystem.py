@@ -9,6 +9,7 @@ a folder too. Renaming copies each object on the server. A file appears complete
 import io
 import os
 import tempfile
+import types
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -77,7 +78,7 @@ class BucketFileSystem(AbstractFileSystem):
     def rmdir(self, path: str) -> None:
         objects.delete(f"{_location(path)}/", missing_ok=True)
 
-    def rm_file(self, path: str) -> None:
+    def rm_file(self, path: str) -> None:  # pyrefly: ignore[bad-override] - fsspec's only raises
         objects.delete(_location(path))
 
     def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:
@@ -122,7 +123,8 @@ class BucketFileSystem(AbstractFileSystem):
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_) -> None:
         objects.write(_location(path), value, generation=0 if mode == "create" else None)
 
-    def _open(self, path: str, mode: str = "rb", **_) -> io.BufferedIOBase:
+    # fsspec's type is its own class of files, of which it calls nothing else.
+    def _open(self, path: str, mode: str = "rb", **_) -> io.BufferedIOBase:  # pyrefly: ignore[bad-override]
         location = _location(path)
         if mode == "rb":
             return io.BytesIO(objects.read(location))
@@ -178,8 +180,10 @@ class _Writer(io.BufferedIOBase):
             else:
                 objects.write(self._location, self._sendable(), generation=0 if self._mode == "xb" else None)
 
-    def __exit__(self, kind, *_) -> None:
-        if kind is None:
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: types.TracebackType | None
+    ) -> None:
+        if exc_type is None:
             self.close()
         elif not self.closed:
             super().close()
@@ -191,7 +195,7 @@ class _Writer(io.BufferedIOBase):
         return self._content.read() if size <= objects.ONE_REQUEST_BYTES else self._content
 
 
-def _location(path: str) -> str:
+def _location(path: str | os.PathLike) -> str:
     return f"gs://{os.fspath(path).removeprefix('gs://').removeprefix('gcs://').strip('/')}"
 
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from pipeline.errors import ConfigError
 from pipeline.storage import failures, objects
@@ -18,7 +18,7 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 
 @contextlib.contextmanager
-def local_copy(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def local_copy(path: str | os.PathLike) -> Generator[pathlib.Path]:
     """Yields a local path of a file or folder; a copy from a bucket is deleted afterwards.
 
     Raises:
@@ -45,7 +45,7 @@ def local_copy(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def written_to(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def written_to(path: str | os.PathLike) -> Generator[pathlib.Path]:
     """Yields a folder to write. For a bucket it is uploaded at the end of the block, unless the block raises.
 
     Raises:

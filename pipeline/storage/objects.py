@@ -12,7 +12,7 @@ import datetime
 import functools
 import os
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import IO
 
 import google_crc32c
 from google.api_core import exceptions
@@ -84,7 +84,8 @@ def entries(folder: str, *, recursive: bool = False, limit: int | None = None) -
     except Exception as error:
         error = failures.explained(error, folder)
         raise failures.no_such_bucket(folder) if isinstance(error, FileNotFoundError) else error from None
-    return found, [f"gs://{bucket}/{prefix.rstrip('/')}" for prefix in sorted(listing.prefixes)]
+    prefixes: set[str] = listing.prefixes  # pyrefly: ignore[missing-attribute] - `list_blobs` adds it to the iterator
+    return found, [f"gs://{bucket}/{prefix.rstrip('/')}" for prefix in sorted(prefixes)]
 
 
 def read(location: str, start: int | None = None, end: int | None = None, *, generation: int | None = None) -> bytes:
@@ -103,7 +104,7 @@ def read(location: str, start: int | None = None, end: int | None = None, *, gen
     )
 
 
-def write(location: str, content: bytes | BinaryIO, *, generation: int | None = None) -> Entry:
+def write(location: str, content: bytes | IO[bytes], *, generation: int | None = None) -> Entry:
     """Writes a whole object; readers see the old content or the new. One request up to 8 MiB.
 
     Args:
@@ -138,7 +139,9 @@ def write(location: str, content: bytes | BinaryIO, *, generation: int | None = 
         raise failures.no_such_bucket(location) from None
     except FileExistsError:
         # An answer that was lost on its way: the request that was sent again found its own work done.
-        found = stat(location) if attempts > 1 and isinstance(content, bytes) else None
+        if attempts == 1 or not isinstance(content, bytes):
+            raise
+        found = stat(location)
         if found is None or found.crc32c != _crc32c(content):
             raise
         return found
@@ -236,8 +239,8 @@ def _crc32c(content: bytes) -> str:
 def _entry(blob: storage.Blob) -> Entry:
     return Entry(
         location=f"gs://{blob.bucket.name}/{blob.name}",
-        size=int(blob.size or 0),
-        generation=int(blob.generation or 0),
+        size=blob.size or 0,
+        generation=blob.generation or 0,
         crc32c=blob.crc32c,
         updated=blob.updated,
     )

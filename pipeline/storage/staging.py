@@ -32,7 +32,7 @@ _ROOT = "efficientnet-staged"
 _THREADS = 16  # files at a time; a connection carries about 100 MB/s
 _SPARE = 0.05  # share of the free space that stays free
 _SPARE_MEMORY_BYTES = 8 * 1024**3  # for the trainer and its workers
-_SAY_EVERY = 0.1  # of all bytes
+_LOG_EVERY = 0.1  # of all bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Staging:
             _size(bytes_left),
             self._folder,
         )
-        self._said, self._start, self._bytes_at_start = self.copied_bytes, start, self.copied_bytes
+        self._logged_bytes, self._start, self._bytes_at_start = self.copied_bytes, start, self.copied_bytes
         failures = self._copy_all(missing)
         if self._stop.is_set():
             return
@@ -226,9 +226,9 @@ class Staging:
     def _advance(self, count: int) -> None:
         with self._count:
             self.copied_bytes += count
-            if self.copied_bytes - self._said < _SAY_EVERY * self.total_bytes:
+            if self.copied_bytes - self._logged_bytes < _LOG_EVERY * self.total_bytes:
                 return
-            self._said = self.copied_bytes
+            self._logged_bytes = self.copied_bytes
         rate = (self.copied_bytes - self._bytes_at_start) / max(time.monotonic() - self._start, 1e-9)
         logging.info(
             "Staging: %.0f %% of %s, %.0f MB/s, %.0f s left",

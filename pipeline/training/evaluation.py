@@ -5,6 +5,7 @@ EMA and raw weights are evaluated on the same batches.
 """
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,8 @@ def make_forward_step(config: ConfigDict, model: nn.Module) -> Callable[[dict, B
     mean_rgb, stddev_rgb = config.data.mean_rgb, config.data.stddev_rgb
 
     def forward_step(variables: dict, batch: Batch) -> jax.Array:
-        return model.apply(variables, normalize_images(batch["image"], mean_rgb, stddev_rgb, dtype), train=False)
+        images = normalize_images(batch["image"], mean_rgb, stddev_rgb, dtype)
+        return cast(jax.Array, model.apply(variables, images, train=False))  # a tuple only with `mutable`
 
     return forward_step
 
@@ -74,7 +76,7 @@ def evaluate(
     Returns:
       The metrics of `EvalMetrics` for each name; "examples" is the number of examples that counted.
     """
-    sums = {name: jax.jit(EvalMetrics.empty, out_shardings=sharding)() for name in variables}
+    sums: dict[str, EvalMetrics] = {name: jax.jit(EvalMetrics.empty, out_shardings=sharding)() for name in variables}
     for batch in batches:
         sums = {name: eval_step(variables[name], batch, sums[name]) for name in variables}
     return computed(sums)

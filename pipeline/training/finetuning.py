@@ -4,6 +4,9 @@ The parts of a network are the stem, the stages and the head, in this order. Fre
 BatchNorm statistics to the bit. With the defaults of `config.finetune`, nothing here changes model, optimizer or state.
 """
 
+import dataclasses
+from typing import cast
+
 import jax
 import optax
 from absl import logging
@@ -34,7 +37,7 @@ def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding
       ConfigError, DataError: the weights cannot be read or are not of this network.
     """
     weights = open_weights(config.init_from, Overrides(variant=config.model.variant))
-    _say_what_differs(weights, config)
+    _log_differences(weights, config)
     arrays = dict(weights.arrays)
     differs = weights.metadata.num_classes != num_classes
     if config.finetune.head == "keep" and differs:
@@ -48,7 +51,7 @@ def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding
         arrays |= {tensor.path: fresh[tensor.path] for tensor in weights.metadata.table if tensor.is_classifier}
     variables = traverse_util.unflatten_dict(arrays, sep="/")
     put = lambda: jax.device_put(variables, sharding)  # the state is donated, so each use needs its own buffers
-    return state.replace(**put(), ema=None if state.ema is None else put())
+    return dataclasses.replace(state, **put(), ema=None if state.ema is None else put())
 
 
 def freeze_statistics(model: Network, config: ConfigDict) -> Network:
@@ -90,15 +93,17 @@ def limit_updates(tx: optax.GradientTransformation, config: ConfigDict) -> optax
         for part in range(parts)
     ]
 
-    def scale(updates: dict, params: dict | None = None) -> dict:
+    def scale(updates: optax.Updates, params: optax.Params | None = None) -> optax.Updates:
         del params
+        updates = cast(dict, updates)  # Optax's type is that of any pytree
         return {module: optax.tree.scale(factors[_part(module, parts)], leaves) for module, leaves in updates.items()}
 
     return optax.chain(tx, optax.stateless(scale))
 
 
-def _only_classifier_and_last_norm(updates: dict, params: dict | None = None) -> dict:
+def _only_classifier_and_last_norm(updates: optax.Updates, params: optax.Params | None = None) -> optax.Updates:
     del params
+    updates = cast(dict, updates)  # Optax's type is that of any pytree
     nothing = optax.tree.zeros_like(updates)
     return {**nothing, "head": {**updates["head"], "conv": nothing["head"]["conv"]}}
 
@@ -115,7 +120,7 @@ def _part(module: str, parts: int) -> int:
     return {"stem": 0, "head": parts - 1}[module]
 
 
-def _say_what_differs(weights: Weights, config: ConfigDict) -> None:
+def _log_differences(weights: Weights, config: ConfigDict) -> None:
     logging.info("Starting from %s", weights.describe())
     metadata, ours = weights.metadata, Preprocessing.of_config(config.data)
     bn_epsilon = with_family_defaults(config.model).bn_epsilon

@@ -32,7 +32,7 @@ from pipeline.training.programs import StagePrograms
 from pipeline.training.results import Results
 from pipeline.training.update.metrics import NO_STEP, TrainMetrics
 from pipeline.training.update.state import TrainState
-from pipeline.training.update.step import Batch
+from pipeline.training.update.step import Batch, Norms
 
 COMPILATION_PATIENCE = 4.0  # multiplies the watchdog's limits, because large networks compile slowly
 STEPS_IN_FLIGHT = 2  # the host runs this far ahead of the devices; each step in flight holds a batch in their memory
@@ -99,12 +99,12 @@ class Run:
                     with self._context.goodput.phase("input"):
                         batch = next(batches)
                     with self._context.goodput.phase("step"):
-                        state, loss = train_step(state, batch)
+                        state, loss, *norms = train_step(state, batch)
                         in_flight.append(loss)
                         if len(in_flight) > STEPS_IN_FLIGHT:
                             in_flight.popleft().block_until_ready()
                     self._context.reporter.advance(step)
-                    state = self._report_if_due(state, step)
+                    state = self._report_if_due(state, step, norms)
                     self._save_if_due(state, step)
                     results = self._evaluate_if_due(state, step)
         self._context.watchdog.beat("waiting for the last checkpoint to be written")
@@ -112,6 +112,7 @@ class Run:
             self._context.checkpoints.wait()
             self._context.best.wait()
         self._context.watchdog.beat("writing the results")
+        assert results is not None, "the last step is always evaluated"
         return results
 
     def _start(self, start_step: int, host_batches: Iterator[dict]):
@@ -160,8 +161,8 @@ class Run:
         self._context.reporter.starts(step)
         return train_step, stages[index].end_step
 
-    def _report_if_due(self, state: TrainState, step: int) -> TrainState:
-        """Reports the metrics since the last report and returns the state with empty sums."""
+    def _report_if_due(self, state: TrainState, step: int, norms: list[Norms]) -> TrainState:
+        """Reports the metrics since the last report and the step's norms, and returns the state with empty sums."""
         if not (is_due(step, self._hparams.log_every_steps) or step == self._hparams.total_steps):
             return state
         with self._context.goodput.phase("step"):
@@ -169,11 +170,13 @@ class Run:
         self._check_finite(metrics)
         values = {name: value.item() for name, value in metrics.compute().items() if name != "nonfinite"}
         values["records"] = f"{values['records']:08x}"
+        for measured in jax.device_get(norms):
+            values |= {name: value.item() for name, value in measured.items()}
         with jax.transfer_guard("allow"):
             # The rate of the update that led to this step; updates count from 0.
             values["learning_rate"] = float(self._context.experiment.schedule(step - 1))
         self._context.reporter.train(step, values)
-        return state.replace(metrics=self._empty_metrics())
+        return dataclasses.replace(state, metrics=self._empty_metrics())
 
     def _save_if_due(self, state: TrainState, step: int) -> None:
         if self._context.stop_requests.asked():

@@ -53,8 +53,9 @@ def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str,
     else:
         results = evaluate(experiment.eval_step, variables, experiment.eval_batches(), experiment.replicated)
     _check_finite(results, weights, experiment)
+    evaluation: dict[str, dict[str, Any]] = {name: {**values} for name, values in results.items()}
     for name, matrix in counts.items():
-        results[name]["per_class"] = _per_class(matrix, metadata)
+        evaluation[name]["per_class"] = _per_class(matrix, metadata)
     examples = next(iter(results.values()))["examples"]
     return {
         "source": metadata.source,
@@ -66,7 +67,7 @@ def score(config: ConfigDict, weights: Mapping[str, Weights]) -> tuple[dict[str,
         "image_size": metadata.image_size,
         "dtype": config.model.dtype,
         **dataclasses.asdict(metadata.preprocessing),
-        "evaluation": results,
+        "evaluation": evaluation,
     }, counts
 
 

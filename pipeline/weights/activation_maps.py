@@ -9,6 +9,7 @@ Source: Zhou et al., arXiv 1512.04150, section 2; for compound scaling Tan and L
 
 import dataclasses
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def make_activations(weights: Weights) -> Callable[[np.ndarray], Activations]:
     @jax.jit
     def compiled(images: jax.Array) -> tuple[jax.Array, jax.Array]:
         normalized = normalize_images(images, preprocessing.mean_rgb, preprocessing.stddev_rgb, jnp.float32)
-        outputs = network.apply(variables, normalized, False, method="endpoints")
+        outputs = cast(dict[str, jax.Array], network.apply(variables, normalized, False, method="endpoints"))
         return outputs["maps"], outputs["logits"]
 
     def activations(image: np.ndarray) -> Activations:

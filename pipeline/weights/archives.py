@@ -7,7 +7,7 @@ before it is unpacked. Trained weights hardly compress, so an entry that expands
 import contextlib
 import pathlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import BinaryIO
 
 from pipeline.errors import DataError
@@ -18,7 +18,7 @@ _SLACK_BYTES = 1 << 22  # small entries, such as PyTorch's list of tensors, do c
 
 
 @contextlib.contextmanager
-def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: pathlib.Path) -> Generator[zipfile.ZipFile]:
     """Opens an archive; raises `DataError` if its list of entries is too long."""
     with path.open("rb") as file:
         guarded = _Guarded(file, path)

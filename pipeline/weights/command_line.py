@@ -28,7 +28,7 @@ _CLASS_NAMES = flags.DEFINE_string(
 )
 
 
-def define_out() -> flags.FlagHolder[str]:
+def define_out() -> flags.FlagHolder[str | None]:
     """Defines `--out DIRECTORY`."""
     return flags.DEFINE_string("out", None, "The folder to write; it may not hold anything yet.")
 
@@ -69,10 +69,10 @@ def open_all_weights() -> dict[str, "Weights"]:
 
 def location() -> str:
     """Returns the location of the weights; raises `ConfigError` unless one of --weights and --workdir is given."""
-    given = [value for value in (_WEIGHTS.value, _WORKDIR.value) if value]
-    if len(given) != 1:
+    locations = [value for value in (_WEIGHTS.value, _WORKDIR.value) if value]
+    if len(locations) != 1:
         raise ConfigError("name the weights with one of --weights and --workdir")
-    return given[0]
+    return locations[0]
 
 
 def overrides() -> "opening.Overrides":

@@ -39,10 +39,16 @@ class Layer:
     number: int = 0
 
     @property
+    def convolution(self) -> ConvSpec:
+        """The convolution that the layer is or belongs to; only the classifier has none."""
+        assert self.conv is not None, self.path
+        return self.conv
+
+    @property
     def kind(self) -> str:
         """ "conv", "depthwise", "dense" or "bn"; decides which axes are permuted."""
         if self.role == "conv":
-            return "depthwise" if self.conv.depthwise else "conv"
+            return "depthwise" if self.convolution.depthwise else "conv"
         return {"classifier": "dense", "bn": "bn"}.get(self.role, "conv")
 
     @property
@@ -94,7 +100,7 @@ def _efficientnet_timm(layer: Layer) -> str:
     block = layer.block
     convs = _TIMM_CONVS[block.kind, block.expand_ratio != 1]
     names = {
-        "conv": convs[block.convs.index(layer.conv)],
+        "conv": convs[block.convs.index(layer.convolution)],
         "bn": f"bn{layer.number + 1}",
         "se_reduce": "se.conv_reduce",
         "se_expand": "se.conv_expand",
@@ -109,8 +115,8 @@ def _efficientnet_keras(layer: Layer, depthwise: str = "dwconv") -> str:
         return f"{_end_of(layer, 'stem', 'top')}_{layer.role}"
     block = layer.block
     names = {
-        "conv": depthwise if layer.kind == "depthwise" else f"{layer.conv.name}_conv",
-        "bn": "bn" if layer.conv.depthwise else f"{layer.conv.name}_bn",
+        "conv": depthwise if layer.kind == "depthwise" else f"{layer.convolution.name}_conv",
+        "bn": "bn" if layer.convolution.depthwise else f"{layer.convolution.name}_bn",
     }
     return f"block{block.stage + 1}{chr(ord('a') + block.repeat)}_{names.get(layer.role, layer.role)}"
 
@@ -126,7 +132,7 @@ def _efficientnet_lukemelas(layer: Layer) -> str:
         names = {"conv": ("_conv_stem", "_conv_head"), "bn": ("_bn0", "_bn1")}[layer.role]
         return _end_of(layer, *names)
     numbers = {"expand": 0, "depthwise": 1, "project": 2}
-    names = {"conv": f"_{layer.conv.name}_conv", "bn": f"_bn{numbers[layer.conv.name]}"}
+    names = {"conv": f"_{layer.convolution.name}_conv", "bn": f"_bn{numbers[layer.convolution.name]}"}
     return f"_blocks.{layer.index}.{names.get(layer.role, f'_{layer.role}')}"
 
 
@@ -136,7 +142,7 @@ def _mobilenet_v1_keras(layer: Layer) -> str:
     suffix = "_bn" if layer.role == "bn" else ""
     if layer.block is None:
         return f"conv1{suffix}"
-    return f"conv_{'dw' if layer.conv.depthwise else 'pw'}_{layer.index + 1}{suffix}"
+    return f"conv_{'dw' if layer.convolution.depthwise else 'pw'}_{layer.index + 1}{suffix}"
 
 
 def _mobilenet_v2_keras(layer: Layer) -> str:
@@ -146,7 +152,7 @@ def _mobilenet_v2_keras(layer: Layer) -> str:
         names = {"conv": ("Conv1", "Conv_1"), "bn": ("bn_Conv1", "Conv_1_bn")}[layer.role]
         return _end_of(layer, *names)
     prefix = f"block_{layer.index}" if layer.index else "expanded_conv"
-    return f"{prefix}_{layer.conv.name}{'_BN' if layer.role == 'bn' else ''}"
+    return f"{prefix}_{layer.convolution.name}{'_BN' if layer.role == 'bn' else ''}"
 
 
 def _resnet_keras(layer: Layer) -> str:
@@ -154,7 +160,7 @@ def _resnet_keras(layer: Layer) -> str:
         return "predictions"
     if layer.block is None:
         return f"conv1_{layer.role}"
-    number = {"shortcut": 0, "reduce": 1, "spatial": 2, "expand": 3}[layer.conv.name]
+    number = {"shortcut": 0, "reduce": 1, "spatial": 2, "expand": 3}[layer.convolution.name]
     return f"conv{layer.block.stage + 2}_block{layer.block.repeat + 1}_{number}_{layer.role}"
 
 

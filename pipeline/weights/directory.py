@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from pipeline.errors import ConfigError
 from pipeline.weights.container import Weights
@@ -56,7 +56,7 @@ def write_metadata(metadata: Metadata, folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def appearing(folder: pathlib.Path) -> Generator[pathlib.Path]:
     """Yields a temporary folder that is renamed to `folder` if the block succeeds, and removed otherwise.
 
     Raises:

@@ -1,6 +1,7 @@
 """The reference forward pass of exports: the training code's own network, in float32."""
 
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def logits_function(weights: Weights) -> Callable[[jax.Array], jax.Array]:
 
     def logits(images: jax.Array) -> jax.Array:
         normalized = normalize_images(images, preprocessing.mean_rgb, preprocessing.stddev_rgb, jnp.float32)
-        return network.apply(variables, normalized, train=False)
+        return cast(jax.Array, network.apply(variables, normalized, train=False))  # a tuple only with `mutable`
 
     return logits
 

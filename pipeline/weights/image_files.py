@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import glob
 import os
+import pathlib
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -86,9 +87,9 @@ def _in_folder(folder: str) -> Iterator[ImageFile]:
                 yield ImageFile(path)
             else:
                 left_out["file(s) that are not images"] += 1
-    said = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
-    if said:
-        print(f"{shown(folder)}: left out {said}", file=sys.stderr, flush=True)
+    counts = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    if counts:
+        print(f"{shown(folder)}: left out {counts}", file=sys.stderr, flush=True)
     yield from (ImageFile(error.filename, error.strerror) for error in unreadable)
     if not images and not unreadable:
         yield ImageFile(folder, "there is no image in this folder")
@@ -97,6 +98,6 @@ def _in_folder(folder: str) -> Iterator[ImageFile]:
 def _may_be_an_image(path: str) -> bool:
     """Returns whether a file begins like an image, or cannot be read, which is reported in its turn."""
     try:
-        return os.path.isfile(path) and is_image(head_of(epath.Path(path)))
+        return os.path.isfile(path) and is_image(head_of(pathlib.Path(path)))
     except DataError:
         return True

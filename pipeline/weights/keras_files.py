@@ -10,11 +10,12 @@ import io
 import math
 import pathlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import BinaryIO
 
 import h5py
 import numpy as np
+from h5py import h5l
 
 from pipeline.errors import DataError
 from pipeline.host.printable import printable
@@ -32,7 +33,7 @@ _DEEPEST = 8  # groups within groups; Keras has three
 
 
 @contextlib.contextmanager
-def open_file(path: pathlib.Path) -> Iterator[ForeignWeights]:
+def open_file(path: pathlib.Path) -> Generator[ForeignWeights]:
     """Lists the tensors of a Keras file, which stays open inside the block.
 
     Raises:
@@ -71,14 +72,14 @@ def _open_content(path: pathlib.Path, stack: contextlib.ExitStack) -> tuple[Bina
     return stack.enter_context(path.open("rb")), path.stat().st_size
 
 
-def _numbered(file: h5py.File) -> dict[str, h5py.Dataset]:
+def _numbered(file: h5py.File) -> dict[str, h5py.HLObject]:
     """Returns the datasets of Keras 3, "layers/conv2d_3/vars/0"."""
-    found: dict[str, h5py.Dataset] = {}
+    found: dict[str, h5py.HLObject] = {}
     _collect(_member(file, "layers"), "layers", found, seen=[0])
     return found
 
 
-def _collect(item: h5py.HLObject, name: str, found: dict[str, h5py.Dataset], seen: list[int]) -> None:
+def _collect(item: h5py.HLObject, name: str, found: dict[str, h5py.HLObject], seen: list[int]) -> None:
     """Adds the datasets below a group; `seen` counts the visited objects."""
     seen[0] += 1
     if seen[0] > 4 * MAX_TENSORS or name.count("/") > _DEEPEST:
@@ -90,7 +91,7 @@ def _collect(item: h5py.HLObject, name: str, found: dict[str, h5py.Dataset], see
             _collect(_member(item, part), f"{name}/{part}", found, seen)
 
 
-def _named(file: h5py.File) -> dict[str, h5py.Dataset]:
+def _named(file: h5py.File) -> dict[str, h5py.HLObject]:
     """Returns the datasets of Keras 1 and 2 under the names of Keras 3, "stem_conv/kernel"."""
     root = _member(file, "model_weights") if _has(file, "model_weights") else file
     found = {}
@@ -106,13 +107,13 @@ def _named(file: h5py.File) -> dict[str, h5py.Dataset]:
     return found
 
 
-def _member(group: h5py.Group, path: str) -> h5py.HLObject:
+def _member(group: h5py.HLObject, path: str) -> h5py.HLObject:
     """Returns the object at a path of a group; raises `_Refused` if a step of the path is a link to another file."""
     for part in path.split("/"):
         name = printable(f"{group.name}/{part}".lstrip("/"))
-        if not _has(group, part):
+        if not isinstance(group, h5py.Group) or not _has(group, part):
             raise _Refused(f"{name} is missing")
-        if group.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
+        if group.id.links.get_info(part.encode()).type != h5l.TYPE_HARD:
             raise _Refused(f"{name} is a link to somewhere else, and links are not followed")
         group = group[part]
     return group
@@ -123,7 +124,7 @@ def _has(group: h5py.HLObject, name: str) -> bool:
     return isinstance(group, h5py.Group) and bool(name) and group.id.links.exists(name.encode())
 
 
-def _stored(dataset: h5py.Dataset, name: str) -> StoredTensor:
+def _stored(dataset: h5py.HLObject, name: str) -> StoredTensor:
     """Checks where a dataset's numbers are before reading its shape, which can open other files."""
     name = printable(name)
     if not isinstance(dataset, h5py.Dataset):
@@ -140,7 +141,7 @@ def _stored(dataset: h5py.Dataset, name: str) -> StoredTensor:
     return StoredTensor(dataset.shape, dataset.dtype.name, lambda: dataset[()])
 
 
-def _text(value: str | bytes) -> str:
+def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -165,7 +166,9 @@ def _preprocessing(normalization: dict[str, StoredTensor]) -> Preprocessing | No
     deviation = np.sqrt(variance)
     if np.allclose(variance * 255, IMAGENET_STDDEV_RGB, rtol=1e-3):
         deviation = variance
-    return Preprocessing(
-        mean_rgb=tuple(float(value) * 255 for value in mean),
-        stddev_rgb=tuple(float(value) * 255 for value in deviation),
-    )
+    return Preprocessing(mean_rgb=_in_pixel_values(mean), stddev_rgb=_in_pixel_values(deviation))
+
+
+def _in_pixel_values(numbers: np.ndarray) -> tuple[float, float, float]:
+    red, green, blue = (float(number) * 255 for number in numbers)
+    return red, green, blue

@@ -27,7 +27,7 @@ def build_keras(weights: Weights, image_size: int | None = None):
       A `keras.Model`.
 
     Raises:
-      ConfigError: Keras was told to use another backend than TensorFlow, whose formats these are.
+      ConfigError: Keras is set to another backend than TensorFlow, whose formats these are.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras

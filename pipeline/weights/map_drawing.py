@@ -30,7 +30,7 @@ def overlay(image: np.ndarray, activation_map: np.ndarray) -> np.ndarray:
     shares = (activation_map - least) / max(greatest - least, np.finfo(np.float32).tiny)
     shares = cv2.resize(shares.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap(np.rint(255 * shares).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
-    return np.uint8(np.rint((1 - _SHARE) * enlarged + _SHARE * colours))
+    return np.rint((1 - _SHARE) * enlarged + _SHARE * colours).astype(np.uint8)
 
 
 def panels(rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> np.ndarray:

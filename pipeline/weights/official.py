@@ -132,7 +132,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
         f"{official_scope(network)}/{name}{suffix}": array for name, array in weights.in_convention("official").items()
     }
     if weights.metadata.step is not None:
-        arrays[_STEP] = np.int64(weights.metadata.step)
+        arrays[_STEP] = np.array(weights.metadata.step, np.int64)
     tf.raw_ops.SaveV2(
         prefix=str(folder / CHECKPOINT),
         tensor_names=list(arrays),

@@ -66,7 +66,7 @@ def load(folder: pathlib.Path, threads: int | None = None) -> Forward:
 
     def forward(images: np.ndarray) -> np.ndarray:
         pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2).astype(np.float32))
-        return session.run(["logits"], {"pixels": pixels})[0]
+        return np.asarray(session.run(["logits"], {"pixels": pixels})[0])
 
     return forward
 

@@ -7,7 +7,8 @@ convert and fine-tuning all open weights here.
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator
+from typing import Any
 
 from absl import logging
 from etils import epath
@@ -102,7 +103,7 @@ def _open_remote(location: str, overrides: Overrides) -> Weights:
 
 
 @contextlib.contextmanager
-def _open_foreign(path: pathlib.Path, location: str, overrides: Overrides) -> Iterator[ForeignWeights]:
+def _open_foreign(path: pathlib.Path, location: str, overrides: Overrides) -> Generator[ForeignWeights]:
     if not epath.Path(location).exists() and official.find_checkpoint(path) is None:
         raise DataError(f"{location} does not exist")
     if path.is_dir() and (path / timm.TENSORS).exists():
@@ -133,7 +134,7 @@ def _metadata_beside(path: pathlib.Path, found: Weights) -> Weights:
     try:
         content = read_json(beside)
     except DataError as error:
-        logging.warning("%s. It may have said how images are prepared for these weights.", error)
+        logging.warning("%s. It may have stated how images are prepared for these weights.", error)
         return found
     if not isinstance(content, dict) or "format" not in content:  # Keras has a file of this name too
         logging.info("%s is not of this project and says nothing of these weights.", beside)
@@ -156,7 +157,7 @@ def _apply(weights: Weights, overrides: Overrides, location: str) -> Weights:
         raise ConfigError(f"{location} holds {metadata.variant}, not {overrides.variant}")
     if overrides.kind not in (None, metadata.kind):
         raise ConfigError(f"{location} holds {metadata.kind} weights, not {overrides.kind}")
-    changes = {}
+    changes: dict[str, Any] = {}
     if overrides.preprocessing is not None:
         changes["preprocessing"] = PUBLISHED[overrides.preprocessing]
     if overrides.image_size is not None:

@@ -28,7 +28,7 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
     metadata, network = weights.metadata, build_keras(weights)
     names = tf.constant([metadata.name_of(label) for label in range(metadata.num_classes)])
     module = tf.Module()
-    module.network = network
+    module.network = network  # pyrefly: ignore[missing-attribute] - a module tracks what it is given
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "pictures")])
     def classify(pictures):

@@ -28,5 +28,6 @@ def write(weights: Weights, folder: pathlib.Path) -> None:
 
 def load(folder: pathlib.Path) -> Forward:
     """Opens `model.stablehlo` on the default device."""
-    exported = jax.export.deserialize((folder / MODEL).read_bytes())
+    # It reads any buffer; its type has only one of them.
+    exported = jax.export.deserialize((folder / MODEL).read_bytes())  # pyrefly: ignore[bad-argument-type]
     return lambda images: np.asarray(exported.call(images))

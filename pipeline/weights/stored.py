@@ -46,7 +46,7 @@ class StoredTensors(Mapping[str, StoredTensor]):
 
     def __post_init__(self):
         if len(self.tensors) > MAX_TENSORS:
-            raise DataError(f"{self.where} holds {len(self.tensors):,} tensors: no network of the family has so many")
+            raise DataError(f"{self.where} holds {len(self.tensors):,} tensors: no network of the family has that many")
 
     def __getitem__(self, name: str) -> StoredTensor:
         return self.tensors[name]

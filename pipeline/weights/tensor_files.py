@@ -6,7 +6,7 @@ checks every offset against the file's length before it allocates memory.
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 
 import numpy as np
 import safetensors
@@ -22,7 +22,7 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float
 
 
 @contextlib.contextmanager
-def open_tensors(path: pathlib.Path) -> Iterator[StoredTensors]:
+def open_tensors(path: pathlib.Path) -> Generator[StoredTensors]:
     """Lists the tensors of a safetensors file, which stays open inside the block; PyTorch's batch counters are left out.
 
     Raises:
@@ -34,7 +34,7 @@ def open_tensors(path: pathlib.Path) -> Iterator[StoredTensors]:
             file = stack.enter_context(safetensors.safe_open(path, framework="np"))
             names = [name for name in file.keys() if not name.endswith(COUNTER)]  # noqa: SIM118 – it is no mapping
             if len(names) > MAX_TENSORS:
-                raise DataError(f"{path} holds {len(names):,} tensors: no network of the family has so many")
+                raise DataError(f"{path} holds {len(names):,} tensors: no network of the family has that many")
             tensors = {name: _stored(file, name) for name in names}
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
             if isinstance(error, DataError):

@@ -4,6 +4,8 @@ Each file maps pixels from 0 to 255, of the weights' image size and any batch, t
 pixels, the others float32. Quantisation costs accuracy, more with swish than with Lite's relu6; the export measures how much.
 """
 
+# The type checker does not see what is in `tf.lite`: TensorFlow imports it when it is first used.
+
 import dataclasses
 import pathlib
 
@@ -34,7 +36,7 @@ def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
 
     def convert(name: str, **settings) -> None:
         # Without the model, its variables become constants; calibration cannot read variables.
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([logits.get_concrete_function()])
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([logits.get_concrete_function()])  # pyrefly: ignore[implicit-import, missing-attribute]
         for key, value in settings.items():
             if key == "supported_types":
                 converter.target_spec.supported_types = value
@@ -48,7 +50,7 @@ def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
         for image in images:
             yield [image[None].astype(np.float32)]
 
-    smaller = [tf.lite.Optimize.DEFAULT]
+    smaller = [tf.lite.Optimize.DEFAULT]  # pyrefly: ignore[implicit-import, missing-attribute]
     convert(FLOAT32)
     if not len(images):
         return
@@ -58,7 +60,7 @@ def write(weights: Weights, folder: pathlib.Path, images: np.ndarray) -> None:
         CALIBRATED_INT8,
         optimizations=smaller,
         representative_dataset=calibration,
-        supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8],
+        supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8],  # pyrefly: ignore[implicit-import, missing-attribute]
         inference_input_type=tf.uint8,
     )
 
@@ -101,17 +103,17 @@ def load(path: pathlib.Path, threads: int | None = None) -> Forward:
     """Opens one file in TensorFlow's interpreter, with `threads` threads; None: its default."""
     import tensorflow as tf
 
-    interpreter = tf.lite.Interpreter(str(path), num_threads=threads)
+    interpreter = tf.lite.Interpreter(str(path), num_threads=threads)  # pyrefly: ignore[implicit-import, missing-attribute]
     prepared_for = []
 
     def forward(images: np.ndarray) -> np.ndarray:
-        (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
+        (pixels,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
         if prepared_for != [images.shape]:
-            interpreter.resize_tensor_input(given["index"], images.shape)
+            interpreter.resize_tensor_input(pixels["index"], images.shape)
             interpreter.allocate_tensors()
             prepared_for[:] = [images.shape]
-        interpreter.set_tensor(given["index"], images.astype(given["dtype"]))
+        interpreter.set_tensor(pixels["index"], images.astype(pixels["dtype"]))
         interpreter.invoke()
-        return interpreter.get_tensor(wanted["index"]).copy()
+        return interpreter.get_tensor(logits["index"]).copy()
 
     return forward

@@ -7,7 +7,7 @@ defaults.
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from pipeline.errors import ConfigError, DataError
@@ -78,7 +78,7 @@ def model_config(metadata: Metadata) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def open_folder(folder: pathlib.Path, ignore_preprocessing: bool = False) -> Iterator[ForeignWeights]:
+def open_folder(folder: pathlib.Path, ignore_preprocessing: bool = False) -> Generator[ForeignWeights]:
     """Lists the tensors of a folder in the hub's layout, whose file stays open inside the block.
 
     Args:

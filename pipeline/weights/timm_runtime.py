@@ -31,12 +31,12 @@ import timm
 """
 _FORWARD = """
 import json, numpy
-folder, given, wanted, mean, deviation = json.loads(sys.argv[1])
+folder, images_file, logits_file, mean, deviation = json.loads(sys.argv[1])
 model = timm.create_model('local-dir:' + folder, pretrained=True).eval()
-images = torch.from_numpy(numpy.load(given)).permute(0, 3, 1, 2).float()
+images = torch.from_numpy(numpy.load(images_file)).permute(0, 3, 1, 2).float()
 images = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1)
 with torch.no_grad():
-    numpy.save(wanted, model(images).numpy())
+    numpy.save(logits_file, model(images).numpy())
 """
 
 
@@ -57,12 +57,12 @@ def load(folder: pathlib.Path) -> Forward:
 
     def forward(images: np.ndarray) -> np.ndarray:
         with tempfile.TemporaryDirectory() as exchange:
-            given, wanted = f"{exchange}/images.npy", f"{exchange}/logits.npy"
-            np.save(given, images)
-            result = run(IMPORTS + _FORWARD, json.dumps([str(folder), given, wanted, mean, deviation]))
+            images_file, logits_file = f"{exchange}/images.npy", f"{exchange}/logits.npy"
+            np.save(images_file, images)
+            result = run(IMPORTS + _FORWARD, json.dumps([str(folder), images_file, logits_file, mean, deviation]))
             if result.returncode:
                 raise TrainingError(f"timm cannot run what was exported: {_last_line(result.stderr)}")
-            return np.load(wanted)
+            return np.load(logits_file)
 
     return forward
 

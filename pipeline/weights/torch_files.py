@@ -10,7 +10,7 @@ import io
 import pathlib
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, BinaryIO
 
 import ml_dtypes
@@ -29,7 +29,7 @@ _WRAPPERS = ("state_dict_ema", "state_dict", "model")  # where training scripts 
 
 
 @contextlib.contextmanager
-def open_state_dict(path: pathlib.Path) -> Iterator[StoredTensors]:
+def open_state_dict(path: pathlib.Path) -> Generator[StoredTensors]:
     """Lists the weights of a `.pth`, `.pt` or `.bin` file, which stays open inside the block.
 
     In a training script's file they are under "state_dict_ema", "state_dict" or "model". PyTorch's batch counters are left out.
@@ -74,6 +74,7 @@ def _state_dict(content: Any, path: pathlib.Path) -> dict[str, View]:
 
 
 def _numbers(storage: Storage) -> np.ndarray:
+    assert storage.read is not None, "set for each storage of the file"
     return np.frombuffer(storage.read(), ml_dtypes.bfloat16 if storage.dtype == "bfloat16" else storage.dtype)
 
 
@@ -124,6 +125,8 @@ def _open_legacy(file: BinaryIO, path: pathlib.Path) -> Any:
             raise DataError(f"{path} is cut off, or storage {printable(str(key))} has another length than its tensors")
         storage.read = functools.partial(_read_at, file, position, storage.nbytes)
         position += storage.nbytes
+    if any(storage.read is None for storage in machine.storages.values()):
+        raise DataError(f"{path} does not hold every storage that its tensors need")
     return content
 
 

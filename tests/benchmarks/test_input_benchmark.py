@@ -97,7 +97,7 @@ def test_a_folder_of_images_is_measured_like_a_dataset(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     source = input_benchmark.FolderSource(str(tmp_path), most=2)
     assert [source.describe(record).rpartition("/")[2] for record in range(len(source))] == ["0.jpg", "1.jpg"]
-    assert all(read_header(source[record]["image"]).jpeg.index for record in range(2))
+    assert all(read_header(source[record]["image"]).index for record in range(2))
     transform = preprocessing.train_transform(recipe.get_config().data, 24)
     costs = input_benchmark.measure_input(source, transform, 24, lambda batch: None, images=1)
     assert costs.baseline > 0

@@ -133,7 +133,7 @@ def test_a_place_that_nothing_names(monkeypatch, given, what):
 def test_the_cost_is_said_and_asked_about(monkeypatch, given):
     given.provisioning = "spot"
     words = cost.describe(find_accelerator("v3-32"), given, "90 epochs", 24)
-    for part in ("90 epochs", "16 chips in 4 machines", "32.00 US dollars an hour", "asked for: spot", "768 dollars"):
+    for part in ("90 epochs", "16 chips in 4 machines", "32.00 US dollars an hour", "requested: spot", "768 dollars"):
         assert part in words
 
     class Terminal(io.StringIO):
@@ -143,8 +143,8 @@ def test_the_cost_is_said_and_asked_about(monkeypatch, given):
     for answer, fine in (("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False), ("", False)):
         monkeypatch.setattr("sys.stdin", Terminal(answer))
         if fine:
-            cost.confirm("Ask for it?")
+            cost.confirm("Request it?")
         else:
-            assert "nothing was asked for" in refusal(cost.confirm, "Ask for it?")
+            assert "nothing was requested" in refusal(cost.confirm, "Request it?")
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
-    assert "give --yes" in refusal(cost.confirm, "Ask for it?")
+    assert "give --yes" in refusal(cost.confirm, "Request it?")

@@ -142,7 +142,7 @@ def test_the_slice_says_whose_it_is():
         ({"pod-control": RUN.control}, "v5p-16", ""),
         ({}, "v5p-16", ""),  # where the service does not show it
         ({"pod-control": "gs://b/another/pod"}, "v5p-16", "belongs to the run in gs://b/another/pod"),
-        ({"startup-script": "theirs"}, "v5p-16", "did not ask for"),
+        ({"startup-script": "theirs"}, "v5p-16", "did not request"),
         ({"pod-control": RUN.control}, "v5p-32", "is a v5p-32, not a v5p-16"),
     ],
 )

@@ -1,5 +1,7 @@
 """What is kept of the compiler's words: found again by content, on this machine or in the repository."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -17,7 +19,7 @@ def compiled(monkeypatch, tmp_path):
     compile_ = program._compile
     monkeypatch.setattr(program, "_compile", lambda *arguments: names.append(arguments) or compile_(*arguments))
     monkeypatch.setattr(program, "compiler_version", lambda: "1.0")
-    monkeypatch.setattr(program, "PRECOMPILED", tmp_path / "precompiled")
+    monkeypatch.setattr(program, "_precompiled", dict)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return names
 
@@ -48,7 +50,15 @@ def test_what_comes_with_the_repository_is_not_compiled(compiled, monkeypatch, t
     first = program.compile_program(lowered(8), SLICE, {}, "net-train")
     (kept,) = (tmp_path / "cache" / "efficientnet" / "plans").iterdir()
     assert kept.name.startswith("net-train-v5e-8-")
-    program.PRECOMPILED.mkdir()
-    kept.rename(program.PRECOMPILED / kept.name)  # as the module says that it is published
-    assert program.compile_program(lowered(8), SLICE, {}, "net-train") == first
+    entry = {"key": kept.stem[-32:], "program": json.loads(kept.read_text())}
+    kept.unlink()
+    (tmp_path / "precompiled.json").write_text(json.dumps({"net-train-v5e-8": entry}))
+    monkeypatch.undo()
+    monkeypatch.setattr(program, "compiler_version", lambda: "1.0")
+    monkeypatch.setattr(program, "PRECOMPILED", tmp_path / "precompiled.json")
+    program._precompiled.cache_clear()
+    try:
+        assert program.compile_program(lowered(8), SLICE, {}, "net-train") == first
+    finally:
+        program._precompiled.cache_clear()
     assert len(compiled) == 1

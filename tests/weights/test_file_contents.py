@@ -198,7 +198,7 @@ CLAIMS = {
     "memo.pth": (memo_of_gigabytes, "is not a dictionary of tensors"),
     "hash.pth": (key_that_is_hashed_for_ever, "keys that are neither text nor numbers"),
     "entries.pth": (long_list_of_entries, "lists its entries in"),
-    "table.safetensors": (long_table, "no network of the family has so many"),
+    "table.safetensors": (long_table, "no network of the family has that many"),
 }
 
 

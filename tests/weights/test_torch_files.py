@@ -81,8 +81,9 @@ def save_zip(path, torch, content, compression=zipfile.ZIP_STORED):
             archive.writestr(f"archive/data/{key}", array.tobytes())
 
 
-def save_legacy(path, torch, content, cut=0):
+def save_legacy(path, torch, content, cut=0, lacks=()):
     data, storages = pickled(torch, content)
+    storages = {key: array for key, array in storages.items() if key not in lacks}
     parts = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
     parts += [data, pickle.dumps(list(storages), 2)]
     parts += [struct.pack("<q", array.size) + array.tobytes() for array in storages.values()]
@@ -146,11 +147,13 @@ def test_tensors_beyond_their_storage_are_refused(tmp_path, torch_names, shape, 
 def test_other_damage(tmp_path, torch_names):
     content = {"w": tensor(torch_names, "0", np.arange(600, dtype=np.float32))}
     save_legacy(tmp_path / "cut.pth", torch_names, content, cut=50)
+    save_legacy(tmp_path / "lacking.pth", torch_names, content, lacks="0")
     save_zip(tmp_path / "bomb.pth", torch_names, content, zipfile.ZIP_DEFLATED)
     save_zip(tmp_path / "number.pth", torch_names, {"w": 3})
     (tmp_path / "text.pth").write_text("no weights")
     for name, expected in {
         "cut.pth": "cut off",
+        "lacking.pth": "does not hold every storage",
         "bomb.pth": "compressed",
         "number.pth": "not a dictionary of tensors",
         "text.pth": "cannot be read",

@@ -31,7 +31,7 @@ def decide(wanted: Control, job: JobState | None, seen: Seen) -> Decision:
     """Returns what to do next.
 
     Args:
-      wanted: the wishes of supervisors and commands.
+      wanted: the desired state, from supervisors and commands.
       job: the state written last, by whichever keeper; None if there is none.
       seen: what is seen now.
     """
@@ -50,7 +50,7 @@ def is_forsaken(wanted: Control, now: float, silent_seconds: float, running: boo
     """Returns whether any worker is to delete the slice because worker 0 no longer keeps the job.
 
     Args:
-      wanted: the wishes of supervisors and commands.
+      wanted: the desired state, from supervisors and commands.
       now: seconds since 1970.
       silent_seconds: time since the last write of `job.json`, counted only while the bucket could be read.
       running: whether a trainer runs on this worker. It ends soon if worker 0 is gone. If only worker 0's agent is gone, the
@@ -89,7 +89,7 @@ def _set_up(wanted: Control, job: JobState, seen: Seen) -> JobState:
             return job
         return dataclasses.replace(
             again(job, seen, "", pause=0.0),
-            attempt=max([job.attempt, *(worker.said.attempt for worker in seen.workers)]) + 1,
+            attempt=max([job.attempt, *(worker.last_report.attempt for worker in seen.workers)]) + 1,
             state="running",
             first_end=0.0,
             exit_code=None,
@@ -149,7 +149,7 @@ def _watch(wanted: Control, job: JobState, seen: Seen) -> JobState:
     if reason:
         return _ask(job, seen, "stop", reason)
     if ended:
-        all_finished = all(seen.workers[index].said.kind == failures.FINISHED for index in ended)
+        all_finished = all(seen.workers[index].last_report.kind == failures.FINISHED for index in ended)
         patience = wanted.bounds.grace_seconds * (5 if all_finished else 1)
         if seen.now - job.first_end > patience:
             return _ask(job, seen, "stop", "grace")

@@ -35,13 +35,13 @@ def conclude(wanted: Control, job: JobState, seen: Seen, dead: list[int], reason
     """Returns what follows once no worker runs the attempt.
 
     Args:
-      wanted: the wishes of supervisors and commands.
+      wanted: the desired state, from supervisors and commands.
       job: the job's state.
       seen: all workers.
       dead: the numbers of the workers that fell silent.
       reason: why the job was, or is now, asked to end; "" if it ended by itself.
     """
-    reports = {index: worker.said for index, worker in enumerate(seen.workers) if index not in dead}
+    reports = {index: worker.last_report for index, worker in enumerate(seen.workers) if index not in dead}
     if not dead and all(report.kind == failures.FINISHED for report in reports.values()):
         return end(job, seen, control.FINISHED, "finished", exit_code=0)
     if reason == "user":

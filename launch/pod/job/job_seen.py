@@ -24,7 +24,7 @@ class WorkerSeen:
     silent_seconds: float = 0.0
 
     @property
-    def said(self) -> WorkerReport:
+    def last_report(self) -> WorkerReport:
         """The report of a worker that has written one."""
         assert self.report is not None, "only of workers that have written one"
         return self.report
@@ -64,4 +64,4 @@ class Seen:
     def log_silent_seconds(self, attempt: int) -> float:
         """Returns the time since the log of a running attempt grew on any worker."""
         running = [worker for worker in self.workers if worker.has_started(attempt) and not worker.has_ended(attempt)]
-        return min((worker.said.log_silent_seconds + worker.silent_seconds for worker in running), default=0.0)
+        return min((worker.last_report.log_silent_seconds + worker.silent_seconds for worker in running), default=0.0)

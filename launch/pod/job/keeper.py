@@ -70,8 +70,10 @@ class Keeper:
         return job
 
     def _with_surrender(self, job: JobState) -> JobState:
-        said = self._surrender.message
-        return job if not said or said in job.message else dataclasses.replace(job, message=f"{job.message}\n{said}")
+        problem = self._surrender.message
+        if not problem or problem in job.message:
+            return job
+        return dataclasses.replace(job, message=f"{job.message}\n{problem}")
 
     def _drop_environment(self, wanted: Control, seen: Seen) -> None:
         """Deletes the object with the environment once all workers have it."""

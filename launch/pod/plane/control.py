@@ -77,11 +77,11 @@ class Supervisor:
 
 @dataclass(frozen=True)
 class Control:
-    """What is wanted (`control.json`).
+    """The desired state of a run (`control.json`).
 
     Attributes:
       run: the run's name.
-      incarnation: the slice that may run the job; written before that slice is asked for.
+      incarnation: the slice that may run the job; written before that slice is requested.
       want: "run" or "stop".
       job: the job to run.
       queued_resource: "projects/P/locations/Z/queuedResources/N".

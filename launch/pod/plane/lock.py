@@ -54,8 +54,8 @@ class RunLock:
         while True:
             found = self._bucket.read(self._name)
             if found is not None:
-                said = _read(found[0])
-                owner, seen = str(said.get("owner", "")), float(said.get("seen", 0))
+                content = _read(found[0])
+                owner, seen = str(content.get("owner", "")), float(content.get("seen", 0))
                 age = self._clock.now() - seen
                 if owner != self._owner and not force and age < _RENEWALS * self._seconds:
                     words = f"this run is supervised from {_machine(owner)} (seen {max(age, 0):.0f} s ago)"
@@ -111,10 +111,10 @@ class RunLock:
 
 def _read(content: bytes) -> dict[str, Any]:
     try:
-        said = json.loads(content)
+        fields = json.loads(content)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _machine(owner: str) -> str:

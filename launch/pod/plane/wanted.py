@@ -16,7 +16,7 @@ from pod.plane.lock import Lost, RunLock
 
 
 class WantedControl:
-    """The wishes of one supervisor.
+    """The desired state of a run, as one supervisor has decided it.
 
     Args:
       plane: the control plane of the run.
@@ -26,7 +26,7 @@ class WantedControl:
       clock: the clock of the heartbeats.
 
     Attributes:
-      published: whether the current wishes have been written.
+      published: whether the current state has been written.
     """
 
     def __init__(self, plane: ControlPlane, lock: RunLock, owner: str, seconds: float, clock: Clock):
@@ -42,25 +42,25 @@ class WantedControl:
         return self._control
 
     def set(self, control: Control) -> None:
-        """Changes the wishes, without writing them."""
+        """Changes the desired state, without writing it."""
         self._control = control
 
     def publish(self, control: Control) -> None:
-        """Writes the wishes; requires the lock."""
+        """Writes the desired state; requires the lock."""
         self._lock.keep(now=True)
         self._plane.update_control(lambda old: control)
         self._control, self.published, self._announced = control, True, self._clock.monotonic()
 
     def adopt(self, current: Control | None) -> None:
-        """Reads the bucket's current wishes.
+        """Takes over the desired state that the bucket has now.
 
         Raises:
-          Lost: they are about another slice than this supervisor's.
+          Lost: it names another slice than this supervisor's.
         """
         if current is None:
             return
         if current.incarnation != self.control.incarnation:
-            raise Lost("another supervisor has asked for another slice of this run")
+            raise Lost("another supervisor has requested another slice for this run")
         self._control = current
 
     def announce(self) -> None:

@@ -91,13 +91,13 @@ class Compute:
         self._credentials, self._base = credentials, endpoints.compute
         self._machines = f"{endpoints.compute}compute/v1/projects/{project}/zones/{zone}/instances"
 
-    def create(self, wish: MachineRequest) -> None:
+    def create(self, request: MachineRequest) -> None:
         """Creates a machine.
 
         Raises:
           ApiError: the request is refused, with HTTP status 409 if the name is taken.
         """
-        authorized(self._credentials, "POST", self._machines, body=wish.body(self._base))
+        authorized(self._credentials, "POST", self._machines, body=request.body(self._base))
 
     def exists(self, name: str) -> bool:
         """Returns whether there is a machine of that name."""

@@ -66,9 +66,9 @@ class GcloudCredentials(Credentials):
 
     def _fetch(self) -> tuple[str, float | None]:
         # Not `auth print-access-token`, which does not print the expiry.
-        said = self._run("config", "config-helper", f"--min-expiry={int(2 * _MARGIN_SECONDS)}s", "--format=json")
+        output = self._run("config", "config-helper", f"--min-expiry={int(2 * _MARGIN_SECONDS)}s", "--format=json")
         try:
-            credential = json.loads(said)["credential"]
+            credential = json.loads(output)["credential"]
             expiry = credential["token_expiry"]
             end = None if expiry is None else calendar.timegm(time.strptime(expiry[:19], "%Y-%m-%dT%H:%M:%S"))
             return credential["access_token"], end
@@ -156,13 +156,13 @@ def patient(call: Callable[[], Result], seconds: float, clock: Clock | None = No
         raise
 
 
-def meaning_of_gcloud(said: str) -> str:
-    """Returns the meaning of gcloud's error, and what to do, in one line."""
-    words = " ".join(said.split())
+def meaning_of_gcloud(output: str) -> str:
+    """Returns what gcloud's error output means and what to do about it, in one line."""
+    words = " ".join(output.split())
     if "do not currently have an active account" in words:
         return "gcloud is not logged in: gcloud auth login"
     if any(sign in words for sign in ("Reauthentication", "refreshing your current auth tokens", "invalid_grant")):
         return "gcloud's login has expired: gcloud auth login"
-    lines = [line for line in said.splitlines() if line.strip()]
+    lines = [line for line in output.splitlines() if line.strip()]
     line = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no reason given")
     return f"gcloud gives no access token: {line.strip()}"

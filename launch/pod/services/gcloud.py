@@ -24,45 +24,45 @@ def line(command: Sequence[str]) -> str:
     return " ".join(shlex.quote(word) for word in command)
 
 
-def create(wish: SliceRequest, startup_script: Path, endpoints: Endpoints | None = None) -> str:
+def create(request: SliceRequest, startup_script: Path, endpoints: Endpoints | None = None) -> str:
     """Returns the command that requests a slice.
 
     Args:
-      wish: the request.
+      request: the request for it.
       startup_script: the file with the metadata entry "startup-script".
       endpoints: the services' URLs, for curl.
     """
-    if wish.boot_disk_gb:  # gcloud has an option for encrypted boot disks, none for their size
+    if request.boot_disk_gb:  # gcloud has an option for encrypted boot disks, none for their size
         base = (endpoints or find_endpoints()).tpu
-        url = f"{base}{wish.version}/{wish.parent}/queuedResources?queuedResourceId={wish.name}"
-        return curl("POST", url, wish.body())
-    words = [*_tpus(wish.version), "queued-resources", "create", wish.name, f"--node-id={wish.name}"]
-    words += [f"--accelerator-type={wish.accelerator_type}", f"--runtime-version={wish.runtime_version}"]
-    words += [f"--network={wish.network}"]
-    if wish.subnetwork:
-        words.append(f"--subnetwork={wish.subnetwork}")
-    if wish.internal_ips:
+        url = f"{base}{request.version}/{request.parent}/queuedResources?queuedResourceId={request.name}"
+        return curl("POST", url, request.body())
+    words = [*_tpus(request.version), "queued-resources", "create", request.name, f"--node-id={request.name}"]
+    words += [f"--accelerator-type={request.accelerator_type}", f"--runtime-version={request.runtime_version}"]
+    words += [f"--network={request.network}"]
+    if request.subnetwork:
+        words.append(f"--subnetwork={request.subnetwork}")
+    if request.internal_ips:
         words.append("--internal-ips")
-    if wish.service_account:
-        words.append(f"--service-account={wish.service_account}")
-    if wish.provisioning == SPOT:
+    if request.service_account:
+        words.append(f"--service-account={request.service_account}")
+    if request.provisioning == SPOT:
         words.append("--spot")
-    elif wish.provisioning == FLEX_START:
+    elif request.provisioning == FLEX_START:
         words.append("--provisioning-model=flex-start")
-    elif wish.reservation:
-        words.append(f"--reservation={wish.reservation_name}")
-    elif wish.provisioning == RESERVED:
+    elif request.reservation:
+        words.append(f"--reservation={request.reservation_name}")
+    elif request.provisioning == RESERVED:
         words.append("--reserved")
-    if wish.max_run_seconds:
-        words.append(f"--max-run-duration={wish.max_run_seconds}s")
-    if wish.valid_until_seconds:
-        words.append(f"--valid-until-duration={wish.valid_until_seconds}s")
-    entries = {key: value for key, value in wish.metadata.items() if key != _STARTUP_SCRIPT}
+    if request.max_run_seconds:
+        words.append(f"--max-run-duration={request.max_run_seconds}s")
+    if request.valid_until_seconds:
+        words.append(f"--valid-until-duration={request.valid_until_seconds}s")
+    entries = {key: value for key, value in request.metadata.items() if key != _STARTUP_SCRIPT}
     if entries:
         words.append(f"--metadata={_dictionary(entries)}")
-    if _STARTUP_SCRIPT in wish.metadata:
+    if _STARTUP_SCRIPT in request.metadata:
         words.append(f"--metadata-from-file={_dictionary({_STARTUP_SCRIPT: str(startup_script)})}")
-    return line([*words, "--async", *_place(wish.project, wish.zone)])
+    return line([*words, "--async", *_place(request.project, request.zone)])
 
 
 def describe_queued_resource(name: str, project: str, zone: str, version: str = STABLE) -> str:
@@ -109,28 +109,28 @@ def simulate_maintenance(name: str, project: str, zone: str, workers: Sequence[i
     return line([*words, *_place(project, zone)])
 
 
-def create_instance(wish: MachineRequest, startup_script: Path) -> str:
+def create_instance(request: MachineRequest, startup_script: Path) -> str:
     """Returns the command that creates a small virtual machine.
 
     Args:
-      wish: the request.
+      request: the request for it.
       startup_script: the file that holds the metadata entry "startup-script".
     """
-    words = ["gcloud", "compute", "instances", "create", wish.name, f"--machine-type={MACHINE_TYPE}"]
-    words += [f"--image-family={IMAGE_FAMILY}", f"--image-project={IMAGE_PROJECT}", f"--network={wish.network}"]
-    if wish.subnetwork:
-        words.append(f"--subnet={wish.subnetwork}")
-    if wish.internal_ips:
+    words = ["gcloud", "compute", "instances", "create", request.name, f"--machine-type={MACHINE_TYPE}"]
+    words += [f"--image-family={IMAGE_FAMILY}", f"--image-project={IMAGE_PROJECT}", f"--network={request.network}"]
+    if request.subnetwork:
+        words.append(f"--subnet={request.subnetwork}")
+    if request.internal_ips:
         words.append("--no-address")
-    if wish.service_account:
-        words.append(f"--service-account={wish.service_account}")
+    if request.service_account:
+        words.append(f"--service-account={request.service_account}")
     words.append("--scopes=cloud-platform")
-    if wish.max_run_seconds:
-        words += [f"--max-run-duration={wish.max_run_seconds}s", "--instance-termination-action=DELETE"]
-    entries = {key: value for key, value in wish.metadata.items() if key != _STARTUP_SCRIPT}
+    if request.max_run_seconds:
+        words += [f"--max-run-duration={request.max_run_seconds}s", "--instance-termination-action=DELETE"]
+    entries = {key: value for key, value in request.metadata.items() if key != _STARTUP_SCRIPT}
     words.append(f"--metadata={_dictionary(entries)}")
     words.append(f"--metadata-from-file={_dictionary({_STARTUP_SCRIPT: str(startup_script)})}")
-    return line([*words, "--async", *_place(wish.project, wish.zone)])
+    return line([*words, "--async", *_place(request.project, request.zone)])
 
 
 def delete_instance(name: str, project: str, zone: str) -> str:

@@ -189,11 +189,11 @@ def _refusal(error: urllib.error.HTTPError, place: str, end: float) -> ApiError:
         body = b""
     status, message, details = "", "", None
     try:
-        said = json.loads(body)["error"]
-        if isinstance(said, str):  # the format of OAuth servers
-            message = said
+        problem = json.loads(body)["error"]
+        if isinstance(problem, str):  # the format of OAuth servers
+            message = problem
         else:
-            status, message, details = said.get("status", ""), said.get("message", ""), said.get("details")
+            status, message, details = problem.get("status", ""), problem.get("message", ""), problem.get("details")
     except (ValueError, KeyError, TypeError, AttributeError):
         message = body.decode(errors="replace")[:300]
     message = " ".join(str(message).split()) or str(error.reason)

@@ -176,7 +176,7 @@ class Service:
         self._base = (endpoints or find_endpoints()).tpu
         self.parent = f"projects/{project}/locations/{zone}"
 
-    def create(self, wish: SliceRequest) -> Problem | None:
+    def create(self, request: SliceRequest) -> Problem | None:
         """Requests a slice. Repeating the request does no harm, because a name is unique.
 
         Returns:
@@ -185,9 +185,9 @@ class Service:
         Raises:
           ApiError: the request is refused, with status ALREADY_EXISTS if the name is taken.
         """
-        name = urllib.parse.quote(wish.name, safe="")
-        url = self._url(wish.version, f"{wish.parent}/queuedResources?queuedResourceId={name}")
-        return _problem(self._call("POST", url, wish.body()).get("error"))
+        name = urllib.parse.quote(request.name, safe="")
+        url = self._url(request.version, f"{request.parent}/queuedResources?queuedResourceId={name}")
+        return _problem(self._call("POST", url, request.body()).get("error"))
 
     def queued_resource(self, name: str, version: str = STABLE) -> QueuedResource | None:
         """Returns the queued resource, or None."""

@@ -48,7 +48,7 @@ def machine_name(name: str) -> str:
 
 
 def start(
-    given: Options,
+    options: Options,
     run: Run,
     material: Material,
     plane: ControlPlane,
@@ -60,7 +60,7 @@ def start(
     """Creates the controller and leaves the run to it.
 
     Args:
-      given: the user's options, complete.
+      options: the user's options, complete.
       run: the run.
       material: the material for the slice and the controller.
       plane: the control plane.
@@ -72,16 +72,16 @@ def start(
     Raises:
       Refused: another supervisor has the run, or the machine is refused.
     """
-    name = machine_name(given.name)
+    name = machine_name(options.name)
     try:
-        lock.take(given.force)
+        lock.take(options.force)
         upload_code(plane, material)
         environment = upload_environment(plane, material)
-        options = dataclasses.replace(given, environment=[], controller=False, force=False, yes=True)
+        of_controller = dataclasses.replace(options, environment=[], controller=False, force=False, yes=True)
         plane.write_json(
             _TASK,
             {
-                "options": dataclasses.asdict(options),
+                "options": dataclasses.asdict(of_controller),
                 "run": dataclasses.asdict(run),
                 "code": material.code_name,
                 "environment": environment,
@@ -89,25 +89,25 @@ def start(
         )
         lock.release()
         _delete(compute, name, clock)  # an earlier controller that failed to delete itself
-        compute.create(_wish(given, run, material))
+        compute.create(_machine_request(options, run, material))
     except ApiError as error:
         raise Refused(f"cannot make the machine {name}: {error}") from None
     finally:
         lock.release()
     log(
         f"{name} supervises the run from now on, and deletes itself at its end; this machine may be switched off. "
-        f"Watch it with: launch/tpu_pod.sh status --name {given.name}; end it: launch/tpu_pod.sh down --name {given.name}"
+        f"Watch it with: launch/tpu_pod.sh status --name {options.name}; end it: launch/tpu_pod.sh down --name {options.name}"
     )
     return FINISHED
 
 
-def remove(given: Options, plane: ControlPlane, compute: Any, clock: Clock) -> bool:
+def remove(options: Options, plane: ControlPlane, compute: Any, clock: Clock) -> bool:
     """Deletes the controller of a run, if it has one, and returns whether it had.
 
     Raises:
       Refused: the machine still exists.
     """
-    name = machine_name(given.name)
+    name = machine_name(options.name)
     try:
         if plane.read_json(_TASK) is None:
             return False
@@ -126,7 +126,7 @@ def _delete(compute: Any, name: str, clock: Clock) -> None:
         clock.sleep(2)
 
 
-def _wish(given: Options, run: Run, material: Material) -> MachineRequest:
+def _machine_request(options: Options, run: Run, material: Material) -> MachineRequest:
     metadata = {
         "pod-control": run.control,
         ROLE: ROLE_NAME,
@@ -134,14 +134,14 @@ def _wish(given: Options, run: Run, material: Material) -> MachineRequest:
         "startup-script": material.startup_script,
     }
     return MachineRequest(
-        name=machine_name(given.name),
-        project=given.project,
-        zone=given.zone,
-        network=given.network,
-        subnetwork=given.subnetwork,
-        internal_ips=given.internal_ips,
-        service_account=given.service_account,
-        max_run_seconds=int(given.deadline_hours * 3600) + _AFTER_DEADLINE_SECONDS,
+        name=machine_name(options.name),
+        project=options.project,
+        zone=options.zone,
+        network=options.network,
+        subnetwork=options.subnetwork,
+        internal_ips=options.internal_ips,
+        service_account=options.service_account,
+        max_run_seconds=int(options.deadline_hours * 3600) + _AFTER_DEADLINE_SECONDS,
         metadata=metadata,
     )
 
@@ -155,9 +155,9 @@ class _Record(Record):
 
     def log(self, words: str) -> None:
         """Adds a line to the events, here and in the bucket."""
-        before = self._said
+        before = self._last_words
         super().log(words)
-        if self._said == before:
+        if self._last_words == before:
             return
         lines = (self.folder / "events").read_text(encoding="utf-8").splitlines()[-_EVENT_LINES:]
         try:
@@ -189,20 +189,20 @@ def main(root: Path, control: str, credentials: Credentials, endpoints: Endpoint
     if stored is None:
         raise ControlError(f"{control}/{_TASK} is not there: this machine has nothing to supervise")
     task = stored.value
-    options: dict[str, Any] = {**task["options"], "limits": Limits(**task["options"]["limits"])}
+    fields: dict[str, Any] = {**task["options"], "limits": Limits(**task["options"]["limits"])}
     parts: dict[str, Any] = {**task["run"], "arguments": tuple(task["run"]["arguments"])}
-    given, run = Options(**options), Run(**parts)
-    record = _Record(given.name, root, plane)
-    owner = f"{machine_name(given.name)}:{record.folder}"
-    lock = RunLock(plane.bucket, plane.name(), owner, given.limits.lock_seconds, clock)
+    options, run = Options(**fields), Run(**parts)
+    record = _Record(options.name, root, plane)
+    owner = f"{machine_name(options.name)}:{record.folder}"
+    lock = RunLock(plane.bucket, plane.name(), owner, options.limits.lock_seconds, clock)
     status = FAILED
     try:
         supervisor = Supervisor(
             run,
-            given,
-            find_accelerator(given.type),
-            _material(root, plane, task, given),
-            Service(credentials, given.project, given.zone, endpoints),
+            options,
+            find_accelerator(options.type),
+            _material(root, plane, task, options),
+            Service(credentials, options.project, options.zone, endpoints),
             plane,
             lock,
             record,
@@ -218,11 +218,11 @@ def main(root: Path, control: str, credentials: Credentials, endpoints: Endpoint
     except (Refused, Lost) as error:
         record.log(f"this supervisor ends: {error}")
         lock.release()
-    _delete_itself(given, credentials, endpoints, record, clock)
+    _delete_itself(options, credentials, endpoints, record, clock)
     return status
 
 
-def _material(root: Path, plane: ControlPlane, task: dict[str, Any], given: Options) -> Material:
+def _material(root: Path, plane: ControlPlane, task: dict[str, Any], options: Options) -> Material:
     """Returns the material for the slice; the environment is kept only on this machine from then on."""
     kept = root / "environment.json"
     name = task["environment"]
@@ -242,21 +242,21 @@ def _material(root: Path, plane: ControlPlane, task: dict[str, Any], given: Opti
         code=code[0],
         code_name=task["code"],
         environment=json.loads(kept.read_text(encoding="utf-8")) if name else {},
-        secrets=pairs(given.secrets),
+        secrets=pairs(options.secrets),
         startup_script=Path(__file__).resolve().parents[1].joinpath("startup.sh").read_text(encoding="utf-8"),
     )
 
 
 def _delete_itself(
-    given: Options, credentials: Credentials, endpoints: Endpoints, record: Record, clock: Clock
+    options: Options, credentials: Credentials, endpoints: Endpoints, record: Record, clock: Clock
 ) -> None:
     """Deletes this machine. If its account may not, switches it off, so that only its disk is billed."""
-    compute = Compute(credentials, given.project, given.zone, endpoints)
-    name = machine_name(given.name)
+    compute = Compute(credentials, options.project, options.zone, endpoints)
+    name = machine_name(options.name)
     try:
         patient(lambda: compute.delete(name), _DELETE_SECONDS, clock)
         return
     except (ApiError, CredentialsError) as error:
-        command = gcloud.delete_instance(name, given.project, given.zone)
+        command = gcloud.delete_instance(name, options.project, options.zone)
         record.log(f"this machine cannot delete itself and switches itself off ({error}); delete it: {command}")
     subprocess.run(["shutdown", "--poweroff", "now"], check=False)

@@ -25,7 +25,7 @@ def describe(accelerator: Accelerator, options: Options, duration: str, hours_le
     return (
         f"the run is {duration}. {accelerator.type} is {accelerator.chips} chips in {machines}: "
         f"{accelerator.chips} chip-hours an hour, about {accelerator.dollars(1):,.2f} US dollars an hour at list price on "
-        f"demand (asked for: {options.provisioning}). The deadline is in {hours_left:g} hours, so at most "
+        f"demand (requested: {options.provisioning}). The deadline is in {hours_left:g} hours, so at most "
         f"{accelerator.dollars(hours_left):,.0f} dollars (--deadline changes it). It ends earlier with the run, or with: "
         f"launch/tpu_pod.sh down --name {options.name}"
     )
@@ -41,7 +41,7 @@ def confirm(question: str) -> None:
         raise Refused("nobody to ask; give --yes to continue without")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if not sys.stdin.readline().strip().lower().startswith("y"):
-        raise Refused("nothing was asked for")
+        raise Refused("nothing was requested")
 
 
 def still_billed(accelerator: Accelerator, name: str) -> str:

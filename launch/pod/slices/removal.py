@@ -41,18 +41,18 @@ def remove(
       Refused: it still exists; the message has the last error.
     """
     end = clock.monotonic() + seconds
-    trouble = ""
+    last_error = ""
     while True:
         try:
             if _step(service, name, version):
                 return
-            trouble = ""
+            last_error = ""
         except (ApiError, CredentialsError) as error:
-            trouble = str(error)
+            last_error = str(error)
         if clock.monotonic() > end:
             project, zone = service.parent.split("/")[1::2]
             command = gcloud.list_queued_resources(project, zone)
-            words = f"cannot delete {name}{': ' + trouble if trouble else ': it takes too long'}"
+            words = f"cannot delete {name}{': ' + last_error if last_error else ': it takes too long'}"
             raise Refused(f"{words}. It may still be billed; try again, or see: {command}")
         clock.sleep(pause)
         each_time()

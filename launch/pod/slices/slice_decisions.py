@@ -91,7 +91,7 @@ class JobSeen:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The user's wishes.
+    """What the user has asked of the run.
 
     Attributes:
       stop: whether the job was asked to stop.
@@ -134,7 +134,7 @@ def decide_slice(seen: SliceSeen, limits: Limits) -> Decision:
             words = "the queued resource was deleted by somebody else, not by the service or this launcher"
             return Decision(STOP, words, errors.PREEMPTED)
         if seen.asked and seen.seconds <= limits.call_seconds:
-            return Decision(WAIT, "asked for; the service does not show it yet")
+            return Decision(WAIT, "requested; the service does not show it yet")
         return Decision(ASK, "not there")
     state, by_user = resource.state, resource.initiator == "USER"
     if seen.stale and state != "DELETING":
@@ -264,8 +264,8 @@ def decide_job(job: JobSeen, wanted: Wanted, limits: Limits) -> Decision:
         words = f"worker 0 has not been heard of for {job.silent_seconds / 60:.0f} minutes"
         return Decision(REPLACE, words, sick=True)
     if job.state != "running" and job.ready_seconds > limits.setup_seconds:
-        said = f" ({job.message})" if job.message else ""
-        words = f"the job has not started for {limits.setup_seconds / 60:g} minutes on a slice that is ready{said}"
+        reason = f" ({job.message})" if job.message else ""
+        words = f"the job has not started for {limits.setup_seconds / 60:g} minutes on a slice that is ready{reason}"
         return Decision(REPLACE, words, sick=True)
     return Decision(WATCH, job.message or job.state or "the workers have not answered yet")
 

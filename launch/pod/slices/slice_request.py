@@ -65,11 +65,11 @@ def make_request(
 
 def check_owner(resource: QueuedResource, run: Run, accelerator: Accelerator) -> None:
     """Raises Refused if the queued resource is not this run's, or of another type."""
-    said = resource.metadata.get(CONTROL)
-    if said is not None and said != run.control:
-        raise Refused(f"the queued resource {run.name} belongs to the run in {said}: take another --name")
-    if said is None and resource.metadata:
-        raise Refused(f"there is a queued resource {run.name} that this launcher did not ask for: take another --name")
+    owner = resource.metadata.get(CONTROL)
+    if owner is not None and owner != run.control:
+        raise Refused(f"the queued resource {run.name} belongs to the run in {owner}: take another --name")
+    if owner is None and resource.metadata:
+        raise Refused(f"there is a queued resource {run.name} that this launcher did not request: take another --name")
     if resource.accelerator_type and resource.accelerator_type != accelerator.type:
         words = f"the slice {run.name} is a {resource.accelerator_type}, not a {accelerator.type}"
         raise Refused(f"{words}: launch/tpu_pod.sh down --name {run.name}, or another --name")

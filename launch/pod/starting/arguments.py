@@ -114,7 +114,7 @@ def parse(
     """
     options = Options()
     given = _read_arguments(list(arguments), options)
-    options.said = sorted(given)
+    options.set_by_user = sorted(given)
     from_settings = settings.read_settings(settings_file)
     in_environment = {"project": "CLOUDSDK_CORE_PROJECT", "zone": "CLOUDSDK_COMPUTE_ZONE"}
     for name, variable in in_environment.items():

@@ -41,7 +41,7 @@ def check_place(options: Options) -> None:
 def check_type(service: Service, options: Options) -> None:
     """Raises Refused unless the zone has the type and the project may use Cloud TPU."""
     try:
-        available = _asked(lambda: service.has_accelerator_type(options.type), options)
+        available = _patiently(lambda: service.has_accelerator_type(options.type), options)
     except ApiError as error:
         if error.status == "PERMISSION_DENIED":
             words = f"project {options.project} does not let this account use Cloud TPU"
@@ -58,7 +58,7 @@ def check_bucket(bucket: Bucket, options: Options, note: Callable[[str], None]) 
     """Raises Refused unless the bucket exists and is near. Taking the run's lock shows whether it is writable."""
     region = options.zone.rpartition("-")[0]
     try:
-        location = _asked(bucket.location, options)
+        location = _patiently(bucket.location, options)
     except ApiError as error:
         name = f"gs://{bucket.name}"
         if error.http_status == 404:
@@ -88,8 +88,8 @@ def check_account(policies: Policies, options: Options, workdir: str, note: Call
     try:
         account = options.service_account
         if not account:
-            account = permissions.default_account(_asked(lambda: policies.project_number(options.project), options))
-        project = _asked(lambda: policies.of_project(options.project), options)
+            account = permissions.default_account(_patiently(lambda: policies.project_number(options.project), options))
+        project = _patiently(lambda: policies.of_project(options.project), options)
     except ApiError as error:
         note(f"cannot check what the machines' account may do ({error.message}); see docs/pods.md")
         return
@@ -103,7 +103,7 @@ def check_account(policies: Policies, options: Options, workdir: str, note: Call
         return
     bucket = split_url(workdir)[0]
     try:
-        policy = _asked(lambda: policies.of_bucket(bucket), options)
+        policy = _patiently(lambda: policies.of_bucket(bucket), options)
     except ApiError as error:
         note(f"cannot check whether {account} may use gs://{bucket} ({error.message}); see docs/pods.md")
         return
@@ -113,5 +113,5 @@ def check_account(policies: Policies, options: Options, workdir: str, note: Call
         raise Refused(f"{account} may not use gs://{bucket}, so the machines cannot start: {command} ({skip})")
 
 
-def _asked(question: Callable[[], Answer], options: Options) -> Answer:
-    return patient(question, options.limits.call_seconds)
+def _patiently(call: Callable[[], Answer], options: Options) -> Answer:
+    return patient(call, options.limits.call_seconds)

@@ -57,12 +57,12 @@ def read(root: Path, config: str, overrides: Sequence[str]) -> Configuration:
     answer = subprocess.run(command, cwd=root, capture_output=True, stdin=subprocess.DEVNULL)
     if answer.returncode:
         raise Refused(_last_line(answer.stderr), answer.returncode)
-    said = pairs(answer.stdout.decode().splitlines())
+    found = pairs(answer.stdout.decode().splitlines())
     return Configuration(
-        accelerator_type=said.get("accelerator_type", ""),
-        spot=said.get("spot") == "yes",
-        batch_size=int(said.get("batch_size", 0)),
-        duration=said.get("duration", ""),
+        accelerator_type=found.get("accelerator_type", ""),
+        spot=found.get("spot") == "yes",
+        batch_size=int(found.get("batch_size", 0)),
+        duration=found.get("duration", ""),
     )
 
 
@@ -183,6 +183,6 @@ def _run_planner(root: Path, command: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=root, capture_output=True, stdin=subprocess.DEVNULL)
 
 
-def _last_line(said: bytes) -> str:
-    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+def _last_line(output: bytes) -> str:
+    lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
     return re.sub(r"\s+", " ", lines[-1]).strip() if lines else "no reason given"

@@ -32,32 +32,32 @@ from pod.starting.rehearsal import (
 )
 
 
-def make_clock(given: Options) -> Clock:
+def make_clock(options: Options) -> Clock:
     """Returns the clock; that of a dry run needs no waiting."""
-    return RehearsalClock() if given.dry_run else Clock()
+    return RehearsalClock() if options.dry_run else Clock()
 
 
 def connect(
-    given: Options, environment: Mapping[str, str], control: str, machines: int
+    options: Options, environment: Mapping[str, str], control: str, machines: int
 ) -> tuple[Any, ControlPlane, Any]:
     """Returns the service, the control plane and the policies, real or of a dry run."""
     credentials = find_credentials(environment)
     name, folder = split_url(control)
-    if not given.dry_run:
-        service = Service(credentials, given.project, given.zone)
-        plane = ControlPlane(Bucket(name, credentials, patience=given.limits.call_seconds), folder)
+    if not options.dry_run:
+        service = Service(credentials, options.project, options.zone)
+        plane = ControlPlane(Bucket(name, credentials, patience=options.limits.call_seconds), folder)
         return service, plane, Policies(credentials, find_endpoints())
     print(gcloud.access_token())
-    bucket = RehearsedBucket(name, given.zone.rpartition("-")[0], print)
-    service = RehearsedService(given.project, given.zone, machines, bucket, print)
-    return service, ControlPlane(bucket, folder), RehearsedPolicies(given.service_account, print)  # type: ignore[arg-type]
+    bucket = RehearsedBucket(name, options.zone.rpartition("-")[0], print)
+    service = RehearsedService(options.project, options.zone, machines, bucket, print)
+    return service, ControlPlane(bucket, folder), RehearsedPolicies(options.service_account, print)  # type: ignore[arg-type]
 
 
-def connect_compute(given: Options, environment: Mapping[str, str]) -> Any:
+def connect_compute(options: Options, environment: Mapping[str, str]) -> Any:
     """Returns Compute Engine."""
-    if given.dry_run:
-        return RehearsedCompute(given.project, given.zone, print)
-    return Compute(find_credentials(environment), given.project, given.zone, find_endpoints())
+    if options.dry_run:
+        return RehearsedCompute(options.project, options.zone, print)
+    return Compute(find_credentials(environment), options.project, options.zone, find_endpoints())
 
 
 def find_credentials(environment: Mapping[str, str]) -> Credentials:

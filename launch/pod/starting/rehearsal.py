@@ -81,17 +81,17 @@ class RehearsedService:
         self.parent = f"projects/{project}/locations/{zone}"
         self._project, self._zone, self._machines = project, zone, machines
         self._bucket, self._show = bucket, show
-        self._wish: SliceRequest | None = None
+        self._request: SliceRequest | None = None
 
     def has_accelerator_type(self, name: str) -> bool:
         """Returns True."""
         self._show(gcloud.describe_accelerator_type(name, self._project, self._zone))
         return True
 
-    def create(self, wish: SliceRequest) -> Problem | None:
+    def create(self, request: SliceRequest) -> Problem | None:
         """Creates the slice, and writes as its keeper that the job is finished."""
-        self._show(gcloud.create(wish, STARTUP_SCRIPT))
-        self._wish = wish
+        self._show(gcloud.create(request, STARTUP_SCRIPT))
+        self._request = request
         for name, (content, _) in list(self._bucket.objects.items()):
             if name.endswith("/control.json"):
                 folder = name.rpartition("/")[0]
@@ -102,24 +102,24 @@ class RehearsedService:
     def queued_resource(self, name: str, version: str = STABLE) -> QueuedResource | None:
         """Returns the requested slice."""
         self._show(gcloud.describe_queued_resource(name, self._project, self._zone, version))
-        wish = self._wish
-        if wish is None:
+        request = self._request
+        if request is None:
             return None
         return QueuedResource(
-            name=name, state="ACTIVE", node=name, accelerator_type=wish.accelerator_type, metadata=wish.metadata
+            name=name, state="ACTIVE", node=name, accelerator_type=request.accelerator_type, metadata=request.metadata
         )
 
     def node(self, name: str, version: str = STABLE) -> Node | None:
         """Returns the machines of the slice."""
         self._show(gcloud.describe_node(name, self._project, self._zone, version))
-        if self._wish is None:
+        if self._request is None:
             return None
-        return Node(name=name, state="READY", workers=self._machines, accelerator_type=self._wish.accelerator_type)
+        return Node(name=name, state="READY", workers=self._machines, accelerator_type=self._request.accelerator_type)
 
     def delete_queued_resource(self, name: str, version: str = STABLE) -> bool:
         """Deletes the slice."""
         self._show(gcloud.delete_queued_resource(name, self._project, self._zone, version))
-        there, self._wish = self._wish is not None, None
+        there, self._request = self._request is not None, None
         return there
 
     def delete_node(self, name: str, version: str = STABLE) -> bool:
@@ -138,9 +138,9 @@ class RehearsedCompute:
     def __init__(self, project: str, zone: str, show: Print):
         self._project, self._zone, self._show = project, zone, show
 
-    def create(self, wish: MachineRequest) -> None:
+    def create(self, request: MachineRequest) -> None:
         """Makes nothing."""
-        self._show(gcloud.create_instance(wish, STARTUP_SCRIPT))
+        self._show(gcloud.create_instance(request, STARTUP_SCRIPT))
 
     def delete(self, name: str) -> bool:
         """Deletes nothing."""

@@ -26,21 +26,19 @@ class Header:
         format: "jpeg", "png", "gif", "bmp" or "webp".
         height: In pixels, as stored: EXIF orientation is not applied.
         width: In pixels, as stored.
-        jpeg: The layout, if the file is a JPEG.
     """
 
     format: str
     height: int
     width: int
-    jpeg: "JpegFrame | None" = None
 
     def __str__(self) -> str:
         return f"a {self.format} image of {self.width} x {self.height} pixels"
 
 
 @dataclasses.dataclass(frozen=True)
-class JpegFrame:
-    """The layout of a JPEG, from its frame and scan headers (ITU-T T.81, B.2.2 and B.2.3).
+class JpegHeader(Header):
+    """The header of a JPEG: what its frame and scan headers say (ITU-T T.81, B.2.2 and B.2.3).
 
     Attributes:
         components: 1 for grey, 3 for colour, 4 for CMYK.
@@ -66,13 +64,13 @@ class JpegFrame:
     restart_interval: int = 0
     index: tuple[int, int] | None = None
 
-    def mcus(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the rows and columns of MCUs of an image of this size in pixels."""
-        return -(-height // self.mcu_height), -(-width // self.mcu_width)
+    def mcus(self) -> tuple[int, int]:
+        """Returns the number of rows and of columns of MCUs."""
+        return -(-self.height // self.mcu_height), -(-self.width // self.mcu_width)
 
 
 def read_header(data: bytes) -> Header:
-    """Reads the header of an image.
+    """Reads the header of an image; that of a JPEG is a `JpegHeader`.
 
     Raises:
         DamagedImageError: The format is unknown, or the header is truncated or invalid.
@@ -94,12 +92,27 @@ def read_header(data: bytes) -> Header:
             return Header("webp", *_webp_size(data))
     except (struct.error, IndexError):
         raise DamagedImageError(f"the header is cut off: {len(data)} bytes in all") from None
-    raise DamagedImageError(f"unknown image format: the data begins with {bytes(data[:8])!r}")
+    raise DamagedImageError(f"unknown image format: the data begins with {data[:8]!r}")
+
+
+def read_jpeg_header(data: bytes) -> JpegHeader:
+    """Reads the header of a JPEG.
+
+    Raises:
+        DamagedImageError: As for `read_header`, and if the file is of another format.
+    """
+    header = read_header(data)
+    if not isinstance(header, JpegHeader):
+        raise DamagedImageError(f"{header}; expected a JPEG")
+    return header
 
 
 @dataclasses.dataclass
 class _JpegReader:
-    """What the segments of a JPEG have said so far. `position` is that of a marker's second byte; the length follows it."""
+    """The fields found in the segments of a JPEG so far.
+
+    `position` is that of a marker's second byte; the length follows it.
+    """
 
     data: bytes
     height: int = 0
@@ -139,11 +152,14 @@ class _JpegReader:
     def end(self, marker: int, position: int, length: int) -> None:
         raise DamagedImageError("a JPEG without a scan")
 
-    def header(self, scan: int) -> Header:
+    def header(self, scan: int) -> JpegHeader:
         """Returns the header of an image whose first scan is at `scan`."""
         if not self.components:
             raise DamagedImageError("a JPEG without a frame header")
-        layout = JpegFrame(
+        return JpegHeader(
+            format="jpeg",
+            height=self.height,
+            width=self.width,
             components=self.components,
             height_offset=self.height_offset,
             scan_offset=scan,
@@ -155,10 +171,9 @@ class _JpegReader:
             restart_interval=self.restart_interval,
             index=self.index,
         )
-        return Header("jpeg", self.height, self.width, layout)
 
 
-# The second byte of each marker [ITU-T T.81, table B.1], and what its segment tells.
+# The second byte of each marker [ITU-T T.81, table B.1], and the reader of its segment.
 _SEQUENTIAL, _PROGRESSIVE, _START_OF_SCAN = (0xC0, 0xC1), 0xC2, 0xDA
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _HANDLERS = {
@@ -170,7 +185,7 @@ _HANDLERS = {
 }
 
 
-def _jpeg_header(data: bytes) -> Header:
+def _jpeg_header(data: bytes) -> JpegHeader:
     reader = _JpegReader(data)
     for marker, position, length in _segments(data):
         if marker == _START_OF_SCAN:
@@ -207,4 +222,4 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if chunk == b"VP8X":
         width = int.from_bytes(data[24:27], "little") + 1
         return int.from_bytes(data[27:30], "little") + 1, width
-    raise DamagedImageError(f"unknown kind of WebP: {bytes(chunk)!r}")
+    raise DamagedImageError(f"unknown kind of WebP: {chunk!r}")

@@ -190,4 +190,4 @@ def dc_difference(word: np.uint64, entry: int) -> int:
     if size == 0:
         return 0
     bits = np.int64((word >> np.uint64(64 - total)) & np.uint64((1 << size) - 1))
-    return bits if bits >> (size - 1) else bits - (1 << size) + 1
+    return int(bits if bits >> (size - 1) else bits - (1 << size) + 1)

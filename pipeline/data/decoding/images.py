@@ -14,7 +14,7 @@ import simplejpeg
 
 from pipeline.data.crops import CropBox
 from pipeline.data.decoding import jpeg_crops
-from pipeline.data.decoding.headers import DamagedImageError, Header, read_header
+from pipeline.data.decoding.headers import DamagedImageError, Header, JpegHeader, read_header
 
 MAX_PIXELS = 1 << 26  # a progressive JPEG takes 9 bytes a pixel, so under 1 GiB
 MAX_SCANNED_PIXELS = 1 << 28  # scans times pixels; about a second. 24 megapixels in 10 scans are below it
@@ -35,7 +35,7 @@ def decode(data: bytes, apply_exif_orientation: bool = False) -> np.ndarray:
             JPEG is damaged; wrong bits inside it decode to wrong pixels, as in TensorFlow.
     """
     header = checked_header(data)
-    if header.jpeg and not apply_exif_orientation:
+    if isinstance(header, JpegHeader) and not apply_exif_orientation:
         return _decode_jpeg(data, header)
     return _decode_with_opencv(data, header, apply_exif_orientation)
 
@@ -60,9 +60,9 @@ def decode_crop(
         DamagedImageError: As `decode` does.
     """
     header = checked_header(data)
-    if header.jpeg and not apply_exif_orientation:
+    if isinstance(header, JpegHeader) and not apply_exif_orientation:
         box = choose_box(header.height, header.width)
-        if header.jpeg.index and header.jpeg.one_scan and header.jpeg.components in (1, 3):
+        if header.index and header.one_scan and header.components in (1, 3):
             pixels = jpeg_crops.decode_crop(data, header, box)
             if pixels is not None:
                 return pixels
@@ -83,45 +83,44 @@ def checked_header(data: bytes) -> Header:
     header = read_header(data)
     if header.height < 1 or header.width < 1 or header.height * header.width > MAX_PIXELS:
         raise DamagedImageError(f"{header}; expected 1 to {MAX_PIXELS} pixels")
-    if header.jpeg:
+    if isinstance(header, JpegHeader):
         _check_scans(data, header)
     return header
 
 
-def _check_scans(data: bytes, header: Header) -> None:
+def _check_scans(data: bytes, header: JpegHeader) -> None:
     """Refuses truncated JPEGs, and those that take far more time to decode than their length suggests.
 
     libjpeg's warnings are not errors, as in TensorFlow. Its most frequent one, a premature end, is checked here. Neither marker
     can occur inside a scan, where a byte of 255 is followed by 0 or belongs to a restart marker.
     """
-    if data.rfind(b"\xff\xd9", header.jpeg.scan_offset) < 0:
+    if data.rfind(b"\xff\xd9", header.scan_offset) < 0:
         raise DamagedImageError(f"{header} is cut off after {len(data)} bytes")
-    if header.height * header.width // 64 * header.jpeg.least_bits > 8 * len(data):
+    if header.height * header.width // 64 * header.least_bits > 8 * len(data):
         raise DamagedImageError(f"{header}: {len(data)} bytes cannot hold as many")
-    scans = 1 if header.jpeg.one_scan else data.count(b"\xff\xda", header.jpeg.scan_offset - 1)
+    scans = 1 if header.one_scan else data.count(b"\xff\xda", header.scan_offset - 1)
     if scans * header.height * header.width > MAX_SCANNED_PIXELS:
         raise DamagedImageError(
             f"{header} in {scans} scans; expected at most {MAX_SCANNED_PIXELS} pixels in all of them"
         )
 
 
-def _decode_jpeg(data: bytes, header: Header, bottom: int | None = None) -> np.ndarray:
+def _decode_jpeg(data: bytes, header: JpegHeader, bottom: int | None = None) -> np.ndarray:
     """Decodes a JPEG down to row `bottom` at least."""
-    frame = header.jpeg
-    if bottom is not None and frame.one_scan:
+    if bottom is not None and header.one_scan:
         # Smooth chroma reads one row further down, so decode one more row of MCUs.
-        rows = (-(-bottom // frame.mcu_height) + 1) * frame.mcu_height
+        rows = (-(-bottom // header.mcu_height) + 1) * header.mcu_height
         if rows < header.height:
             shortened = bytearray(data)
-            shortened[frame.height_offset : frame.height_offset + 2] = rows.to_bytes(2, "big")
+            shortened[header.height_offset : header.height_offset + 2] = rows.to_bytes(2, "big")
             data = bytes(shortened)
     try:
-        if frame.components != 4:
+        if header.components != 4:
             return simplejpeg.decode_jpeg(data, fastdct=True, strict=False)
         inks = simplejpeg.decode_jpeg(data, "CMYK", fastdct=True, strict=False)
     except ValueError as error:
         raise DamagedImageError(f"{header} does not decode: {error}") from error
-    light = (inks if frame.adobe else 255 - inks).astype(np.uint16)
+    light = (inks if header.adobe else 255 - inks).astype(np.uint16)
     return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
 
 

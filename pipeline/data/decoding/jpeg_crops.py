@@ -10,20 +10,20 @@ import simplejpeg
 
 from pipeline.data.crops import CropBox
 from pipeline.data.decoding import mcu_index
-from pipeline.data.decoding.headers import Header
+from pipeline.data.decoding.headers import JpegHeader
 
 
-def decode_crop(data: bytes, header: Header, box: CropBox) -> np.ndarray | None:
+def decode_crop(data: bytes, header: JpegHeader, box: CropBox) -> np.ndarray | None:
     """Decodes a crop of a JPEG with an index, with the fast DCT and smooth chroma.
 
     Args:
         data: The bytes of the file.
-        header: The result of `read_header`.
+        header: The file's header.
         box: Top, left, height and width, inside the image.
 
     Returns:
-        uint8 RGB `[crop height, crop width, 3]`, not contiguous. None if the index does not fit the image or the decoder
-        warns.
+        uint8 RGB `[crop height, crop width, 3]`, not contiguous. None if there is no index, it does not fit the image, or the
+        decoder warns.
     """
     found = excerpt(data, header, box)
     if found is None:
@@ -36,36 +36,37 @@ def decode_crop(data: bytes, header: Header, box: CropBox) -> np.ndarray | None:
     return pixels[top : top + height, left : left + width]
 
 
-def excerpt(data: bytes, header: Header, box: CropBox) -> tuple[bytes, CropBox] | None:
+def excerpt(data: bytes, header: JpegHeader, box: CropBox) -> tuple[bytes, CropBox] | None:
     """Copies the MCUs of a crop from a JPEG with an index into a smaller JPEG.
 
     Args:
         data: The bytes of the file.
-        header: The result of `read_header`.
+        header: The file's header.
         box: Top, left, height and width, inside the image.
 
     Returns:
-        The smaller JPEG and the crop box in it; None if the index does not fit the image.
+        The smaller JPEG and the crop box in it; None if there is no index or it does not fit the image.
     """
-    frame = header.jpeg
-    shape = frame.mcus(header.height, header.width)
+    if header.index is None:
+        return None
+    shape = header.mcus()
     top, left, height, width = box
-    rows = _mcus_needed(top, height, frame.mcu_height, shape[0])
-    columns = _mcus_needed(left, width, frame.mcu_width, shape[1])
-    scan = frame.scan_offset + 1
+    rows = _mcus_needed(top, height, header.mcu_height, shape[0])
+    columns = _mcus_needed(left, width, header.mcu_width, shape[1])
+    scan = header.scan_offset + 1
     begin = scan + int.from_bytes(data[scan : scan + 2], "big")
     out = np.empty(mcu_index.max_written(len(data)) + 32 * shape[0], np.uint8)
     source = np.frombuffer(data, np.uint8)
-    written = mcu_index.cut(source, frame.height_offset, scan, frame.index, shape, rows, columns, out)
+    written = mcu_index.cut(source, header.height_offset, scan, header.index, shape, rows, columns, out)
     if not written:
         return None
-    bounds = min(header.height, rows[1] * frame.mcu_height), min(header.width, columns[1] * frame.mcu_width)
-    offset = rows[0] * frame.mcu_height, columns[0] * frame.mcu_width
+    bounds = min(header.height, rows[1] * header.mcu_height), min(header.width, columns[1] * header.mcu_width)
+    offset = rows[0] * header.mcu_height, columns[0] * header.mcu_width
     size = bounds[0] - offset[0], bounds[1] - offset[1]
     head = bytearray(data[:begin])
-    head[frame.height_offset : frame.height_offset + 4] = b"".join(number.to_bytes(2, "big") for number in size)
-    del head[2 : sum(frame.index)]  # the index comes first
-    return b"".join((head, out[:written])), (top - offset[0], left - offset[1], height, width)
+    head[header.height_offset : header.height_offset + 4] = b"".join(number.to_bytes(2, "big") for number in size)
+    del head[2 : sum(header.index)]  # the index comes first
+    return b"".join((head, out[:written].data)), (top - offset[0], left - offset[1], height, width)
 
 
 def _mcus_needed(begin: int, size: int, mcu: int, count: int) -> tuple[int, int]:

@@ -246,7 +246,7 @@ def _dc() -> np.ndarray:
 @compiled
 def _data_begin(data: np.ndarray, scan: int) -> int:
     """Returns the offset of a scan's entropy-coded data. The scan header begins with its length, at `scan`."""
-    return scan + (np.int64(data[scan]) << 8 | np.int64(data[scan + 1]))
+    return scan + int(np.int64(data[scan]) << 8 | np.int64(data[scan + 1]))
 
 
 @compiled
@@ -290,7 +290,7 @@ def _read_index(
     place, size = index
     if size < 2 or place + size > len(data):
         return begin, 0, starts
-    interval = np.int64(data[place]) << 8 | np.int64(data[place + 1])
+    interval = int(np.int64(data[place]) << 8 | np.int64(data[place + 1]))
     if interval == 0:
         return begin, 0, starts
     entries = (mcus + interval - 1) // interval

@@ -9,7 +9,7 @@ training.
 import functools
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import grain
 import numpy as np
@@ -152,7 +152,7 @@ class EvalPasses:
         )
         self._batches = None
 
-    def next_pass(self) -> Iterator[Batch]:
+    def next_pass(self) -> Generator[Batch]:
         """Yields the batches of one pass; leaving it early ends the workers."""
         if self._batches is None:
             self._batches = self._begin()

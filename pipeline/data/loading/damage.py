@@ -6,31 +6,31 @@ of the rows alone. In evaluation the running statistics normalise, so a black im
 million should not end a run; more than `data.max_bad_images` mean that the dataset or a disk is broken.
 """
 
-import grain
 from absl import logging
 
+from pipeline.data.loading.rows import Rows
 from pipeline.errors import DataError
 
 _FURTHEST = 64  # rows to search; even if half of all images were damaged, one row in 10**19 would need more
 
 
-class StandIns(grain.MapDataset):
+class StandIns(Rows):
     """The endless rows of `parent`; a row of weight 0 takes the image of the next row with a positive weight."""
 
     def __len__(self) -> int:
         return len(self._parent)
 
-    def __getitem__(self, index: int) -> dict:
+    def row(self, index: int) -> dict:
         """Returns a row.
 
         Raises:
             DataError: this row and all rows that could replace it are damaged.
         """
-        row = self._parent[index]
+        row = self.parents_row(index)
         if row["weight"] > 0:
             return row
         for distance in range(1, _FURTHEST + 1):
-            other = self._parent[index + distance]
+            other = self.parents_row(index + distance)
             if other["weight"] > 0:
                 return {**row, "image": other["image"]}
         raise DataError(

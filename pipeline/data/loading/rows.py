@@ -4,11 +4,12 @@ Each is a pure function of an index; `batches.py` puts them together. grain send
 pickled.
 """
 
+import abc
 import bisect
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast, overload
 
 import grain
 import numpy as np
@@ -43,7 +44,28 @@ class Example:
             raise
 
 
-class ProcessRows(grain.MapDataset):
+class Rows(grain.MapDataset[dict], abc.ABC):
+    """A dataset that makes the row of an index. grain slices it."""
+
+    @abc.abstractmethod
+    def row(self, index: int) -> dict:
+        """Returns the row of an index."""
+
+    @overload
+    def __getitem__(self, index: slice) -> grain.MapDataset[dict]: ...
+
+    @overload
+    def __getitem__(self, index: int) -> dict: ...
+
+    def __getitem__(self, index: slice | int) -> grain.MapDataset[dict] | dict:
+        return self.slice(index) if isinstance(index, slice) else self.row(index)
+
+    def parents_row(self, index: int) -> dict:
+        """Returns a row of the only parent."""
+        return cast(dict, self._parent[index])  # None would be a row that a filter left out, and nothing filters
+
+
+class ProcessRows(Rows):
     """The rows of one process in a stream of global rows: local row i is global row (i // b) * B + p * b + i % b."""
 
     def __init__(self, parent: grain.MapDataset, batch_size: int, process_index: int, process_count: int):
@@ -55,12 +77,12 @@ class ProcessRows(grain.MapDataset):
     def __len__(self) -> int:
         return len(self._parent) // self._batch_size * self._rows
 
-    def __getitem__(self, index: int):
+    def row(self, index: int) -> dict:
         step, row = divmod(index, self._rows)
-        return self._parent[step * self._batch_size + self._first_row + row]
+        return self.parents_row(step * self._batch_size + self._first_row + row)
 
 
-class InTurns(grain.MapDataset):
+class InTurns(Rows):
     """Endless rows of several parents: the next parent takes over at each of `first_rows`."""
 
     def __init__(self, parents: Sequence[grain.MapDataset], first_rows: Sequence[int]):
@@ -68,13 +90,14 @@ class InTurns(grain.MapDataset):
         self._first_rows = first_rows
 
     def __len__(self) -> int:
-        return len(self._parents[0])
+        return len(self.parents[0])
 
-    def __getitem__(self, index: int):
-        return self._parents[bisect.bisect(self._first_rows, index)][index]
+    def row(self, index: int) -> dict:
+        parent = self.parents[bisect.bisect(self._first_rows, index)]
+        return cast(dict, parent[index])  # see `parents_row`
 
 
-class PaddedRows(grain.MapDataset):
+class PaddedRows(Rows):
     """The rows of `parent` followed by rows of zeros with weight 0 and record -1, up to whole batches."""
 
     def __init__(self, parent: grain.MapDataset, batch_size: int):
@@ -84,17 +107,17 @@ class PaddedRows(grain.MapDataset):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int):
+    def row(self, index: int) -> dict:
         index %= self._length  # grain's index grows when it repeats
-        return self._parent[index] if index < len(self._parent) else self._padding
+        return self.parents_row(index) if index < len(self._parent) else self._padding
 
     @functools.cached_property
     def _padding(self) -> dict:
-        zeros = {key: np.zeros_like(value) for key, value in self._parent[0].items()}
+        zeros = {key: np.zeros_like(value) for key, value in self.parents_row(0).items()}
         return {**zeros, "record": np.int64(-1)}
 
 
-class Stacked(grain.MapDataset):
+class Stacked(Rows):
     """Stacks of `size` rows. Each row is copied before the next is made, so all of them are made in the same memory.
 
     With `shared` memory the stacks are addresses for another process.
@@ -109,12 +132,10 @@ class Stacked(grain.MapDataset):
     def __len__(self) -> int:
         return len(self._parent) // self._size
 
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return self.slice(index)
+    def row(self, index: int) -> dict:
         stack = {}
         for place in range(self._size):
-            for key, value in self._parent[index * self._size + place].items():
+            for key, value in self.parents_row(index * self._size + place).items():
                 if place == 0:
                     stack[key] = self._memory.empty((self._size, *value.shape), value.dtype)
                 stack[key][place] = value

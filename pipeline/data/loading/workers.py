@@ -76,7 +76,9 @@ def _leave_later() -> None:
 
 def _leave_with_parent() -> None:
     """Ends this worker once its parent is gone; otherwise it would wait forever."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only worker processes may run this"
+    parent.join()
     os._exit(1)
 
 
@@ -116,6 +118,8 @@ def failure_of_workers(error: Exception, trace: RecordTrace, source) -> MachineE
     """Returns the error to raise if `error` means that a worker died or could not be started; else None."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return MachineError(f"The data workers cannot be started. {_shared_memory_hint()}")
+    # Only the message of grain's error identifies it: its type is RuntimeError, it has no attributes, and the processes are
+    # private to grain's iterator. The kernel cannot be asked either, because grain has reaped the worker to learn the code.
     match = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
     if isinstance(error, WorkerGone):
         code = _exit_code(error.process)
@@ -139,6 +143,7 @@ def _exit_code(process: int) -> int | None:
         end = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
         return None
+    assert end is not None, "waitid returns None only with WNOHANG"
     return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 

@@ -9,7 +9,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from etils import epath
 
@@ -156,7 +156,7 @@ def _alone_in(directory: epath.Path, *, patient: bool) -> contextlib.AbstractCon
 
 
 @contextlib.contextmanager
-def _made_and_held(folder: epath.Path, lock: str, *, patient: bool) -> Iterator[None]:
+def _made_and_held(folder: epath.Path, lock: str, *, patient: bool) -> Generator[None]:
     """Holds a lock in a folder, creating it if needed. Folders created here that are empty at the end are deleted."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,14 @@ Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI re
 """
 
 import hashlib
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from pipeline.data.preparation.shards import Split
+
+if TYPE_CHECKING:
+    from sklearn.utils import Bunch
 
 NAME = "digits"
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
@@ -21,7 +25,7 @@ def digits_splits() -> tuple[Split, Split]:
     """Returns the splits "train" and "test"."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits = cast("Bunch", load_digits())  # a tuple only with return_X_y=True
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # [1797, 8, 8]; scikit-learn counts 0..16
     test = stratified_subset(digits.target, TEST_EXAMPLES)
     train = np.setdiff1d(np.arange(len(pixels)), test)

@@ -22,7 +22,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from pipeline.data.compiled_loops import compiled
 from pipeline.data.decoding import images, mcu_index
-from pipeline.data.decoding.headers import MCU_INDEX, DamagedImageError, Header, read_header
+from pipeline.data.decoding.headers import MCU_INDEX, DamagedImageError, JpegHeader, read_jpeg_header
 from pipeline.data.decoding.huffman import MAX_COMPONENTS
 from pipeline.data.decoding.mcu_index import MAX_CONTENT
 from pipeline.data.loading.workers import usable_cpus
@@ -85,7 +85,7 @@ def _indexed_records(path: epath.Path, image_key: str, workers: concurrent.futur
 
 def _indexed_record(record: bytes, image_key: str) -> tuple[bytes, bool]:
     """Returns a `tf.train.Example` whose image has an index, and whether that is new."""
-    example = tf_example_pb2.Example.FromString(record)
+    example = tf_example_pb2.Example.FromString(record)  # pyrefly: ignore[missing-attribute] - made on import
     image = example.features.feature[image_key].bytes_list
     indexed = add_index(image.value[0])
     if indexed == image.value[0]:
@@ -109,7 +109,9 @@ def add_index(data: bytes) -> bytes:
     """
     try:
         header = images.checked_header(data)
-        if not header.jpeg or header.jpeg.components not in (1, 3) or header.jpeg.index or not header.jpeg.one_scan:
+        if not isinstance(header, JpegHeader) or header.index:
+            return data
+        if header.components not in (1, 3) or not header.one_scan:
             return data
         indexed = _indexed(data)
         return indexed if indexed is not None and is_right(indexed) else data
@@ -128,24 +130,25 @@ def is_right(data: bytes) -> bool:
     Raises:
         ValueError: The decoder warns.
     """
-    header = read_header(data)
-    frame = header.jpeg
-    rows, columns = frame.mcus(header.height, header.width)
-    interval = int.from_bytes(data[frame.index[0] : frame.index[0] + 2], "big")
+    header = read_jpeg_header(data)
+    if header.index is None:
+        return False
+    rows, columns = header.mcus()
+    interval = int.from_bytes(data[header.index[0] : header.index[0] + 2], "big")
     across = math.isqrt(-(-rows * columns // interval) - 1) + 1
     down = -(-rows * columns // interval // across)
     out = np.empty(2 * mcu_index.max_written(len(data)) + 64 * across * down, np.uint8)
-    source, scan = np.frombuffer(data, np.uint8), frame.scan_offset + 1
-    written = mcu_index.first_mcus(source, frame.height_offset, scan, frame.index, rows * columns, across * down, out)
+    source, scan = np.frombuffer(data, np.uint8), header.scan_offset + 1
+    written = mcu_index.first_mcus(source, header.height_offset, scan, header.index, rows * columns, across * down, out)
     if not written:
         return False
     head = bytearray(data[: _data_begin(data, header)])
-    size = struct.pack(">HH", down * frame.mcu_height, across * frame.mcu_width)
-    head[frame.height_offset : frame.height_offset + 4] = size
-    del head[2 : sum(frame.index)]
-    found = _decoded(b"".join((head, out[:written])))
+    size = struct.pack(">HH", down * header.mcu_height, across * header.mcu_width)
+    head[header.height_offset : header.height_offset + 4] = size
+    del head[2 : sum(header.index)]
+    found = _decoded(b"".join((head, out[:written].data)))
     entries = -(-rows * columns // interval)
-    mcu = frame.mcu_height, frame.mcu_width
+    mcu = header.mcu_height, header.mcu_width
     return _same_mcus(_decoded(data), found, entries, interval, columns, across, mcu)
 
 
@@ -189,21 +192,20 @@ def _decoded(data: bytes) -> np.ndarray:
 def _indexed(data: bytes) -> bytes | None:
     """Returns a JPEG of one scan with its index; None if the scan does not match its headers."""
     data = _with_all_dc_codes(data)
-    header = read_header(data)
-    if header.jpeg.restart_interval:
+    header = read_jpeg_header(data)
+    if header.restart_interval:
         data = _without_restart_markers(data, header)
-        header = read_header(data)
-    frame = header.jpeg
-    rows, columns = frame.mcus(header.height, header.width)
-    interval = min(columns, _interval(rows * columns, len(data), frame.components))
+        header = read_jpeg_header(data)
+    rows, columns = header.mcus()
+    interval = min(columns, _interval(rows * columns, len(data), header.components))
     entries = -(-rows * columns // interval)
     starts, dc_values = np.empty(entries + 1, np.int64), np.empty((entries, MAX_COMPONENTS), np.int64)
-    source, scan = np.frombuffer(data, np.uint8), frame.scan_offset + 1
-    found = mcu_index.find_mcus(source, frame.height_offset, scan, rows * columns, interval, starts, dc_values)
+    source, scan = np.frombuffer(data, np.uint8), header.scan_offset + 1
+    found = mcu_index.find_mcus(source, header.height_offset, scan, rows * columns, interval, starts, dc_values)
     lengths = np.diff(starts)
     if not found or lengths.max() > 0xFFFF or np.abs(dc_values).max() > 0x7FFF:
         return None
-    fields = np.hstack([lengths[:, None], dc_values[:, : frame.components]])
+    fields = np.hstack([lengths[:, None], dc_values[:, : header.components]])
     index = MCU_INDEX + struct.pack(">H", interval) + (fields & 0xFFFF).astype(">u2").tobytes()
     if len(index) > len(data) // _MIN_SHARE or len(index) > MAX_CONTENT:
         return None
@@ -225,7 +227,7 @@ def _with_all_dc_codes(data: bytes) -> bytes:
     Raises:
         ValueError: There is no room for the new codes, or the headers are invalid.
     """
-    scan = read_header(data).jpeg.scan_offset
+    scan = read_jpeg_header(data).scan_offset
     tables = {}
     for marker, content in _segments(data):
         while marker == 0xC4 and content:
@@ -248,22 +250,21 @@ def _with_all_dc_codes(data: bytes) -> bytes:
     return data[: scan - 1] + added + data[scan - 1 :]
 
 
-def _without_restart_markers(data: bytes, header: Header) -> bytes:
+def _without_restart_markers(data: bytes, header: JpegHeader) -> bytes:
     """Returns a JPEG of one scan without its restart markers.
 
     Raises:
         ValueError: The scan does not match its headers.
     """
-    frame = header.jpeg
-    rows, columns = frame.mcus(header.height, header.width)
-    out = np.empty(mcu_index.max_written(len(data)) + 64 * rows * columns // frame.restart_interval, np.uint8)
-    source, scan = np.frombuffer(data, np.uint8), frame.scan_offset + 1
-    interval = frame.restart_interval
-    written = mcu_index.join_segments(source, frame.height_offset, scan, rows * columns, interval, out)
+    rows, columns = header.mcus()
+    out = np.empty(mcu_index.max_written(len(data)) + 64 * rows * columns // header.restart_interval, np.uint8)
+    source, scan = np.frombuffer(data, np.uint8), header.scan_offset + 1
+    interval = header.restart_interval
+    written = mcu_index.join_segments(source, header.height_offset, scan, rows * columns, interval, out)
     if not written:
         raise ValueError("restart markers that are not where they should be")
     kept = [_segment(marker, content) for marker, content in _segments(data) if marker != 0xDD]
-    return b"".join((data[:2], *kept, data[scan - 2 : _data_begin(data, header)], out[:written]))
+    return b"".join((data[:2], *kept, data[scan - 2 : _data_begin(data, header)], out[:written].data))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -272,7 +273,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     Raises:
         ValueError: There are other bytes between them.
     """
-    position, end = 2, read_header(data).jpeg.scan_offset - 1
+    position, end = 2, read_jpeg_header(data).scan_offset - 1
     while position < end:
         first, marker, length = struct.unpack_from(">BBH", data, position)
         if first != 0xFF or marker == 0xFF or length < 2 or position + 2 + length > end:
@@ -285,6 +286,6 @@ def _segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
 
 
-def _data_begin(data: bytes, header: Header) -> int:
-    scan = header.jpeg.scan_offset + 1
+def _data_begin(data: bytes, header: JpegHeader) -> int:
+    scan = header.scan_offset + 1
     return scan + int.from_bytes(data[scan : scan + 2], "big")

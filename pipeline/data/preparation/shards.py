@@ -131,7 +131,7 @@ def _write_split(split: Split, template, features) -> list[int]:
 
 
 def _serialize(split: Split, index: int, features) -> bytes:
-    example = {"image": split.read(index), "label": int(split.labels[index]), "file_name": split.keys[index]}
+    example = {"image": split.read(index), "label": split.labels[index], "file_name": split.keys[index]}
     return features.serialize_example(features.encode_example(example))
 
 

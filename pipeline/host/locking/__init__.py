@@ -6,13 +6,13 @@ On a disk a lock is a kernel lock on an open file (`files.py`). In a bucket it i
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 _WATCH_SECONDS = 15.0
 
 
 @contextlib.contextmanager
-def held(path: str) -> Iterator[None]:
+def held(path: str) -> Generator[None]:
     """Holds the lock `path`, a local file or `gs://bucket/object`, while the block runs.
 
     Raises:

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from absl import logging
 
@@ -22,7 +22,7 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def held(path: str, *, patient: bool = False, watch_seconds: float | None = None) -> Iterator[None]:
+def held(path: str, *, patient: bool = False, watch_seconds: float | None = None) -> Generator[None]:
     """Holds the lock while the block runs. On a file system without locks it logs a warning and runs the block without one.
 
     Args:

@@ -13,7 +13,7 @@ the lock only at its next successful request. Until then two processes believe t
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol
 
 from absl import logging
@@ -57,7 +57,7 @@ def held(
     *,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     stale_seconds: float = STALE_SECONDS,
-) -> Iterator[None]:
+) -> Generator[None]:
     """Holds the lock while the block runs. Taking it waits up to `stale_seconds` for a sign of life from another holder.
 
     If another process takes the lock over while the block runs, this process ends with the exit code of a `MachineError`.

@@ -14,6 +14,7 @@ All lowerings compute TensorFlow's SAME convolution. Their values and gradients 
 
 import functools
 import math
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +132,8 @@ def _shifted_conv(images: jax.Array, kernel: jax.Array, strides: int) -> jax.Arr
 
 
 def _sum_of_products(windows: list[list[jax.Array]], kernel: jax.Array) -> jax.Array:
-    return sum(window * kernel[i, j, 0] for i, row in enumerate(windows) for j, window in enumerate(row))
+    products = (window * kernel[i, j, 0] for i, row in enumerate(windows) for j, window in enumerate(row))
+    return cast(jax.Array, sum(products))  # the type of `sum` has the 0 that no products would give
 
 
 def _pad(images: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> jax.Array:
@@ -183,7 +185,8 @@ def _phase_gradient(kernel: jax.Array, cotangent: jax.Array, height: int, width:
         (columns - 1, width - cotangent.shape[2]),
     )
     flipped = kernel[::-1, ::-1, 0]
-    return sum(padded[:, i : i + height, j : j + width] * flipped[i, j] for i in range(rows) for j in range(columns))
+    products = (padded[:, i : i + height, j : j + width] * flipped[i, j] for i in range(rows) for j in range(columns))
+    return cast(jax.Array, sum(products))  # as in `_sum_of_products`
 
 
 def _kernel_gradient(images: jax.Array, kernel: jax.Array, cotangent: jax.Array, strides: int) -> jax.Array:

@@ -4,16 +4,21 @@ L2 regularisation is in the loss (`step.py`), as in the recipe, so it passes thr
 the first update uses the learning rate of step 0, as in TensorFlow 1.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from pipeline.configuration.hyperparameters import Hyperparameters
 from pipeline.training.update.lars import lars
 
+Schedule = Callable[[ArrayLike], jax.Array]  # an `optax.Schedule`
 
-def make_schedule(config: ConfigDict, hparams: Hyperparameters) -> optax.Schedule:
+
+def make_schedule(config: ConfigDict, hparams: Hyperparameters) -> Schedule:
     """Returns the learning rate as a function of the step: integers of any shape to float32 of that shape.
 
     The rate rises linearly from 0 to the peak in the warm-up. After it, with s the step, W the warm-up and T the total steps:
@@ -38,7 +43,7 @@ def make_schedule(config: ConfigDict, hparams: Hyperparameters) -> optax.Schedul
     }
     decayed = after_warmup[config.schedule.name]
 
-    def schedule(step: jax.Array) -> jax.Array:
+    def schedule(step: ArrayLike) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
         return jnp.where(step < warmup, peak * step / max(warmup, 1), decayed(step)).astype(jnp.float32)
 

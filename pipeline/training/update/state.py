@@ -4,6 +4,8 @@ A checkpoint stores this structure. Randomness follows from (seed, step) and nee
 state directly in its final sharding.
 """
 
+from typing import cast
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -54,7 +56,8 @@ def abstract_state(
 
 def _initializer(model: nn.Module, tx: optax.GradientTransformation, image_size: int, with_ema: bool):
     def initialize(rng: jax.Array) -> TrainState:
-        variables = model.init(rng, jnp.zeros((1, image_size, image_size, 3)), train=False)
+        # Flax's type also allows the FrozenDict of its past.
+        variables = cast(dict, model.init(rng, jnp.zeros((1, image_size, image_size, 3)), train=False))
         params, batch_stats = variables["params"], variables["batch_stats"]
         return TrainState(
             step=jnp.zeros((), jnp.int32),

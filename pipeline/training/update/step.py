@@ -1,10 +1,11 @@
-"""The train step: a pure function `(state, batch) -> (state, loss)`, built once from the model, the optimizer and the recipe.
+"""The train step: a pure function from a state and a batch to the next state and the loss, built once for a recipe.
 
 It knows nothing of devices. The caller shards the batch and replicates the state, and the compiler derives the collectives. The
 loss and everything after the logits is float32. Randomness follows from (seed, step).
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +22,15 @@ from pipeline.training.update.state import TrainState
 Batch = dict[str, jax.Array]
 
 
-def make_train_step(
-    config: ConfigDict, model: Network, tx: optax.GradientTransformation
-) -> Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]:
+Norms = dict[str, jax.Array]  # "l2_params" and "l2_updates", float32 []
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, jax.Array] | tuple[TrainState, jax.Array, Norms]]
+
+
+def make_train_step(config: ConfigDict, model: Network, tx: optax.GradientTransformation) -> TrainStep:
     """Returns the step function `(state, batch) -> (new state, loss)`; the loss is float32 [].
+
+    With `config.log.norms`, a third result has the l2 norms of the new parameters and of what was added to the old ones. They
+    are of all parameters together, trained or not, and no part of the state.
 
     With p the parameters, q the smoothed (and mixed) targets and w the images of positive weight:
 
@@ -38,8 +44,9 @@ def make_train_step(
     mixing = {key: config.loss[key] for key in ("mixup_alpha", "cutmix_alpha", "mix_semantics")}
     ema_decay, seed = config.ema.decay, config.seed
     decayed = model.architecture.family.weight_decay
+    with_norms = config.log.norms
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+    def train_step(state: TrainState, batch: Batch):
         dropout_rng, mix_rng = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         images = normalize_images(batch["image"], mean_rgb, stddev_rgb, dtype)
         mask = batch["weight"] > 0
@@ -54,13 +61,14 @@ def make_train_step(
                 rngs={"dropout": dropout_rng},
                 mutable=["batch_stats"],
             )
+            batch_stats = cast(dict, updates["batch_stats"])  # Flax's type also allows the FrozenDict of its past
             cross_entropy = optax.losses.softmax_cross_entropy(logits, targets)
             mean_cross_entropy = jnp.sum(cross_entropy * mask) / jnp.maximum(jnp.sum(mask), 1)
-            return mean_cross_entropy + weight_decay * l2(params, decayed), (logits, updates["batch_stats"])
+            return mean_cross_entropy + weight_decay * l2(params, decayed), (logits, batch_stats)
 
         (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = cast(dict, optax.apply_updates(state.params, updates))  # Optax's type is that of any pytree
         step = state.step + 1
         gradient_norm = optax.tree.norm(gradients)
         metrics = TrainMetrics.single_from_model_output(
@@ -80,6 +88,8 @@ def make_train_step(
             ema=update_ema(state.ema, {"params": params, "batch_stats": batch_stats}, step, ema_decay),
             metrics=state.metrics.merge(metrics),
         )
+        if with_norms:
+            return new_state, loss, {"l2_params": optax.tree.norm(params), "l2_updates": optax.tree.norm(updates)}
         return new_state, loss
 
     return train_step
@@ -104,7 +114,8 @@ def l2(params: dict, decayed: str = "all_but_norm") -> jax.Array:
         "kernels_but_depthwise": lambda path: path[-1].key == "kernel" and path[-2].key != "depthwise_conv",
     }[decayed]
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return sum(0.5 * jnp.sum(jnp.square(leaf)) for path, leaf in leaves if covers(path))
+    terms = (0.5 * jnp.sum(jnp.square(leaf)) for path, leaf in leaves if covers(path))
+    return cast(jax.Array, sum(terms))  # the type of `sum` has the 0 that no terms would give
 
 
 def is_batch_norm(path: tuple) -> bool:

@@ -85,7 +85,7 @@ def test_a_crop_of_wrong_bits_has_the_wrong_pixels_of_the_whole():
 
 def test_rows_below_the_crop_are_not_decoded():
     data = bytearray(SOUND["jpeg_444"])
-    scan = read_header(bytes(data)).jpeg.scan_offset
+    scan = read_header(bytes(data)).scan_offset
     middle = scan + (len(data) - scan) // 2
     data[middle:-2] = bytes(len(data) - 2 - middle)  # all that follows is wrong
     top = images.decode_crop(bytes(data), lambda height, width: (0, 0, 16, width))
@@ -166,7 +166,7 @@ def test_scans_without_end_are_refused():
 def test_a_size_that_the_bytes_cannot_hold_is_refused(name, least_bits):
     """Each block of 64 pixels takes a DC code, and in a sequential JPEG one for the end of the block."""
     data = bytearray(SOUND[name])
-    offset = read_header(SOUND[name]).jpeg.height_offset
+    offset = read_header(SOUND[name]).height_offset
     height = 8 * len(data) * 64 // least_bits // 8000 + 1
     assert height * 8000 < images.MAX_PIXELS // 10
     struct.pack_into(">HH", data, offset, height + 8, 8000)

@@ -28,11 +28,11 @@ def test_the_files_are_like_those_of_imagenet(encoded):
     headers = [read_header(data) for data in encoded]
     assert 100_000 < np.mean([len(data) for data in encoded]) < 120_000
     assert 170_000 < np.mean([header.width * header.height for header in headers]) < 200_000
-    mcus = [(header.jpeg.mcu_height, header.jpeg.mcu_width) for header in headers]
+    mcus = [(header.mcu_height, header.mcu_width) for header in headers]
     assert 0.7 < mcus.count((8, 8)) / 200 < 0.9
     assert mcus.count((16, 16)) > 10
-    assert {header.jpeg.components for header in headers} == {1, 3}
-    assert 0 < [header.jpeg.one_scan for header in headers].count(False) < 8
+    assert {header.components for header in headers} == {1, 3}
+    assert 0 < [header.one_scan for header in headers].count(False) < 8
     assert not any(STANDARD_TABLE in data for data in encoded)
 
 

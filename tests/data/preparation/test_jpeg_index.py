@@ -35,7 +35,7 @@ def boxes(height: int, width: int, count: int):
 def test_the_pixels_stay(name):
     indexed = add_index(SOUND[name])
     header = read_header(indexed)
-    assert header.jpeg.index
+    assert header.index
     assert len(indexed) < 1.06 * len(SOUND[name]) + 100  # small files have larger shares of tables
     expected = tf.io.decode_jpeg(SOUND[name], channels=3).numpy()
     assert np.array_equal(tf.io.decode_jpeg(indexed, channels=3).numpy(), expected)  # for others it is a JPEG as any
@@ -110,7 +110,7 @@ def test_the_index_of_a_large_image_fits_into_a_segment(height):
     original = cv2.imencode(".jpg", image, [*sampling, cv2.IMWRITE_JPEG_QUALITY, 99])[1].tobytes()
     data = add_index(original)
     header = read_header(data)
-    assert 60_000 < header.jpeg.index[1] < 65_536 < len(original) // jpeg_index._SHARE
+    assert 60_000 < header.index[1] < 65_536 < len(original) // jpeg_index._SHARE
     pixels = jpeg_crops.decode_crop(data, header, (300, 700, 333, 777))
     assert np.array_equal(pixels, images.decode(original)[300:633, 700:1477])
 
@@ -124,10 +124,10 @@ def test_own_huffman_tables_stay_and_get_the_dc_codes_that_a_crop_may_need(quali
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, optimize=True)
     original = buffer.getvalue()
     data = add_index(original)
-    assert read_header(data).jpeg.index
-    scan = read_header(original).jpeg.scan_offset
+    assert read_header(data).index
+    scan = read_header(original).scan_offset
     assert data.endswith(original[scan:])
-    head = data[: read_header(data).jpeg.scan_offset]
+    head = data[: read_header(data).scan_offset]
     assert head.count(b"\xff\xc4") == original[:scan].count(b"\xff\xc4") + 2  # both DC tables anew
     whole = images.decode(original)
     for left in range(0, 200, 7):
@@ -137,15 +137,15 @@ def test_own_huffman_tables_stay_and_get_the_dc_codes_that_a_crop_may_need(quali
 
 def test_restart_markers_of_a_camera_go():
     data = add_index(SOUND["jpeg_restarts"])
-    assert read_header(SOUND["jpeg_restarts"]).jpeg.restart_interval == 3
-    assert read_header(data).jpeg.restart_interval == 0
-    assert b"\xff\xd0" not in data[read_header(data).jpeg.scan_offset :]
+    assert read_header(SOUND["jpeg_restarts"]).restart_interval == 3
+    assert read_header(data).restart_interval == 0
+    assert b"\xff\xd0" not in data[read_header(data).scan_offset :]
 
 
 @pytest.mark.parametrize("name", ["jpeg_422", "jpeg_grey"])
 def test_the_check_sees_every_number_of_an_index(name):
     data = add_index(SOUND[name])
-    offset, size = read_header(data).jpeg.index
+    offset, size = read_header(data).index
     assert jpeg_index.is_right(data)
     for place in range(offset + 1, offset + size, 2):
         wrong = bytearray(data)
@@ -158,7 +158,7 @@ def test_the_check_sees_every_number_of_an_index(name):
 
 def wrong_indices(data: bytes):
     header = read_header(data)
-    offset, size = header.jpeg.index
+    offset, size = header.index
     yield "bytes before the end", data[:-2] + b"\1\0" + data[-2:], header
     yield "another image's", data[: offset + 3] + b"\1" + data[offset + 4 :], header
     yield "another interval", data[: offset + 1] + b"\7" + data[offset + 2 :], header
@@ -167,7 +167,7 @@ def wrong_indices(data: bytes):
     swapped[offset + 2 : offset + size] = entries[::-1].tobytes()
     yield "in another order", bytes(swapped), header
     for change in ({"index": (offset, size - 2)}, {"index": (offset, size - 8)}, {"index": (offset, 0)}):
-        yield str(change), data, dataclasses.replace(header, jpeg=dataclasses.replace(header.jpeg, **change))
+        yield str(change), data, dataclasses.replace(header, **change)
 
 
 def test_an_index_that_is_not_the_images_is_not_used():
@@ -182,7 +182,7 @@ def test_an_index_that_is_not_the_images_is_not_used():
 def test_a_scan_header_of_a_wrong_length_is_a_damaged_image_or_decodes(length):
     """At the largest it says that the data of the scan begin after the end of the file."""
     data = bytearray(add_index(SOUND["jpeg_420"]))
-    offset = read_header(bytes(data)).jpeg.scan_offset + 1
+    offset = read_header(bytes(data)).scan_offset + 1
     data[offset : offset + 2] = length.to_bytes(2, "big")
     with contextlib.suppress(DamagedImageError):
         assert images.decode_crop(bytes(data), lambda *_: (20, 30, 41, 52)).shape == (41, 52, 3)
@@ -220,6 +220,6 @@ def test_a_dataset_is_indexed_and_an_interrupted_one_goes_on(tmp_path, monkeypat
         if path.endswith("rest.jpg"):
             assert image == original
         else:
-            assert read_header(image).jpeg.index
+            assert read_header(image).index
             assert np.array_equal(images.decode(image), images.decode(original))
     assert len(read) == 9

@@ -25,7 +25,7 @@ def config():
 
 
 def take_step(config, batch, devices, steps=1):
-    """Returns the state and the loss after some steps on the same batch, on the first `devices` devices."""
+    """Returns what some steps on the same batch return at last: state, loss, and norms if the configuration has them."""
     mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
     model = build_model(config.model, num_classes=10)
     tx = optax.sgd(1.0)  # so that the difference of the parameters is the gradient
@@ -33,9 +33,9 @@ def take_step(config, batch, devices, steps=1):
     step = jax.jit(make_train_step(config, model, tx), donate_argnums=0)
     on_devices = {key: jax.device_put(value, NamedSharding(mesh, P("data"))) for key, value in batch.items()}
     for _ in range(steps):
-        state, loss = step(state, on_devices)
+        state, *others = step(state, on_devices)
     assert step._cache_size() == 1  # nothing is compiled a second time
-    return jax.device_get((state, loss))
+    return jax.device_get((state, *others))
 
 
 @pytest.mark.parametrize("bn_batch", [2, 4, 32])  # a device of eight has 4 of the 32 images
@@ -50,6 +50,22 @@ def test_eight_devices_take_the_step_of_one(config, batch, bn_batch):
             getattr(eight, part),
             getattr(one, part),
         )
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_norms_are_those_of_all_parameters_and_of_what_was_added_to_them(config, batch, devices):
+    def norm(arrays):
+        return np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in jax.tree.leaves(arrays)))
+
+    without, loss = take_step(config, batch, devices)
+    config.log.norms = True
+    state, loss_with, norms = take_step(config, batch, devices)
+    model = build_model(config.model, num_classes=10)
+    before = jax.device_get(create_state(model, optax.sgd(1.0), image_size=8, seed=0, with_ema=True).params)
+    assert norms["l2_params"] == pytest.approx(norm(state.params), rel=1e-6)
+    assert norms["l2_updates"] == pytest.approx(norm(jax.tree.map(np.subtract, state.params, before)), rel=1e-5)
+    assert jax.tree.structure(state) == jax.tree.structure(without)  # so a run may begin or cease to report them
+    np.testing.assert_allclose(loss_with, loss, rtol=1e-6)
 
 
 def test_bn_batch_changes_the_step(config, batch):
