@@ -2,16 +2,18 @@
 
 A start of the trainer imports for as long as it then does everything else in a run of the tests. This program imports once and
 forks itself for each start. What it forks is a process like any other, with its own signals, environment, output and end, and
-takes no device before the fork, because threads and devices do not survive one. `forks.py` is the only one who talks to it: a
-request is a JSON object beside four descriptors: stdin, stdout, stderr, and one for the answers, the process id and then the
-exit code, a line each.
+takes no device before the fork, because threads and devices do not survive one. The code is that of this checkout; in another
+folder it refuses to run if the code there is different. `forks.py` is the only one who talks to it: a request is a JSON object
+beside four descriptors: stdin, stdout, stderr, and one for the answers, the process id and then the exit code, a line each.
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
 import os
+import pathlib
 import runpy
 import selectors
 import signal
@@ -34,6 +36,8 @@ PRELOADED = (
     "pipeline.weights.prediction",
 )
 LONGEST_REQUEST = 1 << 20
+ROOM_FOR_VARIABLES = "FORKS_ROOM"  # a long variable of this program
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def serve(connection: socket.socket) -> dict | None:
@@ -92,8 +96,12 @@ def _tell(answer: int, number: int) -> None:
 
 def become(request: dict) -> None:
     """Runs the command of a request in this process, as `python -m module …` or `python -c code …` would."""
+    if request["leads"]:
+        os.setsid()
     os.environ.clear()
     os.environ.update(request["environment"])
+    _show_environment()
+    _move_to(pathlib.Path(request["folder"]))
     kind, program, *arguments = request["arguments"]
     sys.orig_argv = [sys.executable, kind, program, *arguments]
     if kind == "-m":
@@ -103,6 +111,36 @@ def become(request: dict) -> None:
         sys.argv = ["-c", *arguments]
         main = sys.modules["__main__"] = types.ModuleType("__main__")
         exec(compile(program, "<string>", "exec"), main.__dict__)
+
+
+def _show_environment() -> None:
+    """Has `/proc/PID/environ` show this process's own variables, by which the tests know whose it is.
+
+    The kernel shows the memory where it put the variables of the program that forked, which nothing reads any more.
+    """
+    fields = pathlib.Path("/proc/self/stat").read_text().rpartition(") ")[2].split()
+    start, end = map(int, fields[47:49])  # fields 50 and 51 of proc(5); `fields` begins with field 3
+    shown = b"".join(b"%s=%s\0" % item for item in os.environb.items())
+    if len(shown) > end - start:
+        sys.exit(f"{len(shown)} bytes of variables; {ROOM_FOR_VARIABLES} has room for {end - start}")
+    ctypes.memmove(start, shown.ljust(end - start, b"\0"), end - start)
+
+
+def _move_to(folder: pathlib.Path) -> None:
+    """Makes a folder the working directory, and the first one that modules are looked for in.
+
+    Raises:
+      SystemExit: the folder has other code than what was imported.
+    """
+    os.chdir(folder)
+    if folder == ROOT:
+        return
+    sys.path[0] = str(folder)
+    for package in ("pipeline", "configs"):
+        for path in (ROOT / package).rglob("*.py"):
+            copy = folder / path.relative_to(ROOT)
+            if not copy.exists() or copy.read_bytes() != path.read_bytes():
+                sys.exit(f"{copy} is not the code that was imported, {path}")
 
 
 def main() -> None:

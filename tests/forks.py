@@ -9,7 +9,6 @@ import contextlib
 import functools
 import json
 import os
-import pathlib
 import select
 import signal
 import socket
@@ -18,8 +17,11 @@ import sys
 import tempfile
 import threading
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tests.fork_server import ROOM_FOR_VARIABLES, ROOT
+
+_ROOM_BYTES = 1 << 16  # for the variables of a fork
 _READ_AT_IMPORT = ("JAX_", "PYTHON", "TF_")  # beginnings of names
+_STARTING = threading.Lock()
 
 
 class Fork:
@@ -28,6 +30,8 @@ class Fork:
     Args:
       arguments: Of the interpreter: "-m" or "-c" and what comes after.
       environment: All its variables.
+      cwd: Its working directory, a checkout of the same code.
+      start_new_session: Whether it leads a session, and so a group of processes, of its own.
       stdin: The descriptor of its input; without it there is none.
       outputs: Descriptors that stdout and stderr go to; without them they are one text stream, `stdout`.
 
@@ -40,16 +44,24 @@ class Fork:
         arguments: list[str],
         environment: dict[str, str],
         *,
+        cwd: str | os.PathLike = ROOT,
+        start_new_session: bool = False,
         stdin: int | None = None,
         outputs: tuple[int, int] | None = None,
     ):
         self.args = arguments
         self.returncode = None
         self.stdout = None
-        request = {"arguments": arguments, "environment": environment}
-        server = _server(
-            tuple(sorted((key, value) for key, value in environment.items() if key.startswith(_READ_AT_IMPORT)))
-        )
+        request = {
+            "arguments": arguments,
+            "environment": environment,
+            "folder": os.fspath(cwd),
+            "leads": start_new_session,
+        }
+        with _STARTING:
+            server = _server(
+                tuple(sorted((key, value) for key, value in environment.items() if key.startswith(_READ_AT_IMPORT)))
+            )
         reading, answer = os.pipe()
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(os.close, answer)
@@ -102,6 +114,10 @@ class Fork:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def fileno(self) -> int:
+        """The descriptor that can be read from when the process has ended, for `select`."""
+        return self._answers.fileno()
+
     def _number(self) -> int:
         line = b""
         while not line.endswith(b"\n"):
@@ -143,7 +159,7 @@ def _server(variables: tuple[tuple[str, str], ...]) -> socket.socket:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.fork_server", str(its.fileno())],
             cwd=ROOT,
-            env=environment | dict(variables),
+            env=environment | dict(variables) | {ROOM_FOR_VARIABLES: " " * _ROOM_BYTES},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # as the streams of those that it forks are seldom files that can be sought in
             stderr=subprocess.STDOUT,

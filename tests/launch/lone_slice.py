@@ -18,7 +18,7 @@ from user import User
 
 STARTUP = Path(__file__).parents[2] / "launch" / "pod" / "startup.sh"
 BOUNDS = Bounds(
-    poll_seconds=0.1,
+    poll_seconds=0.25,
     grace_seconds=2,
     stop_seconds=20,
     setup_seconds=30,
@@ -79,9 +79,10 @@ class Slice:
 
     def is_running(self, times: int = 1) -> bool:
         """Whether all workers have said that they run the newest attempt, and trainers were started so often."""
-        job = self.job
         if self.cloud.started() != [times, times]:
+            time.sleep(0.05)
             return False
+        job = self.job
         reports = self.plane.workers(self.control.incarnation)
         return (
             job is not None

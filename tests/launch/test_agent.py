@@ -136,7 +136,7 @@ def test_a_job_is_stopped_and_goes_on_with_other_code(cloud, slice_):
 
 def test_a_trainer_that_hangs_is_ended(cloud, slice_):
     cloud.plan({"hold": True, "deaf": True}, {})
-    slice_.ask(bounds=dataclasses.replace(BOUNDS, stall_seconds=2, grace_seconds=1))
+    slice_.ask(bounds=dataclasses.replace(BOUNDS, stall_seconds=6, grace_seconds=1))
     wait_until(slice_.is_gone)
     assert slice_.job.outcome == "finished"
     assert cloud.started() == [2, 2]

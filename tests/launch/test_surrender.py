@@ -34,7 +34,7 @@ def test_the_deadline_ends_job_and_slice(cloud, slice_):
 
 def test_a_slice_that_may_not_run_the_job_ends_it_and_is_deleted(cloud, slice_):
     cloud.plan({"hold": True})
-    slice_.ask(bounds=dataclasses.replace(BOUNDS, heartbeat_seconds=1))
+    slice_.ask(bounds=dataclasses.replace(BOUNDS, heartbeat_seconds=3))
     wait_until(slice_.is_running)
     slice_.want(incarnation="second")
     wait_until(lambda: cloud.meter.running() == set())
@@ -64,7 +64,7 @@ def test_without_worker_0_another_one_gives_the_slice_back(cloud, slice_):
 
 def test_a_slice_deletes_itself_only_and_says_when_it_may_not(cloud, slice_):
     cloud.plan({"hold": True})
-    slice_.ask(incarnation="second", bounds=dataclasses.replace(BOUNDS, heartbeat_seconds=1))
+    slice_.ask(incarnation="second", bounds=dataclasses.replace(BOUNDS, heartbeat_seconds=3))
     wait_until(slice_.is_running)
     surrender = Surrender(
         "first", User(), slice_.endpoints, Clock()

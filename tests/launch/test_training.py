@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import threading
 
 import jax
@@ -12,11 +13,12 @@ from cloud.bed import REPOSITORY
 from cloud.server import Fault
 from cloud.services import wait_until
 
-STEPS = 16
+STEPS, SAVED_EVERY = 16, 2
 RUN = ("up", "--config", "configs/tiny.py", "--name", "t", "--type", "v3-32", "--yes")
 OVERRIDES = (
     *("--", "--config.batch_size=32", f"--config.duration={STEPS} steps", f"--config.evaluation.every={STEPS} steps"),
-    *("--config.log.every=1 steps", "--config.checkpoint.every=1 steps", f"--config.checkpoint.keep={STEPS}"),
+    *("--config.log.every=1 steps", f"--config.checkpoint.every={SAVED_EVERY} steps"),
+    *(f"--config.checkpoint.keep={STEPS}", "--config.model.variant=tiniest"),
     *("--config.schedule.warmup=1 steps", "--config.log.tensorboard=False", "--config.platform=cpu"),
 )
 XLA_FLAGS = (
@@ -30,7 +32,10 @@ LIMIT_SECONDS = 1800
 
 @pytest.fixture
 def real_cloud(make_cloud, tmp_path):
-    """A cloud whose machines run the real trainer on one CPU device each, with a small network, joined by a coordinator."""
+    """A cloud whose machines run the real trainer on one CPU device each, with a small network, joined by a coordinator.
+
+    The trainers are forked from a process that has imported the same code: see `cloud/trainers.py`.
+    """
     cloud = make_cloud(trainer="real")
     cloud.machines.settings |= {
         "BED_JOIN": "yes",
@@ -42,13 +47,13 @@ def real_cloud(make_cloud, tmp_path):
         "PYTHONPATH": str(REPOSITORY / "tests" / "one_compilation"),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    cloud.write_settings(POLL_SECONDS="0.5", GRACE_SECONDS="10", SETUP_SECONDS="20", HEARTBEAT_SECONDS="30")
+    cloud.write_settings(POLL_SECONDS="1", GRACE_SECONDS="5", SETUP_SECONDS="30", HEARTBEAT_SECONDS="30")
     return cloud
 
 
-def final_weights(workdir) -> list[np.ndarray]:
-    """The leaves of the last checkpoint's state."""
-    path = workdir / "checkpoints" / str(STEPS) / "state"
+def saved_weights(workdir, step: int) -> list[np.ndarray]:
+    """The leaves of a checkpoint's state."""
+    path = workdir / "checkpoints" / str(step) / "state"
     with ocp.PyTreeCheckpointer() as reader:
         arrays = jax.tree.map(
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree
@@ -74,7 +79,7 @@ def test_nothing_that_happens_leaves_a_trace_in_the_weights(real_cloud):
     (cloud.trainer / "hold-setup-2").touch()
     cloud.machines.silent = {(3, 2)}
     (cloud.trainer / "sick-4").touch()
-    step = random.Random(0).randrange(2, STEPS // 2)
+    step = random.Random(0).randrange(SAVED_EVERY, STEPS // 2, SAVED_EVERY)
 
     def saved(number: int):
         return (disturbed / "checkpoints" / str(number) / "commit_success.txt").exists
@@ -85,14 +90,22 @@ def test_nothing_that_happens_leaves_a_trace_in_the_weights(real_cloud):
         wait_until(saved(step), LIMIT_SECONDS, process)
         cloud.tpu.preempt()
         newest = max(number for number in range(STEPS) if saved(number)())
-        wait_until(saved(newest + 2), LIMIT_SECONDS, process)
+        wait_until(saved(newest + SAVED_EVERY), LIMIT_SECONDS, process)
         cloud.machines.reboot("t", 1)
         assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
-    assert "Continuing after step" in cloud.output()
+    said = cloud.output()
+    assert said.count("the machines were taken back") == 3
+    for words in ("worker 2 has not answered yet", "the TPU does not come up", "restart 1 of"):
+        assert words in said
+    continued = [int(number) for number in re.findall(r"Continuing after step (\d+)", said)]
+    assert len(continued) == 2
+    assert step <= continued[0] < newest + SAVED_EVERY <= continued[1]
     assert cloud.tpu.created == 1 + 6
     assert cloud.nothing_left()
 
-    expected, found = final_weights(undisturbed), final_weights(disturbed)
+    early, expected = saved_weights(undisturbed, SAVED_EVERY), saved_weights(undisturbed, STEPS)
+    assert sum(not np.array_equal(one, other) for one, other in zip(early, expected)) > 100  # so that they could differ
+    found = saved_weights(disturbed, STEPS)
     assert len(expected) == len(found) > 100
     for one, other in zip(expected, found):
         np.testing.assert_array_equal(one, other)

@@ -24,6 +24,7 @@ from pathlib import Path
 from cloud.metadata import Metadata
 from cloud.meter import Meter
 from cloud.services import BUCKET, PROJECT, USER_TOKEN, ZONE, Services
+from cloud.trainers import Trainers
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LIMIT_SECONDS = 300  # for what takes seconds on a machine that is not loaded
@@ -98,6 +99,10 @@ class Cloud:
         self.machines, self.server = self.services.machines, self.services.server
         self.meter = Meter(self.tpu, self.trainer / "running")
         self.machines.settings = {"BED_TRAINER": str(self.trainer)}
+        self.trainers = None if trainer == "stub_trainer" else Trainers()
+        if self.trainers is not None:
+            client = str(Path(__file__).parent / "fork_client.py")
+            self.machines.settings |= {"BED_FORKS": self.trainers.address, "BED_FORK_CLIENT": client}
         self.metadata = Metadata(USER_TOKEN, "a-vm", ZONE, {})
         self._make_checkout(trainer)
         self._make_programs()
@@ -113,8 +118,8 @@ class Cloud:
         for name in USER_TOOLS:
             if found := shutil.which(name):
                 (programs / name).symlink_to(found)
-        python = programs / "python3"
-        python.write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" "$@"\n')
+        python = programs / "python3"  # with nothing but its standard library, and so started sooner
+        python.write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" -S "$@"\n')
         python.chmod(0o755)
 
     def write_settings(self, **changes: str) -> None:
@@ -222,3 +227,5 @@ class Cloud:
         self.meter.close()
         self.services.close()
         self.metadata.close()
+        if self.trainers is not None:
+            self.trainers.close()

@@ -174,8 +174,8 @@ class Machines:
                     (folder / name).symlink_to(found)
             for program in STAND_INS.iterdir():
                 (folder / program.name).symlink_to(program)
-            python = folder / "python3"
-            python.write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" "$@"\n')
+            python = folder / "python3"  # with nothing but its standard library, and so started sooner
+            python.write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" -S "$@"\n')
             python.chmod(0o755)
         return folder
 

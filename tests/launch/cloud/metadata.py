@@ -52,7 +52,7 @@ class Metadata:
         self._http.daemon_threads = True
         self.host = f"127.0.0.1:{self._http.server_port}"
         self._closed = False
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.1,), daemon=True).start()
 
     def close(self) -> None:
         """Ends the server and lets those go that wait for a change."""

@@ -125,7 +125,7 @@ class Server:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.1,), daemon=True).start()
 
     def close(self) -> None:
         """Ends the service; calls that hang are let go."""
