@@ -6,6 +6,7 @@ python -m pipeline.benchmark checkpoint --config configs/b7.py [--folder FOLDER]
 python -m pipeline.benchmark restart --config configs/quickstart.py [--config.key=value …]
 python -m pipeline.benchmark latency --weights WEIGHTS [--rounds 10]
 python -m pipeline.benchmark paper [--nolatency] [--rounds 10]
+python -m pipeline.benchmark growth --config configs/b0.py --aot v5litepod-32 [--inference] [--budget 2]
 
 - `input`: the CPU time of an image by stage, beside tf.data. --data takes the images of a folder instead of a prepared dataset.
   --step_seconds, the seconds of a training step, adds the number of cores that each host needs. Data on gs:// add the costs of
@@ -16,6 +17,8 @@ python -m pipeline.benchmark paper [--nolatency] [--rounds 10]
 - `restart`: seconds from the start of a process to its first step, with an empty and with a filled compilation cache.
 - `latency`: which format of `pipeline.export` is fastest here, for 1 and 32 images, on one core and on all.
 - `paper`: the paper's tables of parameters and multiply-adds from our own counts, and its table of CPU latency measured here.
+- `growth`: which of depth, width and resolution gains most multiply-adds and parameters for a cycle, by the TPU compiler. It
+  compiles the train step, or with --inference the evaluation step, of ten networks: an hour for B0.
 """
 
 import dataclasses
@@ -40,6 +43,8 @@ _KERAS = flags.DEFINE_bool("keras", True, "Also measure the same training in Ker
 _TIMM = flags.DEFINE_bool("timm", False, "Also time the network in timm on the CPU, with the Python in $TIMM_PYTHON.")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "How many steps of each are timed.", lower_bound=1)
 _LATENCY = flags.DEFINE_bool("latency", True, "Of paper: also measure latencies, which takes minutes.")
+_INFERENCE = flags.DEFINE_bool("inference", False, "Of growth: compile the evaluation step instead of the train step.")
+_BUDGET = flags.DEFINE_float("budget", 2.0, "Of growth: the cycles to compare at, in cycles of the network.", 1.01, 100)
 _HOSTS = flags.DEFINE_integer("hosts", 1, "Number of hosts that share a batch.", lower_bound=1)
 
 
@@ -218,6 +223,31 @@ def main_paper() -> None:
         print(formats.report_table_4(formats.measure_table_4(_ROUNDS.value)))
 
 
+def main_growth() -> None:
+    """Prints what the network of `--config` gains for compiled cycles as it grows in each dimension."""
+    config = command.checked(_CONFIG.value)
+
+    from pipeline.benchmarks import growth
+    from pipeline.model.variants import ScaledVariant
+    from pipeline.planning import topology
+    from pipeline.planning.dataset import dataset_size
+    from pipeline.planning.slices import parse_slice
+
+    if not _AOT.value:
+        raise ConfigError("--aot is missing: name the slice to compile for, such as --aot v5litepod-32")
+    tpu_slice = parse_slice(_AOT.value)
+    topology.prepare()
+
+    from pipeline.benchmarks.compiled_cost import cycles_of_step
+
+    sizes, found = dataset_size(config), []
+    cycles = cycles_of_step(config, tpu_slice, sizes, evaluation=_INFERENCE.value)
+    for way, variant in growth.networks(ScaledVariant.parse(config.model.variant)):
+        found.append(growth.grown(way, variant, cycles, sizes.num_classes))
+        print(f"{way:10} {variant}: {found[-1].cycles:,.0f} cycles an image", flush=True)
+    print(f"\n{growth.table(found)}\n\n{growth.verdict(found, _BUDGET.value)}")
+
+
 _BENCHMARKS = {
     "input": main_input,
     "step": main_step,
@@ -225,6 +255,7 @@ _BENCHMARKS = {
     "restart": main_restart,
     "latency": main_latency,
     "paper": main_paper,
+    "growth": main_growth,
 }
 
 

@@ -24,6 +24,7 @@ from pipeline.errors import ConfigError
 from pipeline.host import caches, ending, open_files
 from pipeline.host.paths import expanded
 from pipeline.host.printable import printable
+from pipeline.model import variants
 
 _RENAMED_FLAGS = {"picture": "image", "pictures": "images"}
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -81,12 +82,15 @@ def run(
 def checked(config: ConfigDict | None) -> ConfigDict:
     """Returns a configuration after checking that it has exactly the recipe's structure and values inside their domains.
 
+    A network that is given as a file with its table is replaced by the table, so that a run does not change with the file.
+
     Raises:
       ConfigError: there is no configuration, its file cannot be read, or keys are missing, unknown, of another type or outside
         their domains. The message lists them.
     """
     config = of_structure(config, recipe, "configs/b0.py")
     domains.check(config)
+    config.model.variant = variants.spelled_out(config.model.variant)
     return config
 
 

@@ -10,71 +10,45 @@ of `pipeline.train` in its own folder below --workdir. Repeating a stopped comma
 twice. The results are scaling.json, scaling.txt, scaling.png and maps.png.
 """
 
+import collections
 import functools
-import importlib
 import os
 
-from absl import flags
 from etils import epath
 
 from configs import scale
 from pipeline import command
-from pipeline.errors import ConfigError
 from pipeline.host import locking
 from pipeline.host.announcing import announce
-from pipeline.scaling.study import COSTS, Study, continue_in
+from pipeline.scaling.study import Study
+from pipeline.trials import command_line, identity
 
-QUICK = "configs.scale_digits"
-_CONFIG = command.define_config()
-_WORKDIR = command.define_workdir()
-_QUICK = flags.DEFINE_bool("quick", False, "A small study of digits, in place of --config.")
-_COST = flags.DEFINE_enum(
-    "cost", "macs", COSTS, "The cost to equalize: multiply-adds, compiled TPU cycles, or seconds on this machine."
-)
-_PARALLEL = flags.DEFINE_integer("parallel", 1, "Number of trials that run at a time.", lower_bound=1)
-_GPUS = flags.DEFINE_list("gpus", [], "The numbers of GPUs, one for each trial that runs at a time.")
-_LAUNCH = flags.DEFINE_bool(
-    "launch", False, "Print commands that train the trials on pods instead of training them here."
-)
+_FLAGS = command_line.StudyFlags.define("configs.scale_digits", cost_for="The cost to equalize")
 _LOCK, _JSON, _TEXT, _FIGURE, _MAPS = "scale.lock", "scaling.json", "scaling.txt", "scaling.png", "maps.png"
 
 
 def main() -> None:
-    if _QUICK.value and _CONFIG.value is not None:
-        raise ConfigError("--quick brings its own study: leave out --config")
-    config = importlib.import_module(QUICK).get_config() if _QUICK.value else _CONFIG.value
-    study = Study.from_config(config, _COST.value)
-    workdir = epath.Path(command.absolute_workdir(_WORKDIR.value))
-    remote = str(workdir).startswith("gs://")
-    if remote != _LAUNCH.value:
-        raise ConfigError("--launch and a --workdir in a bucket, gs://…, belong together: pods cannot write elsewhere")
-    if _GPUS.value and len(_GPUS.value) != _PARALLEL.value:
-        raise ConfigError(f"--gpus names {len(_GPUS.value)}, and --parallel={_PARALLEL.value} trials run at a time")
-    environment = dict(os.environ)  # for the trials; copied before the costs change this process's
+    study = Study.from_config(_FLAGS.config(), _FLAGS.cost)
+    workdir = _FLAGS.workdir()
+    machine = _FLAGS.machine(dict(os.environ))  # copied before the costs change this process's
     announce("Opening the data", "5 seconds")
 
-    from pipeline.data.preparation.datasets import ensure_digits
-    from pipeline.planning.dataset import dataset_size
-    from pipeline.scaling import running
-    from pipeline.scaling.costs import cost_of
     from pipeline.scaling.investigation import Investigation
+    from pipeline.trials.costs import cost_of
 
-    data = study.train_config.data
-    if data.name == "digits":
-        ensure_digits(data.data_dir)
-    sizes = dataset_size(study.train_config)
+    sizes = command_line.open_data(study.train_config)
     with locking.held(f"{workdir}/{_LOCK}"):
-        continue_in(study, workdir)
-        machine = running.Machine(_PARALLEL.value, tuple(_GPUS.value), environment)
+        identity.continue_in(study.identity(), workdir)
         train = functools.partial(_print_commands, study, workdir)
-        if not _LAUNCH.value:
+        if not _FLAGS.launch:
             train = functools.partial(_train_here, study, workdir, machine)
-        investigation = Investigation(study, workdir, cost_of(study, workdir, sizes), sizes.num_classes, train)
+        cost = cost_of(study.cost, study.train_config, workdir, sizes)
+        investigation = Investigation(study, workdir, cost, sizes.num_classes, train)
         _report(investigation.findings(), study, workdir)
 
 
 def _train_here(study: Study, workdir: epath.Path, machine, trials) -> None:
-    from pipeline.scaling import running
+    from pipeline.trials import running
 
     overrides = tuple(study.config.overrides)
 
@@ -85,14 +59,22 @@ def _train_here(study: Study, workdir: epath.Path, machine, trials) -> None:
             *trial.overrides(overrides),
         ]
 
+    waiting, numbers = collections.deque(trials), {trial: number for number, trial in enumerate(trials, 1)}
+
+    def take():
+        return waiting.popleft() if waiting else None
+
+    def say(trial, how: str) -> None:
+        print(f"[{numbers[trial]}/{len(trials)}] {how}", flush=True)
+
     print(f"{len(trials)} trials to train, each below {workdir}", flush=True)
-    running.run_all(trials, workdir, arguments, machine, functools.partial(print, flush=True))
+    running.run_all(take, workdir, arguments, machine, say)
 
 
 def _print_commands(study: Study, workdir: epath.Path, trials) -> None:
-    from pipeline.scaling import launching
+    from pipeline.trials import launching
 
-    for line in launching.lines(trials, workdir, study.config.train, tuple(study.config.overrides)):
+    for line in launching.lines(trials, workdir, study.config.train, lambda _: tuple(study.config.overrides), "scale"):
         print(line)
     raise SystemExit(0)  # once the runs are finished, the same command continues
 

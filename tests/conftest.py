@@ -30,6 +30,7 @@ FOLDER = pathlib.Path(__file__).parent
 LONGEST = (
     "multiprocess/test_interruptions.py",
     "scaling/test_studies.py",
+    "search/test_searches.py",
     "multiprocess/test_progressive_interruptions.py",
     "launch/test_training.py",
     "storage/test_runs_in_a_bucket.py",
@@ -40,6 +41,7 @@ LONGEST = (
     "test_failures_of_runs.py",
     "test_input_failures.py",
     "test_prepare.py",
+    "search/test_progress.py",
     "training/test_finetuning.py",
     "training/update/test_step.py",
     "model/test_network.py",

@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import random
 import re
 
 import jax
@@ -13,16 +14,19 @@ from pipeline import command
 from pipeline.configuration.hyperparameters import resolve
 from pipeline.errors import ConfigError
 from pipeline.model.network import build_model
+from pipeline.model.scaling import architecture
 from pipeline.planning.slices import parse_slice
 from pipeline.runtime.lowering import LANES
 from pipeline.scaling.study import Study
+from pipeline.search import study as search_study
 from pipeline.training.update.optimizer import make_optimizer, make_schedule
 from pipeline.training.update.state import abstract_state
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__", "recipe", "v2_recipe"}
 STUDIES = sorted(name for name in FILES if name.startswith("scale"))
-CONFIGS = sorted(FILES - set(STUDIES))
+SEARCHES = sorted(name for name in FILES if name.startswith("search"))
+CONFIGS = sorted(FILES - {*STUDIES, *SEARCHES})
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -49,6 +53,14 @@ def test_a_slice_s_devices_have_their_lanes_full_of_images(variant):
 def test_a_study_can_be_read_with_the_configuration_of_its_trials(name):
     study = Study.from_config(importlib.import_module(f"configs.{name}").get_config(), "macs")
     build_model(study.train_config.model, 10)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_can_be_read_with_the_configuration_of_its_trials(name):
+    study = search_study.Study.from_config(importlib.import_module(f"configs.{name}").get_config(), "macs")
+    assert study.space.size > 1000
+    network = architecture(str(study.space.variant(study.space.draw(random.Random(0)))))
+    assert len(network.blocks) >= len(study.space.options)
 
 
 def test_every_key_of_the_recipe_is_read():

@@ -20,7 +20,9 @@ LAYERS = (
     "planning",
     "benchmarks",
     "command",
+    "trials",
     "scaling",
+    "search",
 )
 LAUNCHER_LAYERS = ("services", "plane", "job", "worker", "slices", "starting")  # of launch/pod, in the same order
 MOST_LINES = 320

@@ -106,3 +106,20 @@ def _count_block(block: BlockSpec, size: int) -> Count:
         size = output_size(size, conv.strides)
         total += _conv_bn(conv, size)
     return total
+
+
+def count_activations(architecture: Architecture) -> int:
+    """Returns the values that the convolutions put out for one image, squeeze-and-excitation left out.
+
+    A backward pass keeps about so many, so they measure the memory of training beside the parameters.
+    """
+    size = output_size(architecture.resolution, architecture.stem_strides)
+    total = architecture.stem.output_filters * size**2
+    size = _stem_output_size(architecture, architecture.resolution)
+    for block in architecture.blocks:
+        if block.shortcut is not None:
+            total += block.output_filters * output_size(size, block.strides) ** 2
+        for conv in block.convs:
+            size = output_size(size, conv.strides)
+            total += conv.output_filters * size**2
+    return total + (architecture.head.output_filters * size**2 if architecture.head is not None else 0)

@@ -11,9 +11,8 @@ efficientnet_builder.py, efficientnet_model.py, lite/efficientnet_lite_builder.p
 import functools
 import math
 
-from pipeline.model.families import VARIANTS
 from pipeline.model.specs import Architecture, Baseline, BlockSpec
-from pipeline.model.variants import Coefficients, ScaledVariant
+from pipeline.model.variants import Coefficients, ScaledVariant, row
 
 
 def round_filters(filters: int, width: float, *, limit_rounding_loss: bool = True, divisor: int = 8) -> int:
@@ -176,12 +175,12 @@ def architecture(variant: str) -> Architecture:
         problem.
     """
     scaled = ScaledVariant.parse(variant)
-    row = VARIANTS[scaled.name]
+    base = row(scaled.name)
     return scale_baseline(
-        row.baseline,
-        row.width * scaled.width,
-        row.depth * scaled.depth,
-        scaled.resolution or row.resolution,
-        dropout_rate=row.dropout_rate,
+        base.baseline,
+        base.width * scaled.width,
+        base.depth * scaled.depth,
+        scaled.resolution or base.resolution,
+        dropout_rate=base.dropout_rate,
         name=variant,
     )

@@ -266,7 +266,13 @@ def resolution_of(variant: ScaledVariant) -> int:
 def identity(variant: ScaledVariant) -> tuple:
     """Returns what decides a network's cost and training. Different multipliers can round to the same network."""
     network = architecture(str(variant))
-    return variant.name, network.blocks, network.stem_filters, network.head_filters, network.resolution
+    return (
+        variant.name.partition("/")[0],
+        network.blocks,
+        network.stem_filters,
+        network.head_filters,
+        network.resolution,
+    )
 
 
 def _not_above(baseline: ScaledVariant) -> str:

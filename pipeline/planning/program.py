@@ -24,6 +24,7 @@ from pipeline.planning.topology import compiler_version
 from pipeline.runtime.lowering import CompilerOptions
 
 PRECOMPILED = pathlib.Path(__file__).resolve().with_name("precompiled.json")
+_LONGEST_NAME = 100  # characters; a network may be named by all its stages
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # The compiler refuses in two ways: at once, for the temporaries alone, or after placing every buffer.
 _TOO_LARGE = (
@@ -65,7 +66,7 @@ def compile_program(lowered: jax.stages.Lowered, tpu_slice: Slice, options: Comp
     for path in own.glob(f"*-{key}.json"):
         return from_json(json.loads(path.read_text()))
     program = _compile(lowered, tpu_slice, options)
-    path = own / f"{name}-{tpu_slice.name}-{key}.json"
+    path = own / f"{re.sub('[^a-zA-Z0-9_.,:=-]', '_', name)[:_LONGEST_NAME]}-{tpu_slice.name}-{key}.json"
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(dataclasses.asdict(program), indent=1) + "\n")
     partial.rename(path)  # atomic

@@ -17,9 +17,10 @@ from pipeline.model.counting import count_architecture
 from pipeline.model.scaling import architecture
 from pipeline.model.scaling_search import Candidate, Cost, Equalized, candidates, identity, on_every_way, reachable
 from pipeline.model.variants import ScaledVariant
-from pipeline.scaling.intervals import CONFIDENCE, mean_and_half_width
 from pipeline.scaling.study import Study
-from pipeline.scaling.trials import Outcome, Trial, outcome, outcome_of_ended
+from pipeline.trials.choosing import spread
+from pipeline.trials.intervals import CONFIDENCE, mean_and_half_width
+from pipeline.trials.trials import Outcome, Trial, outcome, outcome_of_ended
 
 Findings = dict[str, Any]
 Train = Callable[[Sequence[Trial]], None]
@@ -74,7 +75,7 @@ class Investigation:
             )
         problems = [(each, each.problem(self.study.within)) for each in found]
         left_out = [(each, problem) for each, problem in problems if problem is not None]
-        chosen = _spread(compared, settings.candidates)
+        chosen = spread(compared, settings.candidates) if settings.candidates else compared
         left_out += [(each, "config.search.candidates are enough") for each in compared if each not in chosen]
         return _Search(baseline, budget, chosen, left_out)
 
@@ -196,12 +197,3 @@ class _Search:
 def as_json(findings: Findings) -> str:
     """Returns the findings as text; equal findings give equal text."""
     return json.dumps(findings, indent=1) + "\n"
-
-
-def _spread(items: list[Candidate], at_most: int) -> list[Candidate]:
-    """Returns at most `at_most` items, evenly spread from the first to the last; all of them for 0."""
-    if not at_most or len(items) <= at_most:
-        return items
-    if at_most == 1:
-        return items[:1]
-    return [items[round(index * (len(items) - 1) / (at_most - 1))] for index in range(at_most)]

@@ -15,7 +15,7 @@ from pipeline.model.scaling_search import resolution_of
 from pipeline.model.variants import ScaledVariant
 from pipeline.scaling.investigation import Findings
 from pipeline.scaling.study import Study
-from pipeline.scaling.trials import Trial, outcome_of_ended
+from pipeline.trials.trials import Trial, outcome_of_ended
 from pipeline.weights import activation_maps, map_drawing, runs
 from pipeline.weights.container import Weights
 

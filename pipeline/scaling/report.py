@@ -12,8 +12,7 @@ import numpy as np
 from pipeline.model.scaling_search import WAYS
 from pipeline.model.tables import align
 from pipeline.scaling.investigation import Findings
-
-_UNITS = {"macs": ("multiply-adds", 1.0), "cycles": ("cycles", 1.0), "latency": ("ms", 1e3)}
+from pipeline.trials.costs import UNITS
 
 
 def text(findings: Findings) -> str:
@@ -33,7 +32,7 @@ def figure(findings: Findings):
     found = findings["baselines"]
     drawing = Figure(figsize=(6.5 * len(found), 4.5), layout="constrained")
     canvas = FigureCanvasAgg(drawing)
-    unit, factor = _UNITS[findings["cost"]]
+    unit, factor = UNITS[findings["cost"]]
     for axes, each in zip(drawing.subplots(1, len(found), squeeze=False)[0], found):
         for way in WAYS:
             points = [each["baseline"], *(row for row in each["comparison"] if row["way"] == way)]
@@ -57,7 +56,7 @@ def figure(findings: Findings):
 
 
 def _of_baseline(found: dict[str, Any], findings: Findings) -> str:
-    unit = _UNITS[findings["cost"]][0]
+    unit = UNITS[findings["cost"]][0]
     base, search = found["baseline"], found["search"]
     best = search["best"]
     header = ["", "alpha", "beta", "gamma", unit, "off-budget", "parameters", "runs", "top-1, %"]
@@ -91,7 +90,7 @@ def _of_baseline(found: dict[str, Any], findings: Findings) -> str:
 
 
 def _numbers(row: dict[str, Any], findings: Findings) -> list[str]:
-    factor = _UNITS[findings["cost"]][1]
+    factor = UNITS[findings["cost"]][1]
     cost = f"{row['cost'] * factor:,.0f}" if factor == 1 else f"{row['cost'] * factor:.3f}"
     top1 = "-" if row["mean"] is None else f"{100 * row['mean']:.2f}"
     if row["half_width"] is not None:

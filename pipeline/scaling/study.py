@@ -1,26 +1,18 @@
-"""Checks the configuration of a study and reads the configuration of its trials.
-
-The identity of a study decides whether a later start continues the same one. Nothing is trained or measured here.
-"""
+"""Checks the configuration of a study and reads the configuration of its trials. Nothing is trained or measured here."""
 
 import dataclasses
 import json
 import math
 from typing import Any
 
-from absl import flags
-from etils import epath
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from configs import scale
 from pipeline import command
-from pipeline.errors import ConfigError, DataError
-from pipeline.host.whole_files import write_whole
+from pipeline.errors import ConfigError
 from pipeline.model.scaling import architecture
 from pipeline.model.variants import ScaledVariant
-
-STUDY = "study.json"
-COSTS = ("macs", "cycles", "latency")
+from pipeline.trials import configuration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +23,7 @@ class Study:
       config: The study's configuration, with the structure of `configs/scale.py`.
       train_config: The trials' configuration, checked, with the overrides applied.
       baselines: The networks to scale, each with its resolution.
-      cost: One of `COSTS`.
+      cost: One of `costs.COSTS`.
     """
 
     config: ConfigDict
@@ -40,7 +32,7 @@ class Study:
     cost: str
 
     @classmethod
-    def from_config(cls, config: ConfigDict, cost: str) -> "Study":
+    def from_config(cls, config: ConfigDict | None, cost: str) -> "Study":
         """Checks a configuration and reads that of the trials.
 
         Raises:
@@ -48,7 +40,7 @@ class Study:
         """
         config = command.of_structure(config, scale, "configs/scale_fashion_mnist.py")
         _check_values(config)
-        train_config = _train_config(config)  # first: its file may add a variant
+        train_config = configuration.read(config.train, tuple(config.overrides))  # first: its file may add a variant
         baselines = [
             ScaledVariant.parse(text).scaled(resolution=architecture(text).resolution) for text in config.baselines
         ]
@@ -63,27 +55,6 @@ class Study:
         """Returns everything that decides the study's results, as values that JSON can hold."""
         trained = json.loads(self.train_config.to_json_best_effort())
         return {"cost": self.cost, "study": json.loads(self.config.to_json()), "train": trained}
-
-
-def continue_in(study: Study, workdir: epath.Path) -> None:
-    """Writes the study's identity to its folder, or checks it against the one there.
-
-    Raises:
-      ConfigError: the folder holds another study.
-      DataError: the identity cannot be read.
-    """
-    path, identity = workdir / STUDY, study.identity()
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise DataError(f"{path} is damaged ({error}): delete it if the study is this one") from error
-        if found != identity:
-            differing = ", ".join(_differences(found, identity)[:5])
-            raise ConfigError(f"{workdir} holds another study; it differs in {differing}. Take another --workdir")
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(identity, indent=1) + "\n")
 
 
 def _check_values(config: ConfigDict) -> None:
@@ -114,24 +85,3 @@ def _check_values(config: ConfigDict) -> None:
             problems.append(f"a budget of {times:g} times the baseline's cost is not above the baseline")
     if problems:
         raise ConfigError("; ".join(problems))
-
-
-def _train_config(config: ConfigDict) -> ConfigDict:
-    """Reads the configuration of the trials as the trainer will, with the overrides."""
-    arguments = ["", f"--config={config.train}", *(f"--config.{override}" for override in config.overrides)]
-    values = flags.FlagValues()
-    parsed = config_flags.DEFINE_config_file("config", None, flag_values=values, lock_config=True, sys_argv=arguments)
-    try:
-        values(arguments)
-        return command.checked(parsed.value)
-    except Exception as error:  # the user wrote the file, so any error is about the configuration
-        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
-        reason = kind + " ".join(str(error).split())
-        raise ConfigError(f"the trials, {config.train} with config.overrides: {reason}") from error
-
-
-def _differences(one: Any, other: Any, prefix: str = "") -> list[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = sorted(one.keys() | other.keys())
-        return [name for key in keys for name in _differences(one.get(key), other.get(key), f"{prefix}{key}.")]
-    return [] if one == other else [f"{prefix.rstrip('.')} ({one!r:.40}, not {other!r:.40})"]

@@ -13,8 +13,9 @@ from pipeline.model.scaling import architecture
 from pipeline.model.scaling_search import WAYS, multiply_adds
 from pipeline.scaling import report
 from pipeline.scaling.investigation import Investigation, as_json
-from pipeline.scaling.study import Study, continue_in
-from pipeline.scaling.trials import Outcome, Trial, outcome, write_failure
+from pipeline.scaling.study import Study
+from pipeline.trials.identity import continue_in
+from pipeline.trials.trials import Outcome, Trial, outcome, write_failure
 
 CLASSES = 10
 
@@ -168,13 +169,13 @@ def test_a_grid_without_candidates_is_one_line(tmp_path, changes, said):
 
 
 def test_another_study_in_the_same_folder_is_refused(tmp_path):
-    continue_in(study_of(), epath.Path(tmp_path))
-    continue_in(study_of(), epath.Path(tmp_path))
+    continue_in(study_of().identity(), epath.Path(tmp_path))
+    continue_in(study_of().identity(), epath.Path(tmp_path))
     with pytest.raises(ConfigError, match=r"holds another study; it differs in study.search.seeds \(1, not 2\)"):
-        continue_in(study_of(**{"search.seeds": 2}), epath.Path(tmp_path))
+        continue_in(study_of(**{"search.seeds": 2}).identity(), epath.Path(tmp_path))
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(DataError, match=r"study.json is damaged"):
-        continue_in(study_of(), epath.Path(tmp_path))
+        continue_in(study_of().identity(), epath.Path(tmp_path))
 
 
 def test_results_of_another_run_or_damaged_ones_are_refused(tmp_path):

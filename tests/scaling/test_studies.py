@@ -12,8 +12,8 @@ from etils import epath
 from pod.starting import arguments as launcher_arguments
 
 from pipeline.model.variants import ScaledVariant
-from pipeline.scaling import launching
-from pipeline.scaling.trials import Trial
+from pipeline.trials import launching
+from pipeline.trials.trials import Trial
 from tests.configs import tiny  # noqa: F401 - it adds the networks that are studied
 from tests.runs import COMPILE_FAST, ROOT, wait_until
 
@@ -150,7 +150,7 @@ def test_a_command_that_cannot_work_is_one_line(tmp_path, arguments, said):
 def test_the_launcher_reads_the_lines_of_its_trials(tmp_path):
     trials = [Trial(ScaledVariant("b0", 1.2, 1.1, 227), seed) for seed in (0, 1)]
     study = epath.Path("gs://bucket/studies/b0")
-    lines = launching.lines(trials, study, "configs/b0.py", ("duration=100 epochs",))
+    lines = launching.lines(trials, study, "configs/b0.py", lambda _: ("duration=100 epochs",), "scale")
     names = set()
     for trial, line in zip(trials, lines):
         command, *arguments = shlex.split(line)

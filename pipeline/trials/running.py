@@ -5,7 +5,6 @@ is asked once to save and end; a second signal kills them at once. If this proce
 continues trials that have not finished.
 """
 
-import collections
 import contextlib
 import dataclasses
 import os
@@ -15,17 +14,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
-from pipeline.scaling import trial_process
-from pipeline.scaling.trials import Trial, outcome, outcome_of_ended, write_failure
+from pipeline.trials import trial_process
+from pipeline.trials.trials import Trial, outcome, outcome_of_ended, write_failure
 
+TRAINER = ("-m", "pipeline.trials.trial_process")  # what the interpreter runs for a trial
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _TAIL_BYTES = 20_000
-_ERRORS = {each.exit_code: each for each in (ConfigError, DataError, MachineError)}
+_ERRORS = {each.exit_code: each for each in (ConfigError, DataError, MachineError, TrainingError)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,64 +49,65 @@ class Machine:
 
 
 def run_all(
-    trials: Sequence[Trial],
+    take: Callable[[], Trial | None],
     study: epath.Path,
     arguments: Callable[[Trial], list[str]],
     machine: Machine,
-    log: Callable[[str], None],
+    ended: Callable[[Trial, str], None],
+    fails: Callable[[Exception], bool] = lambda error: isinstance(error, TrainingError),
 ) -> None:
-    """Trains until each trial has an outcome.
+    """Trains until there is no trial left.
 
     Args:
-      trials: The trials without an outcome.
+      take: Returns a trial without an outcome to start now; None if there is none, or none before another one has ended.
       study: The folder of the study.
       arguments: Returns the arguments of `pipeline.train` for a trial.
       machine: The resources that they run on.
-      log: Called with a line for each trial that ends.
+      ended: Called with each trial that has ended, and with text that says how.
+      fails: Whether an error is the trial's own, so that it is recorded and the others go on.
 
     Raises:
       Preempted: this process was asked to stop; all trials have saved.
       ConfigError, DataError, MachineError: a trial ended with such an error, which the others would meet too.
     """
-    waiting, running = collections.deque(enumerate(trials, 1)), {}
-    slots = list(range(machine.parallel))
+    running, slots = {}, list(range(machine.parallel))
     with _stopping(running) as asked:
         try:
-            while (waiting and not asked) or running:
-                while waiting and slots and not asked:
-                    number, trial = waiting.popleft()
-                    process = _Process(trial, number, slots.pop(0), study, arguments(trial), machine)
+            while True:
+                while slots and not asked and (trial := take()) is not None:
+                    process = _Process(trial, slots.pop(0), study, arguments(trial), machine)
                     running[process.descriptor] = process
                     if asked:  # meanwhile
                         process.ask_to_stop()
+                if not running:
+                    break
                 for process in _ended(running):
                     slots.append(process.slot)
                     if not asked:
-                        _conclude(process, study)
-                        ended = outcome_of_ended(process.trial, study)
-                        how = ended.problem if ended.top1 is None else f"{ended.top1:.2%} top-1"
-                        log(f"[{process.number}/{len(trials)}] {process.trial}: {how}, {process.seconds():.0f} s")
+                        _conclude(process, study, fails)
+                        found = outcome_of_ended(process.trial, study)
+                        how = found.problem if found.top1 is None else f"{found.top1:.2%} top-1"
+                        ended(process.trial, f"{process.trial}: {how}, {process.seconds():.0f} s")
         finally:
             for process in running.values():  # an error of one of them ends the others
                 process.kill()
                 process.exit_code()
     if asked:
-        left = sum(outcome(trial, study) is None for trial in trials)
-        raise Preempted(f"{left} of {len(trials)} trials are left; repeat the command to continue")
+        raise Preempted("the trials have saved and ended; repeat the command to continue")
 
 
 class _Process:
     """A running trial."""
 
-    def __init__(self, trial: Trial, number: int, slot: int, study: epath.Path, arguments: list[str], machine: Machine):
-        self.trial, self.number, self.slot = trial, number, slot
+    def __init__(self, trial: Trial, slot: int, study: epath.Path, arguments: list[str], machine: Machine):
+        self.trial, self.slot = trial, slot
         workdir = trial.workdir(study)
         workdir.parent.mkdir(parents=True, exist_ok=True)
         self.log = pathlib.Path(f"{workdir}.log")
         self._start, self._asked = time.monotonic(), False
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.scaling.trial_process", *arguments],
+                [sys.executable, *TRAINER, *arguments],
                 cwd=_ROOT,
                 env=machine.environment_of(slot),
                 stdin=subprocess.DEVNULL,
@@ -168,16 +169,17 @@ def _ended(running: dict[int, _Process]) -> list[_Process]:
     return [running.pop(descriptor) for descriptor, _ in poll.poll()]
 
 
-def _conclude(process: _Process, study: epath.Path) -> None:
+def _conclude(process: _Process, study: epath.Path, fails: Callable[[Exception], bool]) -> None:
     """Ensures that an ended trial has an outcome, or raises the reason why it has none."""
     code = process.exit_code()
     if code == 0:
         if outcome(process.trial, study) is None:
             raise MachineError(f"trial {process.trial} ended without results; {process.log} has its output")
-    elif code == TrainingError.exit_code:
-        write_failure(process.trial, study, process.last_error())
     elif code in _ERRORS:
-        raise _ERRORS[code](f"trial {process.trial}: {process.last_error()}")
+        problem = process.last_error()
+        if not fails(_ERRORS[code](problem)):
+            raise _ERRORS[code](f"trial {process.trial}: {problem}")
+        write_failure(process.trial, study, problem)
     elif code == Preempted.exit_code or code < 0:
         how = "was asked to stop" if code > 0 else f"was ended by {signal.Signals(-code).name}"
         raise MachineError(f"trial {process.trial} {how} by another program or person; repeat the command to continue")

@@ -1,7 +1,8 @@
 """The cost of one image in a network: counted multiply-adds, compiled TPU cycles, or seconds measured on this machine.
 
 A compiled or measured cost is determined once for each network, whatever its multipliers are called, and kept in the study's
-folder. So every start of a study compares the same networks.
+folder. So every start of a study compares the same networks. That a network has no cost, as it does not fit its slice or takes
+too long to compile, is kept too.
 """
 
 import json
@@ -9,42 +10,64 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from pipeline.benchmarks.compiled_cost import Unaffordable, for_network
 from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
 from pipeline.host.whole_files import write_whole
 from pipeline.model.scaling_search import Cost, identity, multiply_adds
 from pipeline.model.variants import ScaledVariant
 from pipeline.planning.dataset import DatasetSize
-from pipeline.scaling.study import Study
 
+COSTS = ("macs", "cycles", "latency")
+UNITS = {
+    "macs": ("multiply-adds", 1.0),
+    "cycles": ("cycles", 1.0),
+    "latency": ("ms", 1e3),
+}  # shown, and per unit of cost
 KEPT = "costs.json"
 _WARM_UP, _ROUNDS = 3, 30
 
 
-def cost_of(study: Study, workdir: epath.Path, sizes: DatasetSize) -> Cost:
+def cost_of(
+    kind: str,
+    config: ConfigDict,
+    workdir: epath.Path,
+    sizes: DatasetSize,
+    compiled_within: Callable[[Cost], Cost] = lambda cost: cost,
+) -> Cost:
     """Returns the cost by which a study compares networks.
+
+    Args:
+      kind: One of `COSTS`.
+      config: The configuration of the trials.
+      workdir: The folder of the study.
+      sizes: The sizes of the dataset.
+      compiled_within: Limits a cost that is compiled; see `compile_process.limited`.
+
+    The cost raises `Unaffordable` for a network that has none.
 
     Raises:
       MachineError: the study compares by cycles and the TPU compiler is not installed.
       DataError: the kept costs cannot be read.
     """
-    if study.cost == "macs":
+    if kind == "macs":
         return multiply_adds(sizes.num_classes)
-    if study.cost == "cycles":
-        return _kept(workdir / KEPT, _compiled_cycles(study.train_config, sizes), "minutes, for a large one")
-    return _kept(workdir / KEPT, _measured_seconds(study.train_config, sizes), "2 to 30 seconds")
+    if kind == "cycles":
+        return _kept(workdir / KEPT, compiled_within(compiled_cycles(config, sizes)), "minutes, for a large one")
+    return _kept(workdir / KEPT, _measured_seconds(config, sizes), "2 to 30 seconds")
 
 
 def _kept(path: epath.Path, cost: Cost, usually: str) -> Cost:
     try:
         known = json.loads(path.read_text()) if path.exists() else {}
-        costs = {identity(ScaledVariant.parse(text)): float(each) for text, each in known.items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        costs = {identity(ScaledVariant.parse(text)): _read(each) for text, each in known.items()}
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise DataError(
             f"{path} is damaged ({error}): delete it with the whole study, whose networks it chose"
         ) from error
@@ -53,20 +76,24 @@ def _kept(path: epath.Path, cost: Cost, usually: str) -> Cost:
         network = identity(variant)
         if network not in costs:
             announce(f"Cost {len(known) + 1}, of {variant}", usually)
-            costs[network] = known[str(variant)] = cost(variant)
+            try:
+                costs[network] = known[str(variant)] = cost(variant)
+            except Unaffordable as problem:
+                costs[network], known[str(variant)] = problem, {"problem": str(problem)}
             write_whole(path, json.dumps(known, indent=1) + "\n")
-        return costs[network]
+        found = costs[network]
+        if isinstance(found, Unaffordable):
+            raise found
+        return found
 
     return kept
 
 
-def _for_network(config: ConfigDict, variant: ScaledVariant) -> ConfigDict:
-    config = config.copy_and_resolve_references()
-    config.model.variant, config.image_size = str(variant), variant.resolution
-    return config
+def _read(content: Any) -> float | Unaffordable:
+    return Unaffordable(str(content["problem"])) if isinstance(content, dict) else float(content)
 
 
-def _compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
+def compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
     """Returns a device's cycles for one image of the train step, as compiled for the configuration's slice."""
     from pipeline.planning import topology
     from pipeline.planning.slices import parse_slice
@@ -76,26 +103,9 @@ def _compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
     tpu_slice = parse_slice(config.launch.accelerator_type)
     topology.prepare()
 
-    import dataclasses
+    from pipeline.benchmarks.compiled_cost import cycles_of_step
 
-    from pipeline.configuration.hyperparameters import resolve
-    from pipeline.planning.program import compile_program
-    from pipeline.training.experiment import Experiment
-
-    mesh = topology.mesh_of(tpu_slice)
-
-    def cycles(variant: ScaledVariant) -> float:
-        own = _for_network(config, variant)
-        hparams = resolve(own, **dataclasses.asdict(sizes), num_devices=tpu_slice.devices)
-        experiment = Experiment.without_data(own, hparams, mesh)
-        program = compile_program(
-            experiment.lower_train_step(), tpu_slice, experiment.compiler_options, f"{variant.name}-train"
-        )
-        if not program.fits:
-            raise ConfigError(f"--cost=cycles: the train step of {variant} does not fit {tpu_slice.name}")
-        return program.cycles / (hparams.batch_size / tpu_slice.devices)
-
-    return cycles
+    return cycles_of_step(config, tpu_slice, sizes)
 
 
 def _measured_seconds(config: ConfigDict, sizes: DatasetSize) -> Cost:
@@ -103,7 +113,7 @@ def _measured_seconds(config: ConfigDict, sizes: DatasetSize) -> Cost:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the trials need the memory
 
     def seconds(variant: ScaledVariant) -> float:
-        forward, arguments = forward_pass(_for_network(config, variant), sizes.num_classes)
+        forward, arguments = forward_pass(for_network(config, variant), sizes.num_classes)
         return _median_seconds(lambda: forward(*arguments))
 
     return seconds

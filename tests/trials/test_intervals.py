@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from pipeline.scaling.intervals import mean_and_half_width, t_quantile
+from pipeline.trials.intervals import mean_and_half_width, t_quantile
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 6, 7, 8, 29, 30, 200])

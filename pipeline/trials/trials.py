@@ -6,6 +6,7 @@ that need the same network with the same seed share one trial.
 """
 
 import dataclasses
+import hashlib
 import json
 import re
 
@@ -17,6 +18,7 @@ from pipeline.model.variants import ScaledVariant
 
 TRIALS = "trials"
 _RESULTS, _FAILED = "results.json", "failed.json"
+_HASHED = 12  # digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +28,27 @@ class Trial:
     Attributes:
       variant: The network, with its resolution.
       seed: The seed of the run.
+      group: The folder of trials that share their configuration, within the study's.
     """
 
     variant: ScaledVariant
     seed: int
+    group: str = TRIALS
 
     @property
     def name(self) -> str:
-        """The name of the trial's folder, such as "mini0_depth1.2_resolution28-seed0"."""
-        return f"{re.sub('[:,]', '_', str(self.variant)).replace('=', '')}-seed{self.seed}"
+        """The name of the trial's folder, such as "mini0_depth1.2_resolution28-seed0".
+
+        Stages that the variant spells out are hashed, as their text is too long for the name of a folder.
+        """
+        row, slash, stages = self.variant.name.partition("/")
+        digest = f"-{hashlib.sha256(stages.encode()).hexdigest()[:_HASHED]}" if slash else ""
+        scaled = re.sub("[:,]", "_", str(self.variant).removeprefix(self.variant.name)).replace("=", "")
+        return f"{row}{digest}{scaled}-seed{self.seed}"
 
     def workdir(self, study: epath.Path) -> epath.Path:
         """Returns the folder of the run."""
-        return study / TRIALS / self.name
+        return study / self.group / self.name
 
     def overrides(self, common: tuple[str, ...]) -> list[str]:
         """Returns the arguments of `pipeline.train` besides --config and --workdir."""
@@ -90,7 +100,7 @@ def outcome(trial: Trial, study: epath.Path) -> Outcome | None:
         if path == failed:
             return Outcome(None, str(content["problem"]))
         evaluation, trained = content["evaluation"], content["config"]
-        found = Trial(ScaledVariant.parse(trained["model"]["variant"]), trained["seed"])
+        found = Trial(ScaledVariant.parse(trained["model"]["variant"]), trained["seed"], trial.group)
         top1 = float(evaluation["ema" if "ema" in evaluation else "raw"]["top1"])
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(
