@@ -18,7 +18,7 @@ CONFIGS = sorted(
     path.stem
     for path in (ROOT / "configs").glob("*.py")
     if path.stem not in NOT_TRAINED
-    and not path.stem.startswith("scale")  # studies, which have a structure of their own
+    and not path.stem.startswith(("scale", "search"))  # studies, which have a structure of their own
 )
 
 

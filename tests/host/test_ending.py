@@ -1,6 +1,7 @@
 """How commands end, in processes of their own: the code, the words, and that they end at all."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_help_is_no_error():
 )
 @pytest.mark.parametrize("reads", ["head -1", "true"])
 def test_a_reader_that_has_seen_enough_is_no_error(command, reads):
-    line = f"{sys.executable} -m {command} | {reads}; echo ${{PIPESTATUS[0]}}"
+    line = f"{shlex.quote(sys.executable)} -m {command} | {reads}; echo ${{PIPESTATUS[0]}}"
     end = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
     assert end.stderr == ""
     # All may have been written before the reader was gone.
