@@ -93,13 +93,7 @@ def _make_plan(tpu_slice: Slice, sizes: DatasetSize, changes: str, config: Confi
 
 
 def _resolve(config: ConfigDict, tpu_slice: Slice, sizes: DatasetSize) -> Hyperparameters:
-    return resolve(
-        config,
-        num_classes=sizes.num_classes,
-        num_train_examples=sizes.num_train_examples,
-        num_eval_examples=sizes.num_eval_examples,
-        num_devices=tpu_slice.devices,
-    )
+    return resolve(config, **dataclasses.asdict(sizes), num_devices=tpu_slice.devices)
 
 
 class _Progress:

@@ -58,13 +58,7 @@ def refresh(pair: str, compile_stale: bool) -> list[str]:
     tpu_slice, sizes = parse_slice(slice_name), dataset_size(config)
     from pipeline.training.experiment import Experiment
 
-    hparams = resolve(
-        config,
-        num_classes=sizes.num_classes,
-        num_train_examples=sizes.num_train_examples,
-        num_eval_examples=sizes.num_eval_examples,
-        num_devices=tpu_slice.devices,
-    )
+    hparams = resolve(config, **dataclasses.asdict(sizes), num_devices=tpu_slice.devices)
     experiment = Experiment.without_data(config, hparams, topology.mesh_of(tpu_slice))
     stale = []
     for step, lower in experiment.steps().items():

@@ -3,7 +3,6 @@
 All numbers come from `investigation.py`.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,8 @@ import numpy as np
 from pipeline.model.scaling_search import WAYS
 from pipeline.model.tables import align
 from pipeline.scaling.investigation import Findings
-from pipeline.trials.costs import UNITS
+from pipeline.trials.costs import UNITS, shown
+from pipeline.trials.intervals import doubt, percent
 
 
 def text(findings: Findings) -> str:
@@ -90,11 +90,7 @@ def _of_baseline(found: dict[str, Any], findings: Findings) -> str:
 
 
 def _numbers(row: dict[str, Any], findings: Findings) -> list[str]:
-    factor = UNITS[findings["cost"]][1]
-    cost = f"{row['cost'] * factor:,.0f}" if factor == 1 else f"{row['cost'] * factor:.3f}"
-    top1 = "-" if row["mean"] is None else f"{100 * row['mean']:.2f}"
-    if row["half_width"] is not None:
-        top1 += f" ± {100 * row['half_width']:.2f}"
+    cost, top1 = shown(findings["cost"], row["cost"]), percent(row["mean"], row["half_width"])
     return [cost, f"{row['off_budget']:+.1%}", f"{row['parameters']:,}", f"{len(row['top1'])}", top1]
 
 
@@ -106,11 +102,6 @@ def _verdicts(found: dict[str, Any]) -> Iterator[str]:
         if compound is None or not rows:
             continue
         other = max(rows.values(), key=lambda row: row["mean"])
-        ahead = 100 * (compound["mean"] - other["mean"])
-        if compound["half_width"] is None or other["half_width"] is None:
-            doubt = "; one run of each says nothing of chance"
-        elif 100 * math.hypot(compound["half_width"], other["half_width"]) >= abs(ahead):
-            doubt = ", which is within the intervals"
-        else:
-            doubt = ", which is more than the intervals"
-        yield f"at {times:g} times: compound {ahead:+.2f} points beside {other['way']}, the best of the others{doubt}"
+        ahead = compound["mean"] - other["mean"]
+        chance = doubt(ahead, (compound["half_width"], other["half_width"]))
+        yield f"at {times:g} times: compound {100 * ahead:+.2f} points beside {other['way']}, the best of the others; {chance}"

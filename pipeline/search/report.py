@@ -3,7 +3,6 @@
 All numbers come from `progress.py`.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,19 @@ import numpy as np
 from pipeline.model.tables import align
 from pipeline.search.fronts import front
 from pipeline.search.record import Findings
-from pipeline.trials.costs import UNITS
+from pipeline.trials.costs import UNITS, shown
+from pipeline.trials.intervals import doubt, percent
 
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
 
 
 def text(findings: Findings) -> str:
     """Returns the tables of a finished search."""
-    unit, factor = UNITS[findings["cost"]]
+    kind = findings["cost"]
+    unit = UNITS[kind][0]
     lines = [
-        f"{findings['space']:,} networks in the space; target {_cost(findings['target'], factor)} {unit} an image, at most "
-        f"{_cost(findings['largest_cost'], factor)}",
+        f"{findings['space']:,} networks in the space; target {shown(kind, findings['target'])} {unit} an image, at most "
+        f"{shown(kind, findings['largest_cost'])}",
         "",
         align([["search", "trials", "trained", "not", "best reward", "at trial", "hypervolume"], *_courses(findings)]),
         "",
@@ -97,20 +98,19 @@ def _courses(findings: Findings) -> list[list[str]]:
 
 def _prediction(findings: Findings) -> str:
     rho = findings["spearman"]
-    said = "has no rank correlation" if rho is None else f"has Spearman's rho {rho:+.2f}"
-    return f"the short trials' accuracy {said} with that of training in full, over {findings['predicted']} networks"
+    finding = "has no rank correlation" if rho is None else f"has Spearman's rho {rho:+.2f}"
+    return f"the short trials' accuracy {finding} with that of training in full, over {findings['predicted']} networks"
 
 
 def _full(findings: Findings) -> list[list[str]]:
     costs = {row["network"]: row for course in findings["searches"] for row in course["trials"]}
-    factor = UNITS[findings["cost"]][1]
     return [
         [
             _label(row["network"], findings),
-            _cost(costs[row["network"]]["cost"], factor),
+            shown(findings["cost"], costs[row["network"]]["cost"]),
             f"{row['parameters']:,}",
             f"{100 * row['proxy']:.2f}",
-            "-" if row["mean"] is None else f"{100 * row['mean']:.2f}",
+            percent(row["mean"], None),
         ]
         for row in findings["full"]
     ]
@@ -119,8 +119,7 @@ def _full(findings: Findings) -> list[list[str]]:
 def _final(findings: Findings) -> list[list[str]]:
     rows = []
     for row in findings["final"]:
-        top1 = "-" if row["mean"] is None else f"{100 * row['mean']:.2f}"
-        top1 += "" if row["half_width"] is None else f" ± {100 * row['half_width']:.2f}"
+        top1 = percent(row["mean"], row["half_width"])
         label = f"by hand, {row['network']}" if row["by_hand"] else _label(row["network"], findings)
         rows.append([label, f"{row['macs']:,}", f"{row['parameters']:,}", f"{len(row['top1'])}", top1])
     return rows
@@ -132,14 +131,10 @@ def _verdict(findings: Findings) -> str:
     hand = next(row for row in findings["final"] if row["by_hand"])
     if found["mean"] is None or hand["mean"] is None:
         return "one of them could not be trained, so nothing is compared"
-    ahead = 100 * (found["mean"] - hand["mean"])
-    if found["half_width"] is None or hand["half_width"] is None:
-        doubt = "one run of each says nothing of chance"
-    elif 100 * math.hypot(found["half_width"], hand["half_width"]) >= abs(ahead):
-        doubt = "which is within the intervals"
-    else:
-        doubt = "which is more than the intervals"
-    return f"{_label(found['network'], findings)}, the network found, is {ahead:+.2f} points beside the one by hand; {doubt}"
+    ahead = found["mean"] - hand["mean"]
+    chance = doubt(ahead, (found["half_width"], hand["half_width"]))
+    label = _label(found["network"], findings)
+    return f"{label}, the network found, is {100 * ahead:+.2f} points beside the one by hand; {chance}"
 
 
 def _names(findings: Findings) -> list[str]:
@@ -153,7 +148,3 @@ def _label(network: str, findings: Findings) -> str:
 
 def _trained(course: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for row in course["trials"] if row["top1"] is not None]
-
-
-def _cost(cost: float, factor: float) -> str:
-    return f"{cost * factor:,.0f}" if factor == 1 else f"{cost * factor:.3f}"

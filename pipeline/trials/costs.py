@@ -16,20 +16,22 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from pipeline.benchmarks.compiled_cost import Unaffordable, for_network
+from pipeline.benchmarks.compiled_cost import Unaffordable, cycles_of_step, for_network
 from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
 from pipeline.host.whole_files import write_whole
 from pipeline.model.scaling_search import Cost, identity, multiply_adds
 from pipeline.model.variants import ScaledVariant
+from pipeline.planning import topology
 from pipeline.planning.dataset import DatasetSize
+from pipeline.planning.slices import parse_slice
 
 COSTS = ("macs", "cycles", "latency")
-UNITS = {
+UNITS = {  # as shown: the name, and how many a unit of the cost is
     "macs": ("multiply-adds", 1.0),
     "cycles": ("cycles", 1.0),
     "latency": ("ms", 1e3),
-}  # shown, and per unit of cost
+}
 KEPT = "costs.json"
 _WARM_UP, _ROUNDS = 3, 30
 
@@ -61,6 +63,12 @@ def cost_of(
     if kind == "cycles":
         return _kept(workdir / KEPT, compiled_within(compiled_cycles(config, sizes)), "minutes, for a large one")
     return _kept(workdir / KEPT, _measured_seconds(config, sizes), "2 to 30 seconds")
+
+
+def shown(kind: str, cost: float) -> str:
+    """Returns a cost of a kind as text, in the unit of `UNITS`."""
+    factor = UNITS[kind][1]
+    return f"{cost * factor:,.0f}" if factor == 1 else f"{cost * factor:.3f}"
 
 
 def _kept(path: epath.Path, cost: Cost, usually: str) -> Cost:
@@ -95,16 +103,10 @@ def _read(content: Any) -> float | Unaffordable:
 
 def compiled_cycles(config: ConfigDict, sizes: DatasetSize) -> Cost:
     """Returns a device's cycles for one image of the train step, as compiled for the configuration's slice."""
-    from pipeline.planning import topology
-    from pipeline.planning.slices import parse_slice
-
     if not config.launch.accelerator_type:
         raise ConfigError("--cost=cycles: the trials' configuration names no launch.accelerator_type to compile for")
     tpu_slice = parse_slice(config.launch.accelerator_type)
     topology.prepare()
-
-    from pipeline.benchmarks.compiled_cost import cycles_of_step
-
     return cycles_of_step(config, tpu_slice, sizes)
 
 

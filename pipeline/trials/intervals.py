@@ -1,4 +1,4 @@
-"""Computes the mean of a few runs and its confidence interval, by Student's t distribution.
+"""The mean of a few runs and its confidence interval, by Student's t distribution: computed, written and compared.
 
 The distribution is computed by sums that are exact for whole degrees of freedom.
 
@@ -19,6 +19,28 @@ def mean_and_half_width(values: Sequence[float], confidence: float = CONFIDENCE)
         return mean, None
     standard_error = statistics.stdev(values) / math.sqrt(len(values))
     return mean, t_quantile(len(values) - 1, confidence) * standard_error
+
+
+def percent(mean: float | None, half_width: float | None) -> str:
+    """Returns a mean accuracy in percent with its interval, such as "93.54 ± 0.12"; "-" if there is none."""
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.2f}" + ("" if half_width is None else f" ± {100 * half_width:.2f}")
+
+
+def doubt(difference: float, half_widths: Sequence[float | None]) -> str:
+    """Says whether the difference of two means may be chance: whether it is within their intervals, combined.
+
+    Args:
+      difference: The difference of the means.
+      half_widths: Half the width of each mean's interval; None for a mean of one run.
+    """
+    known = [width for width in half_widths if width is not None]
+    if len(known) < len(half_widths):
+        return "one run of each says nothing of chance"
+    return (
+        "which is within the intervals" if math.hypot(*known) >= abs(difference) else "which is more than the intervals"
+    )
 
 
 def t_quantile(degrees: int, confidence: float) -> float:

@@ -1,9 +1,9 @@
 """The lock of a run: one supervisor at a time, by the loopback bucket and a clock that the test moves."""
 
 import pytest
+from clocks import SteppedClock
 from cloud.server import ApiError
 from cloud.services import BUCKET, Services
-from pod.clock import Clock
 from pod.plane.control_plane import ControlPlane
 from pod.plane.lock import Lost, RunLock
 from pod.services.bucket import Bucket
@@ -16,22 +16,6 @@ def services(tmp_path_factory):
     made = Services(tmp_path_factory.mktemp("services"))
     yield made
     made.close()
-
-
-class SteppedClock(Clock):
-    """Time that a test moves."""
-
-    def __init__(self):
-        self.time = 1e9
-
-    def now(self):
-        return self.time
-
-    def monotonic(self):
-        return self.time
-
-    def sleep(self, seconds):
-        self.time += seconds
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ Whole runs with processes, signals and a real protocol are in test_pod_*.py; her
 """
 
 import pytest
-from pod.clock import Clock
+from clocks import SteppedClock
 from pod.options import Limits, Options
 from pod.plane.control import JobState
 from pod.plane.control_plane import ControlPlane, Stored
@@ -23,22 +23,6 @@ from pod.starting.rehearsal import RehearsedBucket
 HOUR = 3600.0
 SLOW = Limits(poll_seconds=120, lock_seconds=600)  # for days that would be many looks
 RUN = Run("t", "gs://b/r", "gs://b/r/pod", ("--config=c.py",), "key", "")
-
-
-class FastClock(Clock):
-    """Time that passes by waiting only."""
-
-    def __init__(self):
-        self.time = 1e9
-
-    def now(self):
-        return self.time
-
-    def monotonic(self):
-        return self.time
-
-    def sleep(self, seconds):
-        self.time += seconds
 
 
 class Script:
@@ -83,7 +67,7 @@ class World:
     """A supervisor, a service and a bucket in memory."""
 
     def __init__(self, tmp_path, way, refuse=lambda number: None, job=lambda number, age: None, **options):
-        self.clock = FastClock()
+        self.clock = SteppedClock()
         self.service = Script(self.clock, way, refuse)
         bucket, folder = split_url(RUN.control)
         self.plane = ControlPlane(RehearsedBucket(bucket, "z-1", lambda line: None), folder)
