@@ -161,13 +161,13 @@ def parse_slice(name: str) -> Slice:
     generation = GENERATIONS.get(ALIASES.get(prefix, prefix))
     if generation is None:
         known = ", ".join([*GENERATIONS, *ALIASES])
-        raise ConfigError(f"--topology={name}: unknown generation {prefix!r}; known are {known}")
+        raise ConfigError(f"the slice {name}: unknown generation {prefix!r}; known are {known}")
     per_chip = 2 if generation.counts_cores else 1
     chips = int(number) // per_chip if number.isdigit() else 0
     if chips < 1 or chips & (chips - 1) or chips * per_chip != int(number):
         unit = "cores, two a chip" if generation.counts_cores else "chips"
         raise ConfigError(
-            f"--topology={name}: expected {prefix}-N with N {unit}, a power of two, such as {prefix}-{32 * per_chip}"
+            f"the slice {name}: expected {prefix}-N with N {unit}, a power of two, such as {prefix}-{32 * per_chip}"
         )
     return Slice(name, generation, chips)
 

@@ -48,9 +48,9 @@ def mesh_of(tpu_slice: Slice):
         description = topologies.get_topology_desc(platform="tpu", **tpu_slice.topology_options)
     except Exception as error:  # jaxlib's own type, and its text is the reason
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"--topology={tpu_slice.name}: the compiler has no such topology: {reason}") from error
+        raise ConfigError(f"the slice {tpu_slice.name}: the compiler has no such topology: {reason}") from error
     if len(description.devices) != tpu_slice.devices:
         raise ConfigError(
-            f"--topology={tpu_slice.name}: expected {tpu_slice.devices} devices, libtpu knows {len(description.devices)}"
+            f"the slice {tpu_slice.name}: expected {tpu_slice.devices} devices, libtpu knows {len(description.devices)}"
         )
     return jax.sharding.Mesh(np.array(description.devices), ("data",), axis_types=(AxisType.Auto,))
