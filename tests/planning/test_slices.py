@@ -71,7 +71,7 @@ def test_the_compiler_knows_every_slice():
     [("v9-8", "unknown generation 'v9'"), ("v3", "v3-64"), ("v3-7", "two a chip"), ("v5e-3", "chips, a power of two")],
 )
 def test_what_is_no_slice_is_refused(name, said):
-    with pytest.raises(ConfigError, match="--topology") as error:
+    with pytest.raises(ConfigError, match=f"the slice {name}: ") as error:
         parse_slice(name)
     assert said in str(error.value)
 
