@@ -216,8 +216,11 @@ class Agent:
             return
         newest = self._attempts.newest()
         number = newest.number if newest is not None else 0
-        due = job.state == "running" and not job.ask and job.job == wanted.job.id and job.attempt > number
-        if due and ready is not None:
+        if job.state != "running" or job.attempt <= number:
+            return
+        if job.ask:  # to stop, before it started here: the keeper waits for its end on every worker
+            self._attempts.mark_started(job.attempt)
+        elif ready is not None and job.job == wanted.job.id:
             self._attempts.start(job.attempt, self._command(wanted), ready.environment, ready.code)
 
     def _command(self, wanted: Control) -> list[str]:

@@ -134,6 +134,25 @@ def test_a_job_is_stopped_and_goes_on_with_other_code(cloud, slice_):
         assert second["cwd"] != first["cwd"]
 
 
+def test_a_job_is_stopped_before_all_its_workers_have_started(cloud, slice_):
+    """The agent of worker 1 sleeps while worker 0 starts and the job is stopped."""
+    cloud.plan({"hold": True})
+    held = cloud.trainer / "hold-setup-0-0"
+    held.touch()
+    slice_.ask()
+    wait_until(lambda: (report := slice_.plane.workers("first").get(1)) is not None and report.state == "ready")
+    (agent,) = slice_.agents(1)
+    os.kill(agent, signal.SIGSTOP)
+    held.unlink()
+    wait_until(lambda: cloud.started() == [1, 0])
+    slice_.want(want="stop")
+    wait_until(lambda: slice_.job.ask == "stop")
+    os.kill(agent, signal.SIGCONT)
+    wait_until(lambda: slice_.job.state == "ended")
+    assert slice_.job.outcome == "stopped"
+    assert cloud.started() == [1, 0]
+
+
 def test_a_trainer_that_hangs_is_ended(cloud, slice_):
     cloud.plan({"hold": True, "deaf": True}, {})
     slice_.ask(bounds=dataclasses.replace(BOUNDS, stall_seconds=6, grace_seconds=1))

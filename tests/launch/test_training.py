@@ -94,7 +94,8 @@ def test_nothing_that_happens_leaves_a_trace_in_the_weights(real_cloud):
         cloud.machines.reboot("t", 1)
         assert process.wait(LIMIT_SECONDS) == 0, cloud.output()
     said = cloud.output()
-    assert said.count("the machines were taken back") == 3
+    taken = re.findall(r"unusable \((SUSPEND\w+ by the service: the machines were taken back|PREEMPTED)\)", said)
+    assert len(taken) == 3, said  # whether the request or the node says so first, is chance
     for words in ("worker 2 has not answered yet", "the TPU does not come up", "restart 1 of"):
         assert words in said
     continued = [int(number) for number in re.findall(r"Continuing after step (\d+)", said)]

@@ -192,9 +192,10 @@ class Attempts:
         return attempt
 
     def mark_started(self, number: int) -> Attempt:
-        """Marks an attempt as started, without running it.
+        """Marks an attempt as started, without running it: it has ended, without an exit code.
 
-        The agent calls this for an attempt that ran here before the machine lost its disk, so it does not run again.
+        The agent calls this for an attempt that must not run here: it ran before the machine lost its disk, or was asked to
+        stop before it started.
         """
         attempt = self.get(number)
         attempt.folder.mkdir(parents=True, exist_ok=True)
