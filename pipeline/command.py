@@ -6,10 +6,12 @@ the project reads attributes without asking whether they exist.
 
 import contextlib
 import difflib
+import errno
 import logging as python_logging
 import os
 import re
 import sys
+import tempfile
 import types
 from collections.abc import Callable
 from typing import NoReturn
@@ -181,20 +183,31 @@ def _is_utf8(path: str) -> bool:
 
 
 def _try_to_create(directory: str) -> None:
-    """Creates a directory and its parents to see whether that works, and removes what it created."""
-    missing = []
-    while not os.path.isdir(directory) and directory != os.path.dirname(directory):
-        missing.append(directory)
-        directory = os.path.dirname(directory)
+    """Creates a missing directory and its parents to see whether that works, and removes them.
+
+    They are created in a new folder beside the place where they are to be, because the processes of a run may all do this at
+    the same time.
+    """
+    missing, present = [], directory
+    while not os.path.isdir(present) and present != os.path.dirname(present):
+        missing.append(present)
+        present = os.path.dirname(present)
     created = []
     try:
-        for directory in reversed(missing):
-            os.mkdir(directory)
-            created.append(directory)
+        for path in reversed(missing):
+            try:
+                if os.path.lexists(path) and not os.path.isdir(path):  # another process may have created it by now
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                if not created:
+                    created.append(tempfile.mkdtemp(dir=present))
+                created.append(os.path.join(created[-1], os.path.basename(path)))
+                os.mkdir(created[-1])
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, path) from error
     finally:
-        for directory in reversed(created):
-            with contextlib.suppress(OSError):  # another process of the run may use it by now
-                os.rmdir(directory)
+        for path in reversed(created):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:

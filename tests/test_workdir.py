@@ -1,5 +1,6 @@
 """The run's directory as the command line gives it: tried, and left as it was."""
 
+import concurrent.futures
 import os
 
 import pytest
@@ -33,6 +34,13 @@ def test_what_cannot_be_a_directory_is_one_line_and_leaves_nothing(tmp_path, nam
 def test_what_lies_beyond_the_part_that_cannot_be_made_is_not_left(tmp_path):
     with pytest.raises(ConfigError, match="File name too long"):
         absolute_workdir(f"{tmp_path}/runs/{'x' * 300}/b0")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_try_the_same_directory_at_the_same_time_do_not_meet(tmp_path):
+    paths = [f"{tmp_path}/runs/b{number // 8}" for number in range(800)]
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(absolute_workdir, paths)) == paths
     assert list(tmp_path.iterdir()) == []
 
 
