@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Mapping
 from etils import epath
 
 from pipeline.errors import ConfigError, DataError, MachineError, Preempted, TrainingError
+from pipeline.host import heap
 from pipeline.trials import trial_process
 from pipeline.trials.trials import Trial, outcome, outcome_of_ended, write_failure
 
@@ -45,7 +46,10 @@ class Machine:
     def environment_of(self, slot: int) -> dict[str, str]:
         """Returns the environment variables of the trials in a slot."""
         own = {"CUDA_VISIBLE_DEVICES": self.gpus[slot]} if self.gpus else {}
-        return {**self.environment, trial_process.PARENT: str(os.getpid()), **own}
+        variables = {**self.environment, trial_process.PARENT: str(os.getpid()), **own}
+        if variables.get("JAX_PLATFORMS", "") in ("", "cpu"):  # as launch/local.sh starts a run
+            heap.keep_memory(variables)
+        return variables
 
 
 def run_all(

@@ -14,7 +14,8 @@ PARENT = "PIPELINE_SCALING_PARENT"  # the process id of the study
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Has this process killed when its parent ends, and ends it if that has happened already."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -23,5 +24,5 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    _end_with_parent()
+    end_with_parent()
     runpy.run_module("pipeline.train", run_name="__main__", alter_sys=True)

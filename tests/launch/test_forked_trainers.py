@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from cloud import trainers
 from cloud.machines import processes
 from cloud.services import wait_until
 
+from tests import trainers
 from tests.forks import ROOT
 
-CLIENT = Path(trainers.__file__).parent / "fork_client.py"
 SAVES = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), os._exit(75)))
@@ -33,7 +32,7 @@ def address():
 def start(address: str, code: str, folder: Path = ROOT, **environment: str) -> subprocess.Popen:
     """Starts `python -c code` by way of the client, in a session of its own, as the launcher does."""
     return subprocess.Popen(
-        [sys.executable, "-SE", str(CLIENT), address, "-c", code],
+        [sys.executable, "-SE", str(trainers.CLIENT), address, "-c", code],
         cwd=folder,
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,

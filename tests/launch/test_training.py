@@ -34,7 +34,7 @@ LIMIT_SECONDS = 1800
 def real_cloud(make_cloud, tmp_path):
     """A cloud whose machines run the real trainer on one CPU device each, with a small network, joined by a coordinator.
 
-    The trainers are forked from a process that has imported the same code: see `cloud/trainers.py`.
+    The trainers are forked from a process that has imported the same code: see `tests/trainers.py`.
     """
     cloud = make_cloud(trainer="real")
     cloud.machines.settings |= {

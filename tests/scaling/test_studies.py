@@ -4,8 +4,7 @@ import json
 import os
 import random
 import shlex
-import subprocess
-import sys
+import time
 
 import pytest
 from etils import epath
@@ -15,28 +14,40 @@ from pipeline.model.variants import ScaledVariant
 from pipeline.trials import launching
 from pipeline.trials.trials import Trial
 from tests.configs import tiny  # noqa: F401 - it adds the networks that are studied
-from tests.runs import COMPILE_FAST, ROOT, wait_until
+from tests.forks import ROOT, Fork
+from tests.runs import COMPILE_FAST, wait_until
+from tests.trainers import Trainers
 
 STUDY = "tests/configs/scale_tiny.py"
+TRIAL = "tests/trials/forked_trial.py"  # what stands for the process of a trial
 KILLS = 10
 
 
-def start(*arguments, before="", **environment):
-    """Starts a study whose trials compile fast, in a group of processes of its own."""
-    program = f"{before}\nfrom pipeline import command, scale\ncommand.run(scale.main, structure=scale.scale)"
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": COMPILE_FAST, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def start(*arguments, before="", trainers=None, **environment):
+    """Starts a study whose trials compile fast, in a process that was forked; its output is one text stream.
+
+    With `trainers`, the trials are forked as well.
+    """
+    lines = [before, "from pipeline import command, scale"]
+    if trainers is not None:
+        lines += ["from pipeline.trials import running", f"running.TRAINER = {(TRIAL, trainers.address)!r}"]
+    lines += ["command.run(scale.main, structure=scale.scale)"]
+    return Fork(
+        ["-c", "\n".join(lines), *map(str, arguments)],
+        {**os.environ, "XLA_FLAGS": COMPILE_FAST, "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
     )
 
 
 def finish(process):
-    output, errors = process.communicate(timeout=1200)
-    return process.returncode, output, errors
+    output, _ = process.communicate(timeout=1200)
+    return process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def trainers():
+    made = Trainers()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +60,8 @@ def data(tmp_path_factory):
 def undisturbed(data, tmp_path_factory):
     """The folder of a study that nobody disturbed."""
     workdir = tmp_path_factory.mktemp("study") / "undisturbed"
-    code, output, errors = finish(
-        start(f"--config={STUDY}", f"--workdir={workdir}", "--parallel=2", TFDS_DATA_DIR=str(data))
-    )
-    assert code == 0, errors
+    code, output = finish(start(f"--config={STUDY}", f"--workdir={workdir}", "--parallel=2", TFDS_DATA_DIR=str(data)))
+    assert code == 0, output
     assert "Wrote maps.png, scaling.txt, scaling.png, scaling.json" in output
     return workdir
 
@@ -69,17 +78,20 @@ def logged(workdir):
 
 
 @pytest.mark.slow
-def test_a_study_killed_ten_times_ends_as_an_undisturbed_one(undisturbed, data, tmp_path):
+def test_a_study_killed_ten_times_ends_as_an_undisturbed_one(undisturbed, trainers, data, tmp_path):
     """Kills when the trials have come a random bit further: as they start, compile, train or end."""
     rng, workdir = random.Random(0), tmp_path / "killed"
     arguments = (f"--config={STUDY}", f"--workdir={workdir}", "--parallel=2")
     for _ in range(KILLS):
-        process, wanted = start(*arguments, TFDS_DATA_DIR=str(data)), logged(workdir) + rng.randrange(1, 1500)
+        wanted = logged(workdir) + rng.randrange(1, 1500)
+        process = start(*arguments, trainers=trainers, TFDS_DATA_DIR=str(data))
         assert wait_until(lambda wanted=wanted: logged(workdir) >= wanted, [process]), finish(process)
         process.kill()
         finish(process)
-    code, _, errors = finish(start(*arguments, TFDS_DATA_DIR=str(data)))
-    assert code == 0, errors
+        while trainers.running:  # what the kernel does with the study's children takes a moment
+            time.sleep(0.002)
+    code, output = finish(start(*arguments, trainers=trainers, TFDS_DATA_DIR=str(data)))
+    assert code == 0, output
     assert (workdir / "scaling.json").read_bytes() == (undisturbed / "scaling.json").read_bytes()
 
 
@@ -97,13 +109,13 @@ def test_the_findings_are_those_of_the_runs(undisturbed):
 
 
 @pytest.mark.slow
-def test_trials_that_diverge_are_one_line(data, tmp_path):
+def test_trials_that_diverge_are_one_line(trainers, data, tmp_path):
     overrides = ("duration=6 steps", "virtual_devices=1", "schedule.lr_per_256=1e30", "schedule.warmup=0 steps")
     arguments = (f"--config={STUDY}", f"--workdir={tmp_path}/s", f"--config.overrides={overrides!r}")
-    code, output, errors = finish(start(*arguments, TFDS_DATA_DIR=str(data)))
-    assert code == 70, errors
-    assert "Traceback" not in errors
-    assert errors.splitlines()[-1].startswith(
+    code, output = finish(start(*arguments, trainers=trainers, TFDS_DATA_DIR=str(data)))
+    assert code == 70, output
+    assert "Traceback" not in output
+    assert output.splitlines()[-1].startswith(
         "Error: no candidate of tiny:resolution=16 could be trained; the first one: "
     )
     assert output.count("not finite") >= 3  # each was reported when it ended, and the next one began
@@ -117,11 +129,11 @@ import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # otherwise it ends the process
 resource.setrlimit(resource.RLIMIT_FSIZE, ({room},) * 2)"""
     process = start(f"--config={STUDY}", f"--workdir={tmp_path}/s", before=limited, TFDS_DATA_DIR=str(data))
-    code, _, errors = finish(process)
-    assert code == 71, errors
-    assert "no room to write" in errors.splitlines()[-1]
-    assert errors.splitlines()[-1].startswith("Error: ")
-    assert "Traceback" not in errors
+    code, output = finish(process)
+    assert code == 71, output
+    assert "no room to write" in output.splitlines()[-1]
+    assert output.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in output
     assert not (tmp_path / "s" / "scaling.json").exists()
 
 
@@ -140,10 +152,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({room},) * 2)"""
     ],
 )
 def test_a_command_that_cannot_work_is_one_line(tmp_path, arguments, said):
-    code, _, errors = finish(start(*arguments, f"--workdir={tmp_path}/s"))
-    assert code == 78
-    assert said in errors.splitlines()[-1]
-    assert "Traceback" not in errors
+    code, output = finish(start(*arguments, f"--workdir={tmp_path}/s"))
+    assert code == 78, output
+    assert said in output.splitlines()[-1]
+    assert "Traceback" not in output
     assert not (tmp_path / "s").exists()
 
 

@@ -12,9 +12,11 @@ from pipeline.scaling.study import Study
 from tests.configs import tiny  # noqa: F401 - it adds the networks that are searched
 from tests.forks import Fork
 from tests.runs import COMPILE_FAST, wait_until
+from tests.trainers import Trainers
 
 SEARCH = "tests/configs/search_tiny.py"
-STUB = "tests/search/stub_trainer.py"  # ends at once, with an accuracy that the network decides
+STUB = ("tests/search/stub_trainer.py",)  # ends at once, with an accuracy that the network decides
+TRIAL = "tests/trials/forked_trial.py"  # stands for the process of a trial whose trainer is forked
 KILLS = 10
 
 
@@ -22,7 +24,7 @@ def start(*arguments, trainer=None, **environment):
     """Starts a search in a process that was forked; its output is one text stream."""
     lines = ["from pipeline import command", "from pipeline.search import __main__ as search"]
     if trainer:
-        lines += ["from pipeline.trials import running", f"running.TRAINER = ({trainer!r},)"]
+        lines += ["from pipeline.trials import running", f"running.TRAINER = {trainer!r}"]
     lines += ["command.run(search.main, structure=search.search)"]
     return Fork(
         ["-c", "\n".join(lines), *map(str, arguments)],
@@ -39,6 +41,13 @@ def finish(process):
 def data(tmp_path_factory):
     """The prepared digits, for all searches of this module."""
     return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def trainers():
+    made = Trainers()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +108,11 @@ def test_another_search_in_the_same_folder_is_refused(undisturbed, data):
 
 
 @pytest.mark.slow
-def test_the_findings_are_those_of_real_runs(data, tmp_path):
+def test_the_findings_are_those_of_real_runs(trainers, data, tmp_path):
     workdir = tmp_path / "real"
     few = ("trials=2", "algorithms=('evolution',)", "seeds=(0,)", "full.predicted=0", "full.best=1", "full.seeds=1")
     arguments = (f"--config={SEARCH}", f"--workdir={workdir}", *(f"--config.{each}" for each in few))
-    code, output = finish(start(*arguments, TFDS_DATA_DIR=data))
+    code, output = finish(start(*arguments, trainer=(TRIAL, trainers.address), TFDS_DATA_DIR=data))
     assert code == 0, output
     findings = json.loads((workdir / "search.json").read_text())
     networks = {}

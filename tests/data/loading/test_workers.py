@@ -18,6 +18,7 @@ from pipeline.data.loading.batches import eval_batches, train_batches
 from pipeline.data.loading.shared_arrays import WorkerGone
 from pipeline.data.sources import open_source
 from pipeline.errors import DataError, MachineError
+from pipeline.host import heap
 
 ROOT = pathlib.Path(__file__).parents[3]
 PROGRAM = """
@@ -155,7 +156,7 @@ def test_workers_keep_memory_unless_the_user_says_otherwise(run, monkeypatch, us
     environments = process.stdout.splitlines()[1:]
     assert len(environments) == 2
     for environment in environments:
-        for setting in (users or workers._HEAP).split(":"):  # glibc takes the variable apart where it lies
+        for setting in (users or heap.TUNABLES).split(":"):  # glibc takes the variable apart where it lies
             assert setting in environment
         assert users is None or "mmap_threshold" not in environment
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from cloud.metadata import Metadata
 from cloud.meter import Meter
 from cloud.services import BUCKET, PROJECT, USER_TOKEN, ZONE, Services
-from cloud.trainers import Trainers
+from tests.trainers import CLIENT, Trainers
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LIMIT_SECONDS = 300  # for what takes seconds on a machine that is not loaded
@@ -101,8 +101,7 @@ class Cloud:
         self.machines.settings = {"BED_TRAINER": str(self.trainer)}
         self.trainers = None if trainer == "stub_trainer" else Trainers()
         if self.trainers is not None:
-            client = str(Path(__file__).parent / "fork_client.py")
-            self.machines.settings |= {"BED_FORKS": self.trainers.address, "BED_FORK_CLIENT": client}
+            self.machines.settings |= {"BED_FORKS": self.trainers.address, "BED_FORK_CLIENT": str(CLIENT)}
         self.metadata = Metadata(USER_TOKEN, "a-vm", ZONE, {})
         self._make_checkout(trainer)
         self._make_programs()

@@ -1,4 +1,4 @@
-"""Stands on a machine for a process of Python that `trainers.py` forks, and ends as that one ends.
+"""Stands for a process of Python that `trainers.py` forks, and ends as that one ends.
 
 Run as fork_client.py SOCKET -m MODULE …; needs the standard library only, and little of it, so that it starts in a moment.
 """

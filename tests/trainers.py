@@ -1,9 +1,9 @@
-"""Trainers on the machines that begin with everything imported: a machine asks for one, and gets a fork.
+"""Trainers that begin with everything imported, for programs that start trainers: a program asks for one, and gets a fork.
 
-Owns a socket that the programs of `fork_client.py` on the machines connect to, until `close`; agents and machines come and go
-meanwhile. A fork is a trainer of its machine: it has the environment, folder, streams and arguments of the client, receives
-the signals that the client is sent, and leads a session of its own. The client ends as it ended. With a client that is killed
-the fork is killed.
+Owns a socket that processes of `fork_client.py` connect to, until `close`: on the launcher's machines, or as the trials of a
+study. A fork is the trainer that such a process stands for: it has the environment, folder, streams and arguments of the
+client, receives the signals that the client is sent, and leads a session of its own. The client ends as it ended. With a
+client that is killed the fork is killed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from pathlib import Path
 from tests.fork_server import LONGEST_REQUEST
 from tests.forks import Fork
 
+CLIENT = Path(__file__).with_name("fork_client.py")
+
 
 class Trainers:
     """Answers clients until `close`.
 
     Attributes:
       address: the path of the socket.
+      running: the clients that are answered now.
     """
 
     def __init__(self):
@@ -36,10 +39,11 @@ class Trainers:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.bind(self.address)
         self._socket.listen(64)
+        self.running: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Accepts no more clients; those that are there end with their machines."""
+        """Accepts no more clients; those that are there end with the programs that started them."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         shutil.rmtree(self._folder)
@@ -50,7 +54,14 @@ class Trainers:
                 connection, _ = self._socket.accept()
             except OSError:  # closed
                 return
-            threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+            self.running.add(connection)
+            threading.Thread(target=self._attend, args=[connection], daemon=True).start()
+
+    def _attend(self, connection: socket.socket) -> None:
+        try:
+            self._answer(connection)
+        finally:
+            self.running.discard(connection)
 
     def _answer(self, connection: socket.socket) -> None:
         """Starts a trainer for one client, passes signals on, and says how the trainer ended."""
