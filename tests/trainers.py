@@ -30,6 +30,7 @@ class Trainers:
 
     Attributes:
       address: the path of the socket.
+      trial: what the interpreter runs for a trial of a study, in place of `pipeline.trials.running.TRAINER`.
       running: the clients that are answered now.
     """
 
@@ -39,6 +40,7 @@ class Trainers:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.bind(self.address)
         self._socket.listen(64)
+        self.trial = ("tests/trials/forked_trial.py", self.address)
         self.running: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -19,7 +19,6 @@ from tests.runs import COMPILE_FAST, wait_until
 from tests.trainers import Trainers
 
 STUDY = "tests/configs/scale_tiny.py"
-TRIAL = "tests/trials/forked_trial.py"  # what stands for the process of a trial
 KILLS = 10
 
 
@@ -30,7 +29,7 @@ def start(*arguments, before="", trainers=None, **environment):
     """
     lines = [before, "from pipeline import command, scale"]
     if trainers is not None:
-        lines += ["from pipeline.trials import running", f"running.TRAINER = {(TRIAL, trainers.address)!r}"]
+        lines += ["from pipeline.trials import running", f"running.TRAINER = {trainers.trial!r}"]
     lines += ["command.run(scale.main, structure=scale.scale)"]
     return Fork(
         ["-c", "\n".join(lines), *map(str, arguments)],

@@ -16,7 +16,6 @@ from tests.trainers import Trainers
 
 SEARCH = "tests/configs/search_tiny.py"
 STUB = ("tests/search/stub_trainer.py",)  # ends at once, with an accuracy that the network decides
-TRIAL = "tests/trials/forked_trial.py"  # stands for the process of a trial whose trainer is forked
 KILLS = 10
 
 
@@ -112,7 +111,7 @@ def test_the_findings_are_those_of_real_runs(trainers, data, tmp_path):
     workdir = tmp_path / "real"
     few = ("trials=2", "algorithms=('evolution',)", "seeds=(0,)", "full.predicted=0", "full.best=1", "full.seeds=1")
     arguments = (f"--config={SEARCH}", f"--workdir={workdir}", *(f"--config.{each}" for each in few))
-    code, output = finish(start(*arguments, trainer=(TRIAL, trainers.address), TFDS_DATA_DIR=data))
+    code, output = finish(start(*arguments, trainer=trainers.trial, TFDS_DATA_DIR=data))
     assert code == 0, output
     findings = json.loads((workdir / "search.json").read_text())
     networks = {}
