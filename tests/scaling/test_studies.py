@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shlex
-import time
 
 import pytest
 from etils import epath
@@ -87,8 +86,7 @@ def test_a_study_killed_ten_times_ends_as_an_undisturbed_one(undisturbed, traine
         assert wait_until(lambda wanted=wanted: logged(workdir) >= wanted, [process]), finish(process)
         process.kill()
         finish(process)
-        while trainers.running:  # what the kernel does with the study's children takes a moment
-            time.sleep(0.002)
+        wait_until(lambda: not trainers.running, [])  # the kernel ends the study's children a moment later
     code, output = finish(start(*arguments, trainers=trainers, TFDS_DATA_DIR=str(data)))
     assert code == 0, output
     assert (workdir / "scaling.json").read_bytes() == (undisturbed / "scaling.json").read_bytes()
