@@ -150,7 +150,7 @@ def absolute_workdir(workdir: str | None) -> str:
         _try_to_create(workdir)
     except OSError as error:
         where = "" if error.filename == workdir else f"{error.filename}: "
-        raise ConfigError(f"--workdir={workdir}: {where}{error.strerror}") from error
+        raise ConfigError(f"--workdir={workdir}: {where}{error.strerror}; name another directory") from error
     if os.path.isdir(workdir) and not os.access(workdir, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"--workdir={workdir}: no permission to read and write there")
     return workdir
