@@ -187,8 +187,9 @@ class _Passing:
 PASSING = _Passing()
 
 
-def test_a_slice_is_created_reached_and_deleted_by_gcloud_alone(services, gcloud, tmp_path):
+def test_a_slice_is_created_reached_and_deleted_by_gcloud_alone(services, tmp_path):
     """Operations are waited for. The last hop of `ssh` is a stand-in: it speaks no protocol of Google's."""
+    gcloud = Gcloud(tmp_path / "gcloud", services, forked=False)
     ssh = tmp_path / "ssh"
     ssh.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >"{tmp_path}/arguments"\necho "from worker 1"\n')
     ssh.chmod(0o755)

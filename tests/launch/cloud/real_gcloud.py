@@ -6,17 +6,24 @@ instead when REQUIRE_GCLOUD is set, as `.ci/run` does.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from cloud.server import Call
 from cloud.services import PROJECT, USER_TOKEN, ZONE, Services
+from tests.trainers import CLIENT
 
 VERSION = "528"  # whose requests were looked at by hand
 
@@ -32,15 +39,38 @@ def find_gcloud() -> str:
     return found
 
 
-def run_inside(script: str, *arguments: str, given: str = "") -> str:
-    """Runs a script of `inside_gcloud` with gcloud's own Python, on gcloud's folder; returns what it printed."""
+def _inside(script: str, *arguments: str) -> list[str]:
+    """The command that runs a script of `inside_gcloud` with gcloud's own Python, on gcloud's folder."""
     root = Path(find_gcloud()).resolve().parents[1]
     bundled = root / "platform" / "bundledpythonunix" / "bin" / "python3"
     program = str(bundled) if bundled.exists() else "python3"
-    words = [program, str(Path(__file__).parent / "inside_gcloud" / script), str(root), *arguments]
-    result = subprocess.run(words, input=given, capture_output=True, text=True, timeout=300)
+    return [program, "-S", str(Path(__file__).parent / "inside_gcloud" / script), str(root), *arguments]
+
+
+def run_inside(script: str, *arguments: str, given: str = "") -> str:
+    """Runs a script of `inside_gcloud`; returns what it printed."""
+    result = subprocess.run(_inside(script, *arguments), input=given, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+@functools.cache
+def _forking_python() -> str:
+    """A program that stands for gcloud's Python and begins with gcloud imported, until the tests are over."""
+    folder = Path(tempfile.mkdtemp(prefix="gcloud-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(folder / "socket"))
+        listener.listen(16)
+        number = listener.fileno()
+        server = subprocess.Popen(_inside("forks.py", str(number)), stdin=subprocess.PIPE, pass_fds=[number])
+    atexit.register(server.wait)
+    atexit.register(server.stdin.close)  # before the wait: it ends the server
+    python = folder / "python3"
+    words = [getattr(sys, "_base_executable", sys.executable), "-I", "-S", str(CLIENT), str(folder / "socket")]
+    python.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    python.chmod(0o755)
+    return str(python)
 
 
 # The message classes of what is answered, by method and path.
@@ -76,9 +106,12 @@ def unknown_to_gcloud(calls: list[Call]) -> set[str]:
 
 
 class Gcloud:
-    """gcloud with a folder of its own, logged in by a token file."""
+    """gcloud with a folder of its own, logged in by a token file.
 
-    def __init__(self, folder: Path, services: Services):
+    Its program is the installed one; so is its Python with `forked=False`. Else that is forked: see `inside_gcloud/forks.py`.
+    """
+
+    def __init__(self, folder: Path, services: Services, *, forked: bool = True):
         self.program = find_gcloud()
         self.folder = folder
         (folder / "home").mkdir(parents=True)
@@ -100,6 +133,8 @@ class Gcloud:
                 "CLOUDSDK_COMPUTE_ZONE": ZONE,
             }
         )
+        if forked:
+            self.environment["CLOUDSDK_PYTHON"] = _forking_python()
 
     def run(self, *arguments: str, **more) -> subprocess.CompletedProcess:
         """Runs a command to its end."""
