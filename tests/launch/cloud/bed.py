@@ -47,6 +47,9 @@ SETTINGS = {
 RUN = ("up", "--config", "configs/quickstart.py", "--name", "t", "--type", "v5p-16", "--yes")
 WORKERS = range(2)  # of a v5p-16
 POD = "runs/t/pod"  # the control plane of that run in its bucket
+# What neither the launcher nor a configuration imports; a checkout with the stand-in trainer has none of it.
+OF_THE_TRAINER = ("benchmarks", "data", "planning", "reporting", "runtime", "scaling", "search", "storage", "training")
+OF_THE_TRAINER += ("trials", "weights")
 # What the launcher may use on a user's machine, besides Python.
 USER_TOOLS = ("bash", "dirname", "env", "git", "sh", "uname")
 
@@ -56,9 +59,10 @@ def _checkout_with(trainer: str) -> Path:
     """Makes a checkout, with its modules compiled, to be copied: a folder that is deleted when the tests are over."""
     folder = Path(tempfile.mkdtemp(prefix="checkout-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    skipped = shutil.ignore_patterns("pod.env", ".venv", "__pycache__")
+    skipped = ("pod.env", ".venv", "__pycache__")
     for name in ("launch", "configs", "pipeline"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=skipped)
+        more = OF_THE_TRAINER if (name, trainer) == ("pipeline", "stub_trainer") else ()
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns(*skipped, *more))
     shutil.copy(REPOSITORY / "requirements.txt", folder)
     if trainer == "stub_trainer":
         shutil.copy(Path(__file__).parents[1] / "stub_trainer.py", folder / "pipeline" / "train.py")
@@ -66,8 +70,8 @@ def _checkout_with(trainer: str) -> Path:
         shutil.copy(REPOSITORY / "tests" / "configs" / "tiny.py", folder / "configs" / "tiny.py")
     (folder / ".gitignore").write_text(".venv/\n/launch/pod.env\n__pycache__/\n")
     git = ["git", "-C", str(folder)]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "-A"], check=True)
+    for words in (["init", "-q", "--template="], ["add", "-A"], ["repack", "-adq"]):
+        subprocess.run([*git, *words], check=True)
     python = folder / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')

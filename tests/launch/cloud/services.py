@@ -62,4 +62,4 @@ def wait_until(condition, seconds: float = 120, process=None) -> None:
             raise AssertionError(f"the process ended with {process.returncode}")
         if time.monotonic() > end:
             raise AssertionError("it did not happen")
-        time.sleep(0.01)
+        time.sleep(0.03)
