@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from pipeline.errors import ConfigError, MachineError
 from pipeline.runtime import joining, stopping
 
+ALONE_SECONDS = 10 * 365 * 86400  # a process without peers waits for nobody's heartbeat; it may sleep with its laptop
 INITIALIZATION_TIMEOUT_SECONDS = 1800  # machines of one slice can come up many minutes apart after a preemption
 
 
@@ -71,7 +72,7 @@ def initialize(
         jax.distributed.initialize,
         **arguments,
         initialization_timeout=2 * INITIALIZATION_TIMEOUT_SECONDS,  # aborts the process, so `join` must give up earlier
-        heartbeat_timeout_seconds=peer_seconds,
+        heartbeat_timeout_seconds=ALONE_SECONDS if alone else peer_seconds,
         shutdown_timeout_seconds=peer_seconds,
     )
     asked_to_stop = False

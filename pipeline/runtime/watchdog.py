@@ -2,7 +2,8 @@
 
 The watchdog covers a start from opening the data to the last write; each part announces itself with `beat`. A collective that
 waits for a lost peer cannot be interrupted from Python, so the process ends without clean-up. By then everything that matters
-is written, and the exit code asks for a restart. The watchdog touches no device, because a device may be what hangs.
+is written, and the exit code asks for a restart. The watchdog touches no device, because a device may be what hangs. Time in
+which the whole process stands still, as with Ctrl-Z, is no hang.
 """
 
 import faulthandler
@@ -46,9 +47,13 @@ class Watchdog:
 
     def _watch(self) -> None:
         pause = min(self._warn_seconds, self._abort_seconds, 60.0) / 4
+        looked, seen, silent = time.monotonic(), None, 0.0
         while not self._stop.wait(pause):
             where, since, patience = beat = self._beat
-            silent = time.monotonic() - since
+            now = time.monotonic()
+            # If a pause took longer than asked for, the whole process stood still.
+            silent = min(now - since, pause) if beat is not seen else silent + min(now - looked, pause)
+            looked, seen = now, beat
             if silent > patience * self._warn_seconds and self._warned is not beat:
                 self._warned = beat
                 self._log(f"has been {where} for {silent:.0f} seconds; its threads:")

@@ -1,12 +1,16 @@
-"""A start that hangs, wherever it does, says where and ends with the code that asks for a restart."""
+"""A start that hangs, wherever it does, says where and ends with the code that asks for a restart; one that was stopped goes on."""
 
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
 from tests import forks
-from tests.runs import TINIEST, run, xla_flags
+from tests.runs import TINIEST, run, start, wait_for, xla_flags
 
 HANG = """
 import sys, threading
@@ -86,3 +90,42 @@ def test_a_hang_ends_with_a_message(hang, continued, message, tmp_path, data_dir
     assert process.returncode == 71, process.stderr
     (last,) = [line for line in process.stderr.splitlines() if "ending it. The same command continues the run" in line]
     assert last.startswith(f"Watchdog: {message} for "), process.stderr
+
+
+def stand_still(process, seconds: float) -> None:
+    """Stops a process, as Ctrl-Z does, and lets it go on."""
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)  # what is tested is that time passes
+    process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.slow
+def test_a_run_alone_that_stood_still_goes_on(tmp_path, data_dir):
+    """JAX would take it for a lost peer of itself."""
+    process = start(
+        *(f"--config={TINIEST}", f"--workdir={tmp_path / 'run'}", f"--config.data.data_dir={data_dir}"),
+        "--config.watchdog.peer_seconds=2",
+    )
+    wait_for(process, "Compiling the train step")
+    stand_still(process, seconds=6)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+
+
+def test_a_process_that_stood_still_does_not_hang():
+    code = """
+import time
+from pipeline.runtime.watchdog import Watchdog
+with Watchdog(warn_seconds=0, abort_seconds=4) as watchdog:
+    watchdog.beat("waiting for a line")
+    print("beaten", flush=True)
+    input()
+    time.sleep(1.5)  # the watchdog looks every second
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout.readline() == "beaten\n"
+    stand_still(process, seconds=5)
+    output, _ = process.communicate("\n", timeout=600)
+    assert process.returncode == 0, output
