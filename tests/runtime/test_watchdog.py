@@ -1,4 +1,7 @@
-"""A start that hangs, wherever it does, says where and ends with the code that asks for a restart; one that was stopped goes on."""
+"""A start that hangs, wherever it does, says where and ends with the code that asks for a restart.
+
+A process that stood still does not hang.
+"""
 
 import shutil
 import signal

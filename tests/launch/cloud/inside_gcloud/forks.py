@@ -1,9 +1,9 @@
 """Forks gcloud from a process that has imported much of it, since each gcloud imports for longer than it does anything else.
 
-Run by gcloud's own Python: forks.py FOLDER-OF-GCLOUD DESCRIPTOR, of a listening socket. A client, `tests/fork_client.py`, stands
-for gcloud's interpreter: it sends its arguments, environment, folder and streams. The fork runs the program named there, gcloud's
-own, with them. It receives the signals that the client is sent, and the client ends as it ended. With a client that is killed the
-fork is killed. All ends when stdin ends. Needs nothing of ours.
+Run by gcloud's own Python: forks.py FOLDER-OF-GCLOUD DESCRIPTOR, of a listening socket. A client, `tests/fork_client.py`,
+stands for gcloud's interpreter: it sends its arguments, environment, folder and streams. The fork runs the program named
+there, gcloud's own, with them. It receives the signals that the client is sent, and the client ends as it ended. With a
+client that is killed the fork is killed. All ends when stdin ends. Needs nothing of ours.
 """
 
 import contextlib
