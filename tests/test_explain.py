@@ -24,6 +24,7 @@ def explain(*arguments):
     return forks.run("-m", "pipeline.explain", *map(os.fspath, arguments))
 
 
+@pytest.mark.slow
 def test_each_image_has_its_maps_and_a_damaged_one_is_reported(weights, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     for folder in ("a", "b"):

@@ -46,6 +46,7 @@ def test_draws_randaugments_own_magnitude_beside_the_levels(images, tmp_path):
     assert cv2.imread(f"{tmp_path}/sheet.png").shape[:2] == (16 * STEP_DOWN + 4, 13 * STEP_RIGHT + 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

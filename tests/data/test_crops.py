@@ -46,6 +46,7 @@ def tensorflow_crop_boxes(height, width, area, covers, count):
     return np.array(list(boxes.as_numpy_iterator()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "area", "covers"),
     [

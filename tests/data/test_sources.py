@@ -162,6 +162,7 @@ def test_the_fingerprint_tells_data_apart_and_hosts_not(data_dir, damaged, tmp_p
     assert unchecked[0] == unchecked[1]  # only a prepared dataset has checksums
 
 
+@pytest.mark.slow
 def test_opening_and_reading_imports_neither_tensorflow_nor_jax(data_dir):
     program = f"""
 import sys

@@ -21,6 +21,7 @@ def end_of(main: str, *, before: str = "", stdout: int = subprocess.PIPE, **opti
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, **streams, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("main", "code", "words"),
     [
@@ -43,6 +44,7 @@ def test_what_the_machine_does_is_one_line(main, code, words):
     assert words in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("main", "code"),
     [
@@ -71,6 +73,7 @@ def test_help_is_no_error():
     assert "--image_folder" in end.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     ["pipeline.model --variant b7", "pipeline.prepare --helpfull", "pipeline.model --search b0"],

@@ -33,6 +33,7 @@ class Time:
         self.seconds += seconds
 
 
+@pytest.mark.slow
 @needs_gcloud
 def test_gcloud_gives_the_token_of_a_file_and_is_asked_again_later(gcloud, tmp_path):
     file = tmp_path / "token"

@@ -63,6 +63,7 @@ def printed(home, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", [("dash",), ("bash", "--posix")])
 def test_it_needs_no_gcloud_and_no_tools_of_gnu(home, shell):
     if shutil.which(shell[0]) is None:
@@ -102,6 +103,7 @@ def test_secrets_are_not_printed(home):
     assert "os.environ" in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -43,6 +43,7 @@ def start(address: str, code: str, folder: Path = ROOT, **environment: str) -> s
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "code"), [("", 0), ("sys.exit(75)", 75), ("os.kill(os.getpid(), 9)", -9), ("os.abort()", -6)]
 )

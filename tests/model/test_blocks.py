@@ -9,6 +9,7 @@ from pipeline.model.blocks import SqueezeExcite, drop_connect
 from pipeline.model.layers.initializers import conv_kernel_init, dense_kernel_init, depthwise_kernel_init
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("init", "shape", "expected"),
     [

@@ -20,6 +20,7 @@ def macs(variant):
     return count_architecture(architecture(str(variant)), 1000).macs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("times", [2, 4])
 def test_the_four_ways_cost_the_same_within_three_percent(name, times):
@@ -41,6 +42,7 @@ def test_the_four_ways_cost_the_same_within_three_percent(name, times):
     assert compound.width > baseline.width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_candidates_that_are_compared_cost_the_same_within_three_percent(name):
     baseline, cost = ScaledVariant.parse(name), multiply_adds(1000)

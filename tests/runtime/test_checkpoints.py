@@ -71,6 +71,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_newest_leads_to_the_one_before(damage, tmp_path, caplog):
     save(tmp_path, state_of(1), state_of(2))

@@ -27,6 +27,7 @@ def start(address: str, count: int, index: int, limit: int = 1800) -> Fork:
     return Fork(["-c", JOIN, address, str(count), str(index), str(limit)], dict(os.environ))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "index", "number", "at_once", "again"),
     [
@@ -72,6 +73,7 @@ def test_those_that_have_come_are_not_awaited():
             process.kill()
 
 
+@pytest.mark.slow
 def test_the_wait_ends_in_words():
     process = start(f"localhost:{free_port()}", 2, 0, limit=3)
     output, _ = process.communicate(timeout=120)

@@ -105,6 +105,7 @@ def test_a_finished_study_trains_nothing_and_finds_the_same(tmp_path):
     assert as_json(second) == as_json(first)
 
 
+@pytest.mark.slow
 def test_a_diverging_candidate_is_reported_and_the_search_goes_on(tmp_path):
     study = study_of("mini0:width=0.6,resolution=20")
     undisturbed, _ = investigate(study, tmp_path / "one")

@@ -72,6 +72,7 @@ def run(name, seed, in_flight=1):
     return course, max(rewards)
 
 
+@pytest.mark.slow
 def test_evolution_finds_more_than_random_search():
     better = sum(run("evolution", seed)[1] > run("random", seed)[1] for seed in range(12))
     assert better >= 10  # by chance in 2 % of all cases

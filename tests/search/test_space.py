@@ -37,6 +37,7 @@ def test_the_size_is_the_number_of_networks():
     assert {stage.output_filters for stage in first} == {8, 10}  # 6 channels are rounded to 8, and 10 to 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["b0", "mini0:width=0.6,resolution=20", "v2_b0"])
 def test_what_is_drawn_is_in_the_space_and_can_be_read_again(text):
     space, rng = space_around(text), random.Random(0)
@@ -49,6 +50,7 @@ def test_what_is_drawn_is_in_the_space_and_can_be_read_again(text):
         assert ScaledVariant.parse(str(space.variant(stages))) == space.variant(stages)
 
 
+@pytest.mark.slow
 def test_a_mutation_changes_one_choice_of_one_stage():
     space, rng = space_around("mini0"), random.Random(0)
     stages, fields = space.draw(rng), set()

@@ -41,6 +41,7 @@ def test_the_bucket_itself_is_never_asked(folder, server):
     assert not [request for request in server.requests[first:] if request.kind == "bucket"]
 
 
+@pytest.mark.slow
 def test_a_damaged_object_leads_to_the_one_before(folder, caplog):
     save(folder, state_of(1), state_of(2))
     found = [entry for entry in objects.entries(f"{folder}/2/state", recursive=True)[0] if "/d/" in entry.location]
@@ -62,6 +63,7 @@ def test_a_copy_from_a_disk_is_taken_and_a_save_that_was_cut_off_is_named(folder
     assert save(folder, state_of(6)) == [5, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["read", "list", "stat"])
 def test_an_outage_while_reading_is_no_damage(kind, folder, server, monkeypatch):
     save(folder, state_of(1), state_of(2))
@@ -95,6 +97,7 @@ def test_an_outage_while_saving_leaves_the_one_before(folder, server, monkeypatc
     assert save(folder, state_of(2)) == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_best_of_steps_that_are_taken_back_are_forgotten(folder):
     save(folder, state_of(3), state_of(6))
     with Checkpoints(str(folder), keep=2) as best:

@@ -29,6 +29,7 @@ def report(workdir, start, end):
             reporter.wait()
 
 
+@pytest.mark.slow
 def test_a_report_costs_the_same_number_of_bytes_and_requests_however_long_the_run(server):
     costs = []
     with Reporter("gs://bucket/long", NUMBERS, 0, Goodput({}), tensorboard=True) as reporter:

@@ -19,6 +19,7 @@ def root(request, server, tmp_path):
     return epath.Path("gs://bucket" if request.param == "gs" else tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_checkpoints_come_back_and_lie_in_their_folder_alone(name, root, server):
     first, before = len(server.requests), {path.name for path in root.iterdir()}
@@ -31,6 +32,7 @@ def test_checkpoints_come_back_and_lie_in_their_folder_alone(name, root, server)
     assert not [key for key in asked if not key.startswith(f"{name}/")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["[b0]", "a#b?", "a**b"])
 def test_a_dataset_is_prepared_and_read(name, root):
     prepare_digits(str(root / name))

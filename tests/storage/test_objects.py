@@ -34,6 +34,7 @@ def test_a_call_is_one_request(server):
     assert base64.b64decode(entry.crc32c).hex() == "e3069283"  # the check value of CRC-32C in every catalogue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_passing_fault_changes_nothing(fault, times, server):

@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import jax.numpy as jnp
+import pytest
 
 from pipeline.data.preparation.datasets import prepare_digits
 from pipeline.runtime.checkpoints import Checkpoints
@@ -38,6 +39,7 @@ def test_a_preparation(server):
         prepare_digits("gs://bucket/prepared")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_thousand_arrays(server):
     state = {f"array {number}": jnp.full((8, 8), number, jnp.float32) for number in range(1000)}
     written = as_on_the_page(server, "a checkpoint of 1,000 arrays, written")

@@ -59,6 +59,7 @@ def same(left, right):
             np.testing.assert_array_equal(one[key], other[key])
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_before_during_and_after(server, data_dir, local_dir, tmp_path):
     expected = batches_of(open_source("digits", "train", str(local_dir)), 30)
     source = open_source("digits", "train", data_dir)
@@ -85,6 +86,7 @@ def test_an_image_costs_far_less_than_a_fiftieth_of_a_request(server, data_dir, 
     staged.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["reset before", "cut", "503", "429", "slow"])
 def test_a_fault_while_copying_changes_nothing(fault, server, data_dir, tmp_path):
     source = open_source("digits", "train", data_dir)
@@ -172,6 +174,7 @@ print(staging.wait(), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_copies_and_the_other_takes_over_when_it_is_gone(server, data_dir, tmp_path):
     source = open_source("digits", "train", data_dir)
     paths = [shard.filename for shard in source.shards]

@@ -84,6 +84,7 @@ def test_too_many_open_files_are_no_damage(tmp_path):
     assert int(restore(tmp_path)[0]["step"]) == 2
 
 
+@pytest.mark.slow
 def test_files_of_another_user_are_no_damage(tmp_path):
     """As uid 65534, in a process of its own, where that can be taken on."""
     save(tmp_path, state_of(1), state_of(2))

@@ -136,6 +136,7 @@ def metadata_of(experiment, classes=10):
     return {"config": json.loads(experiment.config.to_json_best_effort()), "class_names": names, "data": "0123"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "classes", "array"),
     [

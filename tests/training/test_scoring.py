@@ -29,6 +29,7 @@ def weights():
     return random_weights(image_size=12, class_names=DIGITS, preprocessing=preprocessing)
 
 
+@pytest.mark.slow
 def test_accuracy_counted_by_hand_with_the_weights_own_preprocessing(config, weights, digits_dir, tmp_path):
     config.data.data_dir = digits_dir
     config.evaluation.confusion = True

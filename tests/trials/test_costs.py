@@ -24,6 +24,7 @@ def config():
     return configuration.read(study.train, tuple(study.overrides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["mini0:width=0.5,resolution=16", "mini0:width=0.5,resolution=48"])
 def test_the_measured_pass_does_the_multiply_adds_of_the_network(config, text):
     """XLA counts the operations of what it has compiled; of a pass that it computed beforehand none are left."""

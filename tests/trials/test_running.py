@@ -33,6 +33,7 @@ def test_each_of_the_trials_at_a_time_has_its_gpu():
     assert [machine.environment_of(slot)["CUDA_VISIBLE_DEVICES"] for slot in (0, 1)] == ["0", "3"]
 
 
+@pytest.mark.slow
 def test_a_trial_ends_with_its_study(tmp_path):
     """The stream ends when the last process that has it does."""
     trial = [

@@ -26,6 +26,7 @@ def test_the_map_of_a_small_network_by_hand():
     assert found.map_of(1).tolist() == [[210, 430], [650, 870]]
 
 
+@pytest.mark.slow
 def test_the_mean_of_each_map_is_the_logit_less_the_bias(weights, image):
     found = activation_maps.make_activations(weights)(image)
     logits = make_forward(weights)(image[None])[0]

@@ -29,6 +29,7 @@ def test_each_dialect_is_a_bijection(variant):
     assert {name for tensor in table for name in tensor.foreign} == conventions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["b1", "lite1", "mini0", "v2_b3", "mobilenet_v1", "mobilenet_v2", "resnet50"])
 def test_our_paths_and_shapes_are_the_networks(variant):
     network = Network(architecture(variant), 7)

@@ -46,6 +46,7 @@ def kernel(weights):
     return weights.arrays["params/stem/conv/kernel"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [3, 10, 1001])
 def test_averages_and_raw_weights_of_the_newest_checkpoint(tmp_path, num_classes):
     initial = save_run(tmp_path, num_classes=num_classes)
@@ -58,6 +59,7 @@ def test_averages_and_raw_weights_of_the_newest_checkpoint(tmp_path, num_classes
     assert metadata.preprocessing.eval_crop == quickstart.get_config().data.eval_crop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", [".", "../a run", "../a run/"])
 def test_a_run_is_read_by_a_relative_path(tmp_path, monkeypatch, typed):
     workdir = tmp_path / "a run"
@@ -66,6 +68,7 @@ def test_a_run_is_read_by_a_relative_path(tmp_path, monkeypatch, typed):
     assert np.array_equal(kernel(runs.read(typed).choose()), initial + 108)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "expected"), [(24, 24), (None, 8), ("not there", 8)])
 def test_weights_are_meant_for_the_size_of_evaluation(tmp_path, monkeypatch, size, expected):
     """An earlier version's metadata have no such key: it evaluated at the size of training."""
@@ -88,6 +91,7 @@ def test_a_run_without_averages(tmp_path):
         found.choose("ema")
 
 
+@pytest.mark.slow
 def test_a_step_by_its_number(tmp_path):
     save_run(tmp_path)
     assert runs.read(str(tmp_path), "4").raw.metadata.step == 4
@@ -105,6 +109,7 @@ def damage(folder):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, caplog):
     save_run(tmp_path)
     damage(tmp_path / "checkpoints" / "8" / "state")

@@ -15,6 +15,7 @@ SCALED = "mini0:depth=1.5,width=0.5,resolution=20"
 WITH_STAGES = "mini0/er_r2_k3_s2_e4_c16_se0.25/ir_r3_k5_s1_e4_c24_se0.25/dsa_r2_k3_s2_c48/er_r1_k3_s2_e1_c48:width=0.5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [SCALED, WITH_STAGES])
 def test_weights_of_a_scaled_network_are_written_and_read(tmp_path, variant):
     weights = random_weights(variant, num_classes=3, image_size=20)

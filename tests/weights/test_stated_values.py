@@ -189,6 +189,7 @@ def keras_beside(folder, weights, name):
     return folder / name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "foreign",
     [None, '{"name": "somebody\'s"}', "[1, 2]", '{"authors": [', "\x00\x01", '{"a":' * 100_000],
@@ -201,6 +202,7 @@ def test_metadata_of_others_beside_a_file_are_not_ours(weights, tmp_path, foreig
     assert same(open_weights(str(path)), weights)
 
 
+@pytest.mark.slow
 def test_our_metadata_beside_a_file_are_taken_or_said_to_be_of_another(weights, tmp_path, caplog):
     path = keras_beside(tmp_path, weights, "model.keras")
     directory.write_metadata(weights.metadata, tmp_path)
@@ -289,6 +291,7 @@ def test_others_may_read_what_the_umask_lets_them(weights, b0, tmp_path, umask, 
         assert path.stat().st_mode & 0o777 == mode, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 109_485, None])
 def test_the_step_of_an_official_checkpoint_is_kept(tmp_path, step):
     weights = random_weights("b0", image_size=64, kind="ema", step=step)

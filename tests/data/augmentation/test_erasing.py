@@ -17,6 +17,7 @@ def erased_rectangles(probability, count):
         yield np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0)), changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
 def test_erases_the_share_of_images(probability):
     erased = sum(changed.any() for *_, changed in erased_rectangles(probability, 2000))

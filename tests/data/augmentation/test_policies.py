@@ -62,6 +62,7 @@ def test_v0_draws_have_the_published_probabilities(applied):
     assert result.pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_randaugment_draws_each_operation_alike_and_always_applies_it(applied):
     rng = np.random.default_rng(0)
     policy = RandAugment(layers=2, magnitude=17, semantics="published")

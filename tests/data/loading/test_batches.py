@@ -86,6 +86,7 @@ def test_rows_ignore_the_number_of_workers(train, start_step, workers):
         assert_equal(last, [{key: values[rows] for key, values in batch.items()} for batch in whole])
 
 
+@pytest.mark.slow
 def test_large_batches_of_workers_stay_as_they_are_while_somebody_has_them(train):
     """More of them than there is memory of them in the workers, some held and some not, beside those made here."""
     inputs = [train_batches(train, Large(), batch_size=128, seed=SEED, workers=workers) for workers in (2, 0)]
@@ -224,6 +225,7 @@ SIZES = {0: 1, 3: 2, 4: 3}  # of the stages that begin with these batches: how o
 STAGED = {step: Repeated(times, damaged=tuple(range(0, 1437, 5))) for step, times in SIZES.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_count", [1, 2, 3])
 @pytest.mark.parametrize("start_step", [0, 1, 3, 5])
 def test_each_batch_is_made_as_its_stage_has_it_wherever_the_run_starts(train, start_step, process_count):

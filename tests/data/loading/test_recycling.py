@@ -4,6 +4,7 @@ import gc
 import pickle
 
 import numpy as np
+import pytest
 
 from pipeline.data.loading.recycling import RecycledArrays
 
@@ -24,6 +25,7 @@ def test_memory_is_used_again_when_the_array_is_gone():
     assert address(arrays.empty(SHAPE, np.uint8)) == place
 
 
+@pytest.mark.slow
 def test_memory_stays_while_anything_looks_at_it():
     arrays = RecycledArrays()
     views = [

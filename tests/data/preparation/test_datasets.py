@@ -49,6 +49,7 @@ def test_a_name_that_tfds_could_not_read_is_refused(tmp_path, name):
         datasets.prepare_image_folder(str(tmp_path), name, str(tmp_path / "data"))
 
 
+@pytest.mark.slow
 def test_the_archives_of_imagenet_become_a_dataset(tmp_path):
     """Two small archives in the layout of ILSVRC 2012, with one image for each class."""
     from tensorflow_datasets.datasets.imagenet2012 import imagenet_common

@@ -22,6 +22,7 @@ command.run(prepare.main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unwritten", "room"),
     [("preparation.json", 64), ("pets-test.array_record-00000-of-00001", 70_000), ("contents.json", 128)],

@@ -52,6 +52,7 @@ def test_a_second_process_is_told_who_holds_the_lock(holder, tmp_path):
             locking.held(str(tmp_path / "run.lock")).__enter__()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
 def test_a_killed_process_leaves_no_lock(holder, tmp_path, number):
     holder.send_signal(number)
@@ -79,6 +80,7 @@ def test_a_child_does_not_keep_the_lock_of_its_killed_parent(tmp_path):
         subprocess.run(["kill", str(pid)], check=True)
 
 
+@pytest.mark.slow
 def test_of_four_processes_one_at_a_time_has_it(tmp_path):
     (tmp_path / "count").write_text("0")
     processes = [start(COUNT, tmp_path / "run.lock", tmp_path / "count") for _ in range(4)]

@@ -19,6 +19,7 @@ def test_swish_and_its_derivative():
     np.testing.assert_allclose(gradient, 2 * sigmoid * (1 + POINTS * (1 - sigmoid)), rtol=2e-5, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_the_gradient_is_the_slope_in_bfloat16_too(name):
     x = jnp.linspace(-8, 8, 41, dtype=jnp.bfloat16)

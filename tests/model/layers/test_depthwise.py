@@ -46,6 +46,7 @@ def _assert_close(found, expected):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "kernel", "strides"), CASES)
 def test_values_and_gradients_are_tensorflows(height, width, kernel, strides):
     images, weights, cotangent, expected = _tensorflows(height, width, kernel, strides, channels=6)
@@ -53,6 +54,7 @@ def test_values_and_gradients_are_tensorflows(height, width, kernel, strides):
     _assert_close((values, *pullback(cotangent)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "kernel", "strides"), CASES)
 @pytest.mark.parametrize("channels_per_group", [1, 2, 8])
 def test_blocks_of_channels_are_tensorflows_too(height, width, kernel, strides, channels_per_group):

@@ -65,6 +65,7 @@ def _tensorflows(groups, images, scale, bias, kernel, cotangent):
     return outputs.numpy(), [gradient.numpy() for gradient in tape.gradient(loss, variables)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 2, 16])
 @pytest.mark.parametrize("way", ["fused", "sequential"])
 def test_values_and_gradients_are_tensorflows(way, groups):
@@ -76,6 +77,7 @@ def test_values_and_gradients_are_tensorflows(way, groups):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 4])
 def test_one_pass_is_as_exact_in_bfloat16_as_in_turn(groups):
     images, *rest, cotangent = _arguments()
@@ -90,6 +92,7 @@ def test_one_pass_is_as_exact_in_bfloat16_as_in_turn(groups):
     assert np.all(np.array(errors["fused"]) <= 1.5 * np.array(errors["sequential"])), errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 2, 4, 16])
 def test_eight_devices_equal_one(groups):
     arguments = _arguments()

@@ -37,6 +37,7 @@ def _train(bn_batch):
     return jax.value_and_grad(loss, (0, 2), has_aux=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bn_batch", [2, 4, 16, 32, 512])
 def test_training_by_hand(bn_batch):
     images, variables = _images(), _variables()
@@ -82,6 +83,7 @@ def _on_eight_devices(bn_batch):
     return arguments, jax.jit(_train(bn_batch)).lower(*arguments).compile()
 
 
+@pytest.mark.slow
 # Smaller than, equal to and larger than a device's share of four images.
 @pytest.mark.parametrize("bn_batch", [2, 4, 8, 16, 32])
 def test_eight_devices_equal_one(bn_batch):

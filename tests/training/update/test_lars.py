@@ -22,6 +22,7 @@ def published_step(weights, momentum, gradient, lr, weight_decay, epsilon, skipp
     return weights - momentum, momentum
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight_decay", [0.0, 0.5])  # larger than the released 1e-5, so that forgetting it shows
 @pytest.mark.parametrize("epsilon", [0.0, 0.1])
 def test_twenty_steps_equal_the_published_code(weight_decay, epsilon):

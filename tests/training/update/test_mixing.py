@@ -22,6 +22,7 @@ def labelled_batch(size, side=16, dtype=jnp.float32):
     return jnp.broadcast_to(targets[:, None, None, :], (size, side, side + 3, size)).astype(dtype), targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mixup_alpha", "cutmix_alpha"), BOTH)
 @pytest.mark.parametrize("size", [1, 8])
 def test_label_weights_are_the_shares_of_the_pixels(size, mixup_alpha, cutmix_alpha):
@@ -76,6 +77,7 @@ def test_mixup_shares_are_beta_distributed():
     assert stats.kstest(shares, folded).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_cutmix_boxes_are_boxes_of_beta_distributed_area():
     boxes = np.asarray(mixing.cutmix_boxes(jax.random.key(0), 3000, 64, 48, 1.0))
     rows, columns = boxes.any(axis=2), boxes.any(axis=1)
@@ -89,6 +91,7 @@ def test_cutmix_boxes_are_boxes_of_beta_distributed_area():
     assert abs(boxes.mean() - (1 / 2 - 1 / 5 + 1 / 48)) < 0.015
 
 
+@pytest.mark.slow
 def test_is_the_same_on_any_number_of_devices():
     images, targets = labelled_batch(8)
     mask = jnp.arange(8) != 5
@@ -109,6 +112,7 @@ def halves(mixup_alpha, cutmix_alpha, mix_semantics, size=64):
     return shares, np.asarray(weights)[np.arange(size), np.arange(size) - 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix_semantics", ["clean", "published"])
 def test_the_first_half_is_mixed_by_mixup_and_the_second_by_cutmix(mix_semantics):
     shares, _ = halves(0.4, 1.0, mix_semantics)
