@@ -16,6 +16,7 @@ from etils import epath
 from pipeline import command
 from pipeline.errors import ConfigError
 from pipeline.host.announcing import announce
+from pipeline.host.paths import expanded
 from pipeline.weights import command_line
 
 _CONFIG = command.define_config()
@@ -49,7 +50,7 @@ def main() -> None:
 
 def _made(out: str) -> epath.Path:
     """Creates the folder before the work starts."""
-    folder = epath.Path(out)
+    folder = epath.Path(expanded(out))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -13,6 +13,7 @@ from absl import flags, logging
 
 from pipeline import command
 from pipeline.host.announcing import announce
+from pipeline.host.paths import expanded
 from pipeline.storage import local
 from pipeline.weights import command_line
 
@@ -33,7 +34,8 @@ def main() -> None:
     weights = command_line.open_weights()
     logging.info("Exporting %s", weights.describe())
     if _IMAGES.value:
-        images = photographs.prepare(photographs.read_images(_IMAGES.value), weights.metadata, _IMAGES.value)
+        named = [expanded(path) for path in _IMAGES.value]
+        images = photographs.prepare(photographs.read_images(named), weights.metadata, named)
         calibration = images
     else:
         images = photographs.prepare(photographs.photographs(), weights.metadata, photographs.PHOTOGRAPHS)

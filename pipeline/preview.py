@@ -17,6 +17,7 @@ from pipeline import command
 from pipeline.data import contact_sheet
 from pipeline.data.sources import open_source
 from pipeline.errors import ConfigError, DataError
+from pipeline.host.paths import expanded
 from pipeline.model.scaling import architecture
 
 _CONFIG = command.define_config()
@@ -36,20 +37,21 @@ def main() -> None:
     config = command.checked(_CONFIG.value)
     if not _OUT.value or not _OUT.value.endswith(".png"):
         raise ConfigError(f"--out={_OUT.value}: name the file to write, ending in .png")
+    out = expanded(_OUT.value)
     image_size = config.image_size or architecture(config.model.variant).resolution
     sheet = contact_sheet.sheet(config.data, image_size, _OP.value, _files(config))
     try:
         encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
-        pathlib.Path(_OUT.value).write_bytes(encoded.tobytes())
+        pathlib.Path(out).write_bytes(encoded.tobytes())
     except OSError as error:
         raise ConfigError(f"--out={_OUT.value}: {error.strerror}") from error
-    print(f"Wrote {_OUT.value}")
+    print(f"Wrote {out}")
 
 
 def _files(config: ConfigDict) -> list[bytes]:
     if _IMAGE.value:
         try:
-            return [pathlib.Path(path).read_bytes() for path in _IMAGE.value]
+            return [pathlib.Path(expanded(path)).read_bytes() for path in _IMAGE.value]
         except OSError as error:
             raise DataError(f"--image={error.filename}: {error.strerror}") from error
 

@@ -14,6 +14,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from pipeline.errors import ConfigError
+from pipeline.host.paths import expanded
 from pipeline.model.network import Network, with_family_defaults
 from pipeline.model.scaling import architecture
 from pipeline.training.update.state import TrainState
@@ -36,7 +37,7 @@ def start_from(state: TrainState, config: ConfigDict, num_classes: int, sharding
     Raises:
       ConfigError, DataError: the weights cannot be read or are not of this network.
     """
-    weights = open_weights(config.init_from, Overrides(variant=config.model.variant))
+    weights = open_weights(expanded(config.init_from), Overrides(variant=config.model.variant))
     _log_differences(weights, config)
     arrays = dict(weights.arrays)
     differs = weights.metadata.num_classes != num_classes

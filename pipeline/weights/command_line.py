@@ -8,6 +8,7 @@ from absl import flags
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
+from pipeline.host.paths import expanded
 from pipeline.weights.plain_files import read_text
 
 if typing.TYPE_CHECKING:  # importing them takes seconds, which are announced first
@@ -34,10 +35,10 @@ def define_out() -> flags.FlagHolder[str | None]:
 
 
 def out(folder: str | None) -> str:
-    """Returns the value of `--out`; raises `ConfigError` without one."""
+    """Returns the value of `--out` with its `~` expanded; raises `ConfigError` without one."""
     if not folder:
         raise ConfigError("--out is missing: name the folder to write")
-    return folder
+    return expanded(folder)
 
 
 def open_weights(path: str | None = None) -> "Weights":
@@ -72,7 +73,7 @@ def location() -> str:
     locations = [value for value in (_WEIGHTS.value, _WORKDIR.value) if value]
     if len(locations) != 1:
         raise ConfigError("name the weights with one of --weights and --workdir")
-    return locations[0]
+    return expanded(locations[0])
 
 
 def overrides() -> "opening.Overrides":
@@ -100,7 +101,7 @@ def _read_class_names(name: str | None) -> tuple[str, ...] | None:
         if name == "imagenet":
             text = (importlib.resources.files("pipeline.weights") / "imagenet_class_names.txt").read_text("utf-8")
         else:
-            text = read_text(pathlib.Path(name), pipe=True)
+            text = read_text(pathlib.Path(expanded(name)), pipe=True)
     except DataError as error:
         raise ConfigError(f"--class_names: {error}") from error
     return tuple(text.splitlines())

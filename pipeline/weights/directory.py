@@ -1,6 +1,7 @@
 """Our own format: a folder with `weights.safetensors` and `metadata.json`, which every command reads and writes.
 
-The tensors have our paths and layouts, so reading only checks them. A folder appears under its name when it is complete.
+The tensors have our paths and layouts, so reading only checks them. A folder appears under its name when it is complete. An
+empty one that exists is kept, because it can be a mount or a link; the files appear in it, `metadata.json` last.
 """
 
 import contextlib
@@ -57,7 +58,7 @@ def write_metadata(metadata: Metadata, folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def appearing(folder: pathlib.Path) -> Generator[pathlib.Path]:
-    """Yields a temporary folder that is renamed to `folder` if the block succeeds, and removed otherwise.
+    """Yields a temporary folder that becomes `folder`, or the contents of an empty one, if the block succeeds.
 
     Raises:
       ConfigError: `folder` already exists and is not empty, or cannot be created.
@@ -65,16 +66,20 @@ def appearing(folder: pathlib.Path) -> Generator[pathlib.Path]:
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder} exists already: remove it, or name another --out")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        exists = folder.is_dir()
+        place = folder if exists else folder.parent
+        place.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=place))
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror}") from error
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
+        if exists:
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == METADATA):
+                path.rename(folder / path.name)
+        else:
+            temporary.chmod(0o777 & ~_umask())
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

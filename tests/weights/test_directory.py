@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pathlib
 import struct
 
 import numpy as np
@@ -149,3 +150,19 @@ def test_dropping_the_background(weights):
     assert np.array_equal(dropped.arrays["params/head/classifier/bias"], np.arange(1, 1001))
     with pytest.raises(ConfigError, match="10 classes"):
         weights.without_background()
+
+
+@pytest.mark.parametrize("named", ["volume", "link", "."])
+def test_an_empty_folder_is_filled_and_stays_the_same(weights, tmp_path, monkeypatch, named):
+    """As a container's volume, which cannot be replaced, or one in a parent that this user may not write."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (tmp_path / "link").symlink_to(volume)
+    monkeypatch.chdir(volume if named == "." else tmp_path)
+    before = volume.stat().st_ino
+    with directory.appearing(pathlib.Path(named)) as temporary:
+        directory.write(weights, temporary)
+    assert volume.stat().st_ino == before
+    assert (tmp_path / "link").is_symlink()
+    assert same(directory.read(volume), weights)
+    assert sorted(path.name for path in volume.iterdir()) == ["metadata.json", "weights.safetensors"]

@@ -108,7 +108,7 @@ def prepare_tfds(name: str, data_dir: str | None = None, manual_dir: str | None 
         raise ConfigError(f"--dataset={name}: tfds has no such dataset; for own images use --image_folder.") from error
 
     def write() -> None:
-        downloads = tfds.download.DownloadConfig(manual_dir=manual_dir)
+        downloads = tfds.download.DownloadConfig(manual_dir=manual_dir and expanded(manual_dir))
         try:
             builder.download_and_prepare(download_config=downloads)
         except (AssertionError, tfds.download.DownloadError) as error:
