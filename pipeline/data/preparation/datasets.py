@@ -24,7 +24,7 @@ from pipeline.data.preparation import (
     jpeg_index,
     shards,
 )
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, MachineError
 from pipeline.host.announcing import announce
 from pipeline.host.locking import files
 from pipeline.host.paths import expanded
@@ -98,7 +98,13 @@ def prepare_tfds(name: str, data_dir: str | None = None, manual_dir: str | None 
         name: as in `tfds.builder`, such as "imagenet2012" or "cifar10:3.0.2".
         data_dir: where to write it.
         manual_dir: the folder of archives that must be downloaded by hand.
+
+    Raises:
+        ConfigError: tfds has no such dataset, version or configuration, or it needs a package that is missing.
+        DataError: an archive is missing or damaged.
+        MachineError: a download failed.
     """
+    import requests
     import tensorflow_datasets as tfds
 
     root = sources.resolve_data_dir(data_dir)
@@ -106,13 +112,21 @@ def prepare_tfds(name: str, data_dir: str | None = None, manual_dir: str | None 
         builder = tfds.builder(name, data_dir=root, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
         raise ConfigError(f"--dataset={name}: tfds has no such dataset; for own images use --image_folder.") from error
+    except (AssertionError, ImportError, ValueError) as error:  # of a version, a configuration, or a name
+        raise ConfigError(f"--dataset={name}: {_one_line(error)}") from error
 
     def write() -> None:
         downloads = tfds.download.DownloadConfig(manual_dir=manual_dir and expanded(manual_dir))
         try:
             builder.download_and_prepare(download_config=downloads)
         except (AssertionError, tfds.download.DownloadError) as error:
-            raise DataError(f"{name} cannot be prepared: {error}") from error
+            raise DataError(f"{name} cannot be prepared: {_one_line(error)}") from error
+        except ImportError as error:
+            raise ConfigError(f"--dataset={name}: {_one_line(error)}. Install that package") from error
+        except requests.RequestException as error:
+            raise MachineError(
+                f"{name} cannot be downloaded: {_one_line(error)}. Mend the connection, then give the same command again"
+            ) from error
 
     return _prepare(epath.Path(builder.data_dir), write)
 
@@ -128,6 +142,10 @@ def prepare_conversion(source: str, data_dir: str | None = None) -> epath.Path:
 
 def _directory(data_dir: str | None, name: str) -> epath.Path:
     return sources.resolve_data_dir(data_dir) / name / shards.VERSION
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _prepare(directory: epath.Path, write: Callable[[], None], *, together: bool = False) -> epath.Path:

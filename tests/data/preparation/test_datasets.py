@@ -3,17 +3,19 @@
 import io
 import os
 import pathlib
+import socket
 import tarfile
 import threading
 
 import cv2
 import numpy as np
 import pytest
+import urllib3
 from making import make_image_folder
 
 from pipeline.data.preparation import datasets
 from pipeline.data.sources import open_source
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, MachineError
 from pipeline.host.locking import files
 
 
@@ -95,6 +97,30 @@ def test_archives_that_are_missing_are_named(tmp_path):
 def test_a_dataset_that_tfds_does_not_have_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="tfds has no such dataset"):
         datasets.prepare_tfds("my_pets", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("mnist:9.9.9", "only: 3.0.1"), ("mnist/letters", "letters not found"), ("../mnist", "../mnist")],
+)
+def test_a_version_or_configuration_that_tfds_does_not_have_is_one_line(tmp_path, name, said):
+    with pytest.raises(ConfigError) as caught:
+        datasets.prepare_tfds(name, str(tmp_path))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_download_without_a_network_is_one_line(tmp_path, monkeypatch):
+    """The downloader of tfds itself, sent to a port of this machine on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+        for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            monkeypatch.setenv(variable, nobody)
+        monkeypatch.setattr(urllib3.util.Retry, "get_backoff_time", lambda retry: 0)
+        with pytest.raises(MachineError, match=r"^mnist cannot be downloaded: .*Mend the connection") as caught:
+            datasets.prepare_tfds("mnist", str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def test_of_two_processes_that_prepare_the_digits_one_wins(tmp_path, monkeypatch):
