@@ -26,6 +26,7 @@ def main(words: list[str]) -> None:
     out = pathlib.Path(command_line.out(_OUT.value))
     weights = command_line.open_weights()
 
+    from pipeline.data.preparation.folder_entries import shown
     from pipeline.reporting.figures import write_image
     from pipeline.weights import activation_maps, image_files, map_drawing
 
@@ -41,14 +42,14 @@ def main(words: list[str]) -> None:
             print(f"{file.name}\n  cannot be read: {error}", flush=True)
             continue
         found = activations(pixels)
-        shown, row = [], [(os.path.basename(file.name), pixels)]
+        lines, row = [], [(shown(os.path.basename(file.name)), pixels)]
         for label in found.most_probable(_TOP.value):
             name, share = weights.metadata.name_of(label), found.probabilities[label]
-            shown.append(f"  {share:7.2%}  {label:5}  {name}")
+            lines.append(f"  {share:7.2%}  {label:5}  {name}")
             row.append((f"{name}, {share:.1%}", map_drawing.overlay(pixels, found.map_of(label))))
         path = out / f"{_free_name(file.name, taken)}.png"
         write_image(str(path), map_drawing.panels([row]))
-        print("\n".join([f"{file.name} → {path}", *shown]), flush=True)
+        print("\n".join([f"{file.name} → {path}", *lines]), flush=True)
     if not images:
         raise DataError("no image was named on standard input")
     if unreadable:

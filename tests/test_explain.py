@@ -31,14 +31,20 @@ def test_each_image_has_its_maps_and_a_damaged_one_is_reported(weights, tmp_path
         (tmp_path / folder).mkdir()
         cv2.imwrite(str(tmp_path / folder / "cat.png"), pixels)
     (tmp_path / "bad.png").write_bytes(b"no image")
-    named = [tmp_path / "a" / "cat.png", tmp_path / "bad.png", tmp_path / "b" / "cat.png"]
+    no_text = tmp_path / os.fsdecode(b"caf\xe9.png")  # a name that is not UTF-8
+    no_text.write_bytes((tmp_path / "a" / "cat.png").read_bytes())
+    named = [tmp_path / "a" / "cat.png", tmp_path / "bad.png", tmp_path / "b" / "cat.png", no_text]
     result = explain("--weights", weights, "--out", tmp_path / "maps", "--top", "2", *named)
     assert result.returncode == 65
-    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["cat.png", "cat_2.png"]
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        os.fsdecode(b"caf\xe9.png"),
+        "cat.png",
+        "cat_2.png",
+    ]
     drawn = cv2.imread(str(tmp_path / "maps" / "cat.png"))
     assert drawn.shape[1] > 2 * drawn.shape[0]  # the image and two maps, side by side
-    assert result.stdout.count("%") == 4
-    assert result.stderr.splitlines()[-1].startswith(f"Error: 1 of 3 could not be read, the first {named[1]}: ")
+    assert result.stdout.count("%") == 6
+    assert result.stderr.splitlines()[-1].startswith(f"Error: 1 of 4 could not be read, the first {named[1]}: ")
 
 
 def test_what_is_missing_is_one_line(weights, tmp_path):

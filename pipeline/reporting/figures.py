@@ -63,8 +63,9 @@ def write_confusion(path: str, counts: np.ndarray, class_names: Sequence[str]) -
     figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues"), label="share of the label's examples")
     axes.set(xlabel="prediction", ylabel="label")
     if class_names and len(class_names) <= 40:
-        axes.set_xticks(range(len(class_names)), class_names, rotation=90)
-        axes.set_yticks(range(len(class_names)), class_names)
+        names = [name.replace("$", r"\$") for name in class_names]  # two of them would begin and end a formula
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
     _write_canvas(path, canvas)
 
 

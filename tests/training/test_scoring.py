@@ -54,6 +54,11 @@ def test_accuracy_counted_by_hand_with_the_weights_own_preprocessing(config, wei
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_class_names_are_no_formulas(tmp_path):
+    figures.write_confusion(str(tmp_path / "confusion.png"), np.eye(2, dtype=np.int64), ["$10 to $20", r"$\nothing$"])
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_other_classes_are_refused(config, weights, digits_dir):
     config.data.data_dir = digits_dir
     with pytest.raises(ConfigError, match=r"has 3 classes and digits.* has 10"):
