@@ -25,7 +25,7 @@ from pipeline.configuration import domains
 from pipeline.errors import ConfigError
 from pipeline.host import caches, ending, open_files
 from pipeline.host.paths import expanded
-from pipeline.host.printable import printable
+from pipeline.host.printable import is_utf8, printable
 from pipeline.model import variants
 
 _RENAMED_FLAGS = {"picture": "image", "pictures": "images"}
@@ -141,7 +141,7 @@ def absolute_workdir(workdir: str | None) -> str:
     if "://" in workdir:
         return _checked_url(workdir)
     workdir = os.path.abspath(expanded(workdir))
-    if "\\" in workdir or not _is_utf8(workdir):
+    if "\\" in workdir or not is_utf8(workdir):
         raise ConfigError(
             f"--workdir={printable(workdir)}: tensorstore, which writes the checkpoints, takes a backslash for a slash and "
             "names in UTF-8 alone; take another name"
@@ -172,14 +172,6 @@ def _checked_url(workdir: str) -> str:
             "characters; write the path out"
         )
     return f"gs://{path}"
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:  # the system gives other bytes as lone surrogates
-        return False
-    return True
 
 
 def _try_to_create(directory: str) -> None:

@@ -9,6 +9,7 @@ With --config.evaluation.confusion=True it has the accuracy of each class, and a
 """
 
 import json
+import sys
 
 from absl import flags
 from etils import epath
@@ -17,6 +18,7 @@ from pipeline import command
 from pipeline.errors import ConfigError
 from pipeline.host.announcing import announce
 from pipeline.host.paths import expanded
+from pipeline.host.printable import encodable_json
 from pipeline.weights import command_line
 
 _CONFIG = command.define_config()
@@ -39,13 +41,13 @@ def main() -> None:
     distributed.check_platform(config.platform)
     announce(f"Opening {config.data.name} and compiling the network", "10 seconds to 2 minutes")
     result, confusion = score(config, weights)
-    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
     if folder:
-        (folder / "evaluation.json").write_text(text + "\n")
+        text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "evaluation.json").write_bytes(f"{text}\n".encode())
         for name, matrix in confusion.items():
             class_names = next(iter(weights.values())).metadata.class_names
             figures.write_confusion(str(folder / f"confusion_{name}.png"), matrix, class_names)
-    print(text, flush=True)
+    print(encodable_json(result, sys.stdout, indent=1), flush=True)
 
 
 def _made(out: str) -> epath.Path:

@@ -8,13 +8,14 @@ from standard input, one on each line. Image size, crop, resize and normalisatio
 be read is reported in its place, and the exit code is then 65.
 """
 
-import json
+import sys
 
 from absl import flags
 
 from pipeline import command
 from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
+from pipeline.host.printable import encodable_json
 from pipeline.weights import command_line
 
 _TOP = flags.DEFINE_integer("top", 5, "How many classes to name for each image.", lower_bound=1)
@@ -34,7 +35,7 @@ def main(words: list[str]) -> None:
         images += 1
         if isinstance(image, prediction.Unreadable):
             unreadable.append(image)
-        print(json.dumps(image.to_json(), ensure_ascii=False) if _JSON.value else image.as_table(), flush=True)
+        print(encodable_json(image.to_json(), sys.stdout) if _JSON.value else image.as_table(), flush=True)
     if not images:
         raise DataError("no image was named on standard input")
     if unreadable:

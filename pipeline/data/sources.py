@@ -16,9 +16,10 @@ from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from pipeline.data.records import Records, Shard
-from pipeline.errors import DataError, MachineError
+from pipeline.errors import ConfigError, DataError, MachineError
 from pipeline.host import open_files
 from pipeline.host.paths import absolute, command_line, expanded
+from pipeline.host.printable import is_utf8, printable
 from pipeline.storage.staging import StagedFiles, Staging
 
 DEFAULT_DATA_DIR = "data"
@@ -254,8 +255,17 @@ def open_builder(directory: str | os.PathLike) -> tfds.core.DatasetBuilder:
 
 
 def resolve_data_dir(data_dir: str | None) -> epath.Path:
-    """Returns `data_dir`, or $TFDS_DATA_DIR, or ./data, as an absolute path."""
-    return epath.Path(absolute(expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR)))
+    """Returns `data_dir`, or $TFDS_DATA_DIR, or ./data, as an absolute path.
+
+    Raises:
+        ConfigError: it begins with `~` and there is no home directory, or it is not UTF-8.
+    """
+    path = absolute(expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR))
+    if not is_utf8(path):
+        raise ConfigError(
+            f"{printable(path)}: array_record, which reads and writes the data, takes names in UTF-8 alone; take another folder"
+        )
+    return epath.Path(path)
 
 
 def find_dataset(name: str, data_dir: str | None = None) -> epath.Path:

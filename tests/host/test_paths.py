@@ -1,5 +1,6 @@
 """`~` at the beginning of a path."""
 
+import os
 import subprocess
 import sys
 
@@ -24,6 +25,11 @@ def test_a_home_directory_that_nobody_knows_is_not_made_here(use, path, tmp_path
     with pytest.raises(ConfigError, match=f"^{path}: there is no home directory"):
         use(path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_data_that_array_record_cannot_name_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"caf\\udce9: array_record"):
+        resolve_data_dir(f"{tmp_path}/{os.fsdecode(b'caf' + bytes([0xE9]))}")
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

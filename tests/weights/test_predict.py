@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.weights import directory
+from pipeline.weights import directory, image_files
 from tests import forks
 from tests.runs import ROOT
 from tests.weights.samples import random_weights
@@ -80,6 +80,11 @@ def test_words_that_mean_nothing_are_errors(weights, images, tmp_path):
     assert (code, found) == (65, {})
     assert errors.splitlines()[-1] == "Error: no image was named on standard input"
     assert predict(weights)[0] == 78
+
+
+def test_a_closed_standard_input_names_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it after <&-
+    assert list(image_files.image_files(["-"])) == []
 
 
 def test_names_with_brackets_and_names_that_are_no_text_are_names(weights, images, tmp_path):
