@@ -28,6 +28,8 @@ from pipeline.storage import storage_errors, transfer
 
 PLACES = ("none", "disk", "memory")
 _MEMORY = "/dev/shm"
+_MEMORY_FILE = "/proc/meminfo"
+_CONTAINER = pathlib.Path("/sys/fs/cgroup")
 _ROOT = "efficientnet-staged"
 _THREADS = 16  # files at a time; a connection carries about 100 MB/s
 _SPARE = 0.05  # share of the free space that stays free
@@ -71,7 +73,7 @@ class Staging:
         """
         self._place = place
         self._files = transfer.described(paths)
-        copies = pathlib.Path(root or (_MEMORY if place == "memory" else _disk_root()), _ROOT)
+        copies = _own_folder(pathlib.Path(root or (_MEMORY if place == "memory" else _disk_root())))
         identity = "\n".join(f"{file.location} {file.size} {file.generation}" for file in self._files)
         self._folder = copies / hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.files = StagedFiles(str(self._folder))
@@ -85,6 +87,7 @@ class Staging:
             _remove_others(copies, self._folder)
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = (self._folder / ".lock").open("w")
+            self._remove_cut_copies()
         self._check_room()
         self._thread = threading.Thread(target=self._run, name="staging", daemon=True)
         self._thread.start()
@@ -109,6 +112,13 @@ class Staging:
         """Stops copying and deletes the copies, unless another process of this machine uses them."""
         self.close()
         _remove_unused(self._folder)
+
+    def _remove_cut_copies(self) -> None:
+        """Deletes copies that a machine that lost its power has by name, but not as a whole."""
+        for file in self._files:
+            copy = self.files.copy_of(file.location)
+            if copy and os.path.getsize(copy) != file.size:
+                os.unlink(copy)
 
     def _check_room(self) -> None:
         missing = sum(file.size for file in self._files if not self.files.copy_of(file.location))
@@ -243,6 +253,12 @@ def _size(count: float) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
+def _own_folder(root: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of this user's copies; another user of the machine may have made the usual one."""
+    folder, user = root / _ROOT, os.getuid()
+    return folder if not folder.exists() or folder.stat().st_uid == user else root / f"{_ROOT}-{user}"
+
+
 def _disk_root() -> str:
     return os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()
 
@@ -252,10 +268,20 @@ def _room(place: str, folder: pathlib.Path) -> float:
     room = shutil.disk_usage(folder).free * (1 - _SPARE)
     if place != "memory":
         return room
-    with open("/proc/meminfo") as file:
+    with open(_MEMORY_FILE) as file:
         fields = dict(line.split(":") for line in file)
     available = int(fields["MemAvailable"].split()[0]) * 1024
-    return max(0.0, min(room, available - _SPARE_MEMORY_BYTES))
+    return max(0.0, min(room, min(available, _room_in_container()) - _SPARE_MEMORY_BYTES))
+
+
+def _room_in_container() -> float:
+    """Returns the number of bytes up to the container's limit, which files in memory count towards; infinity without one."""
+    try:
+        limit, used = ((_CONTAINER / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        fields = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
+        return float("inf") if limit == "max" else int(limit) - int(used) + int(fields["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return float("inf")
 
 
 def _remove_others(root: pathlib.Path, wanted: pathlib.Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -207,3 +208,46 @@ def test_a_split_of_a_part_reads_its_own_records(server, data_dir, local_dir, tm
     assert remote.fingerprint == local.fingerprint
     assert json.dumps(remote.shards[0].skip) == json.dumps(local.shards[0].skip)
     staged.remove()
+
+
+def test_a_copy_that_a_power_cut_left_without_its_end_is_copied_again(server, data_dir, tmp_path):
+    source = open_source("digits", "test", data_dir)
+    shard = source.shards[0].filename
+    staged = stage("disk", [source], str(tmp_path))
+    assert staged.wait()
+    staged.close()
+    os.truncate(staged.files.copy_of(shard), 0)
+    again = stage("disk", [source], str(tmp_path))
+    assert again.wait()
+    assert pathlib.Path(again.files.copy_of(shard)).read_bytes() == objects.read(shard)
+    again.remove()
+
+
+def test_another_users_copies_are_left_alone(server, data_dir, tmp_path, monkeypatch):
+    source = open_source("digits", "test", data_dir)
+    theirs = stage("disk", [source], str(tmp_path))
+    assert theirs.wait()
+    theirs.close()
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    ours = stage("disk", [source], str(tmp_path))
+    assert ours.wait()
+    assert pathlib.Path(ours.files.folder).parent == tmp_path / "efficientnet-staged-54321"
+    ours.remove()
+    assert theirs.files.copy_of(source.shards[0].filename)
+
+
+@pytest.mark.parametrize(
+    ("limit", "room"), [("max", None), (str(20 * 1024**3), 6 * 1024**3), (str(9 * 1024**3), 0), (None, None)]
+)
+def test_files_in_memory_stay_within_the_limit_of_a_container(tmp_path, monkeypatch, limit, room):
+    """7 GiB are in use, of which the kernel would give 1 GiB up; 8 GiB stay free."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1 << 50, 0, 1 << 50))
+    monkeypatch.setattr(staging, "_MEMORY_FILE", str(tmp_path / "meminfo"))
+    (tmp_path / "meminfo").write_text(f"MemAvailable: {1 << 30} kB\n")
+    monkeypatch.setattr(staging, "_CONTAINER", tmp_path)
+    if limit:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{7 * 1024**3}\n")
+        (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {1 << 30}\n")
+    expected = (1 << 40) - 8 * 1024**3 if room is None else room
+    assert staging._room("memory", tmp_path) == expected
