@@ -5,12 +5,13 @@ perhaps optimizer slots. Older and LARS-trained ones have `batch_normalization` 
 and raw variables are never mixed: an incomplete set is refused.
 """
 
+import contextlib
 import functools
 import glob
 import math
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.host.printable import printable
 from pipeline.model.families import VARIANTS
 from pipeline.model.scaling import architecture
+from pipeline.storage import literal_names
 from pipeline.weights.container import Weights
 from pipeline.weights.identification import ForeignWeights
 from pipeline.weights.metadata import EMA, RAW
@@ -47,8 +49,9 @@ def find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
     return indices[0].with_suffix("") if len(indices) == 1 else None
 
 
-def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWeights:
-    """Lists the variables of a checkpoint.
+@contextlib.contextmanager
+def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> Generator[ForeignWeights]:
+    """Lists the variables of a checkpoint; they can be read inside the block.
 
     Args:
       prefix: The prefix of its file names.
@@ -58,13 +61,20 @@ def open_checkpoint(prefix: pathlib.Path, kind: str | None = None) -> ForeignWei
       ConfigError: `kind` is not in the checkpoint.
       DataError: the checkpoint is damaged, or holds variables of several networks.
     """
+    data = sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"))
+    index = prefix.with_name(f"{prefix.name}.index")
+    for path in (index, *data):
+        check_regular(path)
+    with literal_names.linked([index, *data]) as files:
+        yield _listed(prefix, kind, data, str(files[0].with_suffix("")))
+
+
+def _listed(prefix: pathlib.Path, kind: str | None, data: list[pathlib.Path], readable: str) -> ForeignWeights:
+    """Lists the variables of the checkpoint `prefix`, which TensorFlow opens under the name `readable`."""
     import tensorflow as tf
 
-    data = sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"))
-    for path in (prefix.with_name(f"{prefix.name}.index"), *data):
-        check_regular(path)
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
+        reader = tf.train.load_checkpoint(readable)
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except Exception as error:  # damage makes TensorFlow raise errors of many types
         raise DataError(f"{prefix} cannot be read as a TensorFlow checkpoint: {_first_line(error)}") from error

@@ -110,7 +110,8 @@ def _open_foreign(path: pathlib.Path, location: str, overrides: Overrides) -> Ge
         with timm.open_folder(path, ignore_preprocessing=overrides.preprocessing is not None) as foreign:
             yield foreign
     elif prefix := official.find_checkpoint(path):
-        yield official.open_checkpoint(prefix, overrides.kind)
+        with official.open_checkpoint(prefix, overrides.kind) as foreign:
+            yield foreign
     elif path.is_dir():
         raise DataError(f"{location} is a folder without weights that are known here: {_KNOWN}")
     elif path.suffix in keras_files.SUFFIXES:

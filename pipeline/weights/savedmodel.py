@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from pipeline.storage import literal_names
 from pipeline.weights.container import Weights
 from pipeline.weights.forward import Forward
 from pipeline.weights.keras_network import build_keras
@@ -71,7 +72,8 @@ def load(folder: pathlib.Path) -> Forward:
     """Opens the "pixels" signature."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(folder))
+    with literal_names.linked([folder]) as (readable,):
+        loaded = tf.saved_model.load(str(readable))
 
     def forward(images: np.ndarray) -> np.ndarray:
         return loaded.signatures["pixels"](pixels=tf.constant(images, tf.float32))["logits"].numpy()

@@ -108,6 +108,11 @@ def saved_model(tmp_path_factory, weights):
     return tf.saved_model.load(str(folder))
 
 
+def test_savedmodel_opens_in_a_folder_whose_name_could_be_a_pattern(weights, images, tmp_path):
+    savedmodel.write(weights, tmp_path / "b0 [1]")
+    assert np.isfinite(savedmodel.load(tmp_path / "b0 [1]")(images)).all()
+
+
 def test_savedmodel_takes_files_and_names_what_is_on_them(saved_model, weights, images):
     files = photographs()
     given = saved_model.signatures["serving_default"](pictures=tf.constant(files))

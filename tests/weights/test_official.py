@@ -35,6 +35,16 @@ def test_round_trip(b0, tmp_path, kind):
     assert found.metadata.kind == kind
 
 
+@pytest.mark.parametrize("name", ["b0 [1]/model", "a\\b/model", "b0/model[1]"])
+def test_names_that_tensorflow_takes_for_patterns_are_names(b0, tmp_path, name):
+    prefix = tmp_path / name
+    prefix.parent.mkdir()
+    official.write(b0, tmp_path)
+    for path in tmp_path.glob("model.ckpt.*"):
+        path.rename(f"{prefix}{path.suffix}")
+    assert same(open_weights(str(prefix)), b0)
+
+
 def test_names_in_the_file_are_the_authors(b0, tmp_path):
     official.write(b0, tmp_path)
     names = dict(tf.train.list_variables(str(tmp_path / "model.ckpt")))
