@@ -68,9 +68,9 @@ def run(
     python_logging.getLogger().setLevel(python_logging.WARNING)
     _define_help()
     open_files.raise_limit()
-    caches.give_libraries_a_place()
 
     def parse_and_run() -> None:
+        caches.give_libraries_a_place()
         paths = _parse(sys.argv if arguments is None else arguments, structure)
         logging.set_verbosity(logging.INFO)  # parsing the flags sets it too, so this comes after
         logging.get_absl_handler().addFilter(_is_ours_or_a_warning)

@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 from pipeline import command
 from pipeline.data import contact_sheet
+from pipeline.data.decoding.headers import DamagedImageError
+from pipeline.data.decoding.images import decode
 from pipeline.data.sources import open_source
 from pipeline.errors import ConfigError, DataError
 from pipeline.host.paths import expanded
@@ -50,13 +52,26 @@ def main() -> None:
 
 def _files(config: ConfigDict) -> list[bytes]:
     if _IMAGE.value:
-        try:
-            return [pathlib.Path(expanded(path)).read_bytes() for path in _IMAGE.value]
-        except OSError as error:
-            raise DataError(f"--image={error.filename}: {error.strerror}") from error
+        return [_checked(expanded(path)) for path in _IMAGE.value]
 
     source = open_source(config.data.name, config.data.train_split, config.data.data_dir)
     return [source[index]["image"] for index in range(min(_ROWS, len(source)))]
+
+
+def _checked(path: str) -> bytes:
+    """Returns the content of an image file.
+
+    Raises:
+      DataError: it cannot be read, or is damaged.
+    """
+    try:
+        content = pathlib.Path(path).read_bytes()
+        decode(content)
+    except OSError as error:
+        raise DataError(f"--image={path}: {error.strerror}") from error
+    except DamagedImageError as error:
+        raise DataError(f"--image={path}: {error}") from error
+    return content
 
 
 if __name__ == "__main__":

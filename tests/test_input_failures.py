@@ -140,6 +140,7 @@ TYPED = [
     (f"{PREVIEW} --image=~nobody_of_this_name/a.png --out={{new}}/a.png", 78, "no home directory"),
     (f"{PREVIEW} --op=Blur --out={{new}}/a.png", 78, "--op=Blur"),
     (f"{PREVIEW} --image={{disk}}/none.png --out={{new}}/a.png", 65, "none.png"),
+    (f"{PREVIEW} --image={{disk}}/broken.png --out={{new}}/a.png", 65, "broken.png: "),
     (f"{PREVIEW} --image={{disk}}/image.png --out=/proc/nothing/a.png", 78, "/proc/nothing/a.png"),
     ("benchmark", 78, "name the benchmark first"),
     ("benchmark speed --config=configs/quickstart.py", 78, "name the benchmark first"),

@@ -104,4 +104,4 @@ def _read_class_names(name: str | None) -> tuple[str, ...] | None:
             text = read_text(pathlib.Path(expanded(name)), pipe=True)
     except DataError as error:
         raise ConfigError(f"--class_names: {error}") from error
-    return tuple(text.splitlines())
+    return tuple(text.removeprefix("\ufeff").splitlines())  # the mark of UTF-8 that some editors write

@@ -68,8 +68,6 @@ def image_files(words: Iterable[str]) -> Iterator[ImageFile]:
 
 
 def _lines_of_input() -> Iterator[str]:
-    if sys.stdin is None:  # it was closed before this process began
-        return
     for line in sys.stdin.buffer:
         name = os.fsdecode(line.rstrip(b"\r\n"))
         if name and name != STANDARD_INPUT:

@@ -1,5 +1,6 @@
 """Where caches are for a user without a home, which in containers is usual."""
 
+import errno
 import os
 import shutil
 import stat
@@ -9,6 +10,7 @@ import tempfile
 
 import pytest
 
+from pipeline import command
 from pipeline.host.caches import cache_folder
 from tests.runs import COMPILE_FAST, ROOT, TINIEST
 
@@ -43,6 +45,22 @@ def _unknown(number):
 def test_the_folder_that_the_user_names_comes_first(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder("plans") == tmp_path / "efficientnet" / "plans"
+
+
+def test_a_machine_without_any_place_for_caches_is_one_line(monkeypatch, capsys):
+    """As a container that is read-only, without a home, and without a temporary folder."""
+
+    def refuse():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    for variable in ("XDG_CACHE_HOME", "KERAS_HOME", "MPLCONFIGDIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(tempfile, "gettempdir", refuse)
+    codes = []
+    command.run(lambda: None, ["nothing"], leave=codes.append)
+    assert codes == [71]
+    assert capsys.readouterr().err.startswith("Error: the system refused: [Errno 2] No usable temporary directory")
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.weights import directory, image_files
+from pipeline.weights import directory
 from tests import forks
 from tests.runs import ROOT
 from tests.weights.samples import random_weights
@@ -82,11 +82,6 @@ def test_words_that_mean_nothing_are_errors(weights, images, tmp_path):
     assert predict(weights)[0] == 78
 
 
-def test_a_closed_standard_input_names_nothing(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", None)  # as Python has it after <&-
-    assert list(image_files.image_files(["-"])) == []
-
-
 def test_names_with_brackets_and_names_that_are_no_text_are_names(weights, images, tmp_path):
     for name in (b"cat[1].png", b"caf\xe9.png"):
         with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
@@ -94,6 +89,13 @@ def test_names_with_brackets_and_names_that_are_no_text_are_names(weights, image
     code, found, _ = predict(weights, tmp_path / "cat[1].png", tmp_path)
     assert (code, set(found.values())) == (0, {None})
     assert [os.path.basename(name) for name in found] == ["cat[1].png", os.fsdecode(b"caf\xe9.png")]
+
+
+def test_class_names_from_an_editor_that_marks_utf8_are_those_names(weights, images, tmp_path):
+    (tmp_path / "names.txt").write_bytes("\ufeffröd\r\ngreen\r\nblue\r\n".encode())
+    command = ["-m", "pipeline.predict", "--weights", weights, "--json", "--class_names", tmp_path / "names.txt"]
+    end = forks.run(*map(os.fspath, command), str(images / "a/1.png"))
+    assert {row["name"] for row in json.loads(end.stdout)["classes"]} == {"röd", "green", "blue"}
 
 
 def test_images_are_read_when_their_turn_comes(weights, images):
