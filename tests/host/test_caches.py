@@ -1,6 +1,5 @@
 """Where caches are for a user without a home, which in containers is usual."""
 
-import errno
 import os
 import shutil
 import stat
@@ -10,8 +9,8 @@ import tempfile
 
 import pytest
 
-from pipeline import command
 from pipeline.host.caches import cache_folder
+from tests import forks
 from tests.runs import COMPILE_FAST, ROOT, TINIEST
 
 ONE_DEVICE = f"--xla_force_host_platform_device_count=1 {COMPILE_FAST}"
@@ -47,20 +46,26 @@ def test_the_folder_that_the_user_names_comes_first(tmp_path, monkeypatch):
     assert cache_folder("plans") == tmp_path / "efficientnet" / "plans"
 
 
-def test_a_machine_without_any_place_for_caches_is_one_line(monkeypatch, capsys):
+_NO_PLACE = """
+import errno, os, tempfile
+from pipeline import command
+
+def refuse():
+    raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+os.path.expanduser = lambda path: path
+tempfile.gettempdir = refuse
+for variable in ("XDG_CACHE_HOME", "KERAS_HOME", "MPLCONFIGDIR"):
+    os.environ.pop(variable, None)
+command.run(lambda: None, ["nothing"])
+"""
+
+
+def test_a_machine_without_any_place_for_caches_is_one_line():
     """As a container that is read-only, without a home, and without a temporary folder."""
-
-    def refuse():
-        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
-
-    for variable in ("XDG_CACHE_HOME", "KERAS_HOME", "MPLCONFIGDIR"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    monkeypatch.setattr(tempfile, "gettempdir", refuse)
-    codes = []
-    command.run(lambda: None, ["nothing"], leave=codes.append)
-    assert codes == [71]
-    assert capsys.readouterr().err.startswith("Error: the system refused: [Errno 2] No usable temporary directory")
+    end = forks.run("-c", _NO_PLACE)
+    assert end.returncode == 71
+    assert end.stderr.startswith("Error: the system refused: [Errno 2] No usable temporary directory")
 
 
 @pytest.mark.slow
