@@ -6,12 +6,11 @@ PATH is one of the authors' TensorFlow checkpoints (averages, raw variables or b
 timm, a .pth file with the names of timm or lukemelas's package, or a Keras file. Nothing in a file is ever run.
 """
 
-import pathlib
-
 from absl import flags, logging
 
 from pipeline import command
 from pipeline.errors import ConfigError
+from pipeline.storage import local
 from pipeline.weights import command_line
 
 _OUT = command_line.define_out()
@@ -29,7 +28,7 @@ def main(paths: list[str]) -> None:
     weights = command_line.open_weights(paths[0])
     if _DROP_BACKGROUND.value:
         weights = weights.without_background()
-    with directory.appearing(pathlib.Path(out)) as folder:
+    with local.written_to(out) as place, directory.appearing(place) as folder:
         directory.write(weights, folder)
     logging.info("%s: %s", out, weights.describe())
 

@@ -7,9 +7,9 @@ each of the most probable classes. Images that cannot be read are reported, and 
 """
 
 import os
-import pathlib
 
 from absl import flags
+from etils import epath
 
 from pipeline import command
 from pipeline.errors import ConfigError, DataError
@@ -23,7 +23,7 @@ _TOP = flags.DEFINE_integer("top", 3, "Number of classes to draw.", lower_bound=
 def main(words: list[str]) -> None:
     if not words:
         raise ConfigError("name images: files, folders, patterns, or - for names from standard input")
-    out = pathlib.Path(command_line.out(_OUT.value))
+    out = epath.Path(command_line.out(_OUT.value))
     weights = command_line.open_weights()
 
     from pipeline.data.preparation.folder_entries import shown

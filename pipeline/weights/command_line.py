@@ -8,7 +8,7 @@ from absl import flags
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.host.announcing import announce
-from pipeline.host.paths import expanded
+from pipeline.host.paths import expanded, known_place
 from pipeline.weights.plain_files import read_text
 
 if typing.TYPE_CHECKING:  # importing them takes seconds, which are announced first
@@ -48,7 +48,7 @@ def open_weights(path: str | None = None) -> "Weights":
       ConfigError: neither or both flags are given.
       DataError: see `opening.open_weights`.
     """
-    where = path or location()
+    where = known_place(path) if path else location()
     _announce(where)
     from pipeline.weights import opening
 

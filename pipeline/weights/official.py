@@ -36,7 +36,7 @@ _BATCH_NORM = re.compile(r"/batch_normalization(?=[_/])")
 
 def find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
     """Returns the prefix of a checkpoint, given that prefix, its `.index` file, or a folder, whose newest one is taken."""
-    if path.with_name(path.name + ".index").exists():
+    if path.name and path.with_name(path.name + ".index").exists():  # "/" and "." have no name
         return path
     if path.suffix == ".index" and path.exists():
         return path.with_suffix("")
