@@ -1,8 +1,8 @@
 """Runs trials on this machine, several at a time, and records those that failed for good.
 
-Each trial is a process of the trainer. Its output goes to a file beside the trial's folder. On SIGTERM or Ctrl-C each process
-is asked once to save and end; a second signal kills them at once. If this process is killed, they die with it. The next start
-continues trials that have not finished.
+Each trial is a process of the trainer. Its output goes to a file beside the trial's folder. On SIGTERM, Ctrl-C or a closed
+terminal each process is asked once to save and end; a second SIGTERM or Ctrl-C kills them at once. If this process is killed,
+they die with it. The next start continues trials that have not finished.
 """
 
 import contextlib
@@ -154,10 +154,14 @@ def _stopping(running: dict[int, _Process]) -> Generator[list[int]]:
 
     def on_signal(number: int, _) -> None:
         asked.append(number)
+        insisted = sum(each != signal.SIGHUP for each in asked) > 1  # shells and systemd send SIGHUP along with others
         for process in list(running.values()):
-            process.kill() if len(asked) > 1 else process.ask_to_stop()
+            process.kill() if insisted else process.ask_to_stop()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    obeyed = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as with nohup
+        obeyed.append(signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in obeyed}
     try:
         yield asked
     finally:

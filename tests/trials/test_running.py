@@ -5,10 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+from etils import epath
 
+from pipeline.errors import Preempted
+from pipeline.model.variants import ScaledVariant
+from pipeline.trials import running
 from pipeline.trials.running import TRAINER, Machine
+from pipeline.trials.trials import Trial
 from tests.forks import ROOT
 from tests.runs import TINIEST, wait_for
 
@@ -31,6 +38,43 @@ def test_what_the_user_set_is_kept_and_other_devices_are_left_alone():
 def test_each_of_the_trials_at_a_time_has_its_gpu():
     machine = Machine(2, ("0", "3"), {"JAX_PLATFORMS": "cuda"})
     assert [machine.environment_of(slot)["CUDA_VISIBLE_DEVICES"] for slot in (0, 1)] == ["0", "3"]
+
+
+SAVING = """
+import pathlib, signal, sys, time
+
+def save(*_):
+    time.sleep(1)
+    (workdir / "saved").touch()
+    sys.exit(75)
+
+workdir = pathlib.Path(sys.argv[1])
+workdir.mkdir()
+signal.signal(signal.SIGTERM, save)
+(workdir / "ready").touch()
+time.sleep(600)
+"""
+
+
+def test_a_closed_terminal_lets_the_trials_save(tmp_path, monkeypatch):
+    """Shells pass its SIGHUP on once more, and systemd sends a SIGTERM along."""
+    trial = Trial(ScaledVariant.parse("mini0"), 0)
+    workdir = trial.workdir(epath.Path(tmp_path))
+    monkeypatch.setattr(running, "TRAINER", ("-c", SAVING))
+
+    def close():
+        while not (workdir / "ready").exists():
+            time.sleep(0.01)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+
+    threading.Thread(target=close).start()
+    before = signal.getsignal(signal.SIGHUP)
+    machine = Machine(1, (), dict(os.environ))
+    with pytest.raises(Preempted):
+        running.run_all(iter([trial]).__next__, epath.Path(tmp_path), lambda _: [str(workdir)], machine, None)
+    assert (workdir / "saved").exists()
+    assert signal.getsignal(signal.SIGHUP) == before
 
 
 @pytest.mark.slow
