@@ -50,7 +50,7 @@ class Reporter:
             self._record = GrowingFile(path)
             if tensorboard:
                 self._tensorboard = TensorBoard(workdir, start_step)
-            if sys.stdout is not None and sys.stdout.isatty():  # None if it was closed before this process began
+            if sys.stdout.isatty():
                 self._bar = tqdm(total=hparams.total_steps, initial=start_step, unit="step", leave=False)
 
     def __enter__(self) -> "Reporter":
