@@ -6,7 +6,7 @@
 # runs/<config>. The same command again continues the run.
 set -euo pipefail
 
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$root/launch/lib/messages.sh"
 source "$root/launch/lib/bootstrap.sh"
 source "$root/launch/lib/paths.sh"

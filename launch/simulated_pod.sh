@@ -6,7 +6,7 @@
 # moment, are then asked to stop, and at last are ended; the first failure is the exit status. Ctrl-C asks all to save and stop.
 set -euo pipefail
 
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$root/launch/lib/messages.sh"
 source "$root/launch/lib/bootstrap.sh"
 source "$root/launch/lib/paths.sh"

@@ -7,7 +7,7 @@
 # launch/test.sh tests/model -k swish
 set -euo pipefail
 
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$root/launch/lib/messages.sh"
 source "$root/launch/lib/bootstrap.sh"
 

@@ -5,7 +5,7 @@
 # runs the tests that need them. Exports can use the same Python: TIMM_PYTHON=.venv/interop/bin/python.
 set -euo pipefail
 
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 source "$root/launch/lib/messages.sh"
 source "$root/launch/lib/bootstrap.sh"
 

@@ -63,6 +63,7 @@ def run(
       structure: the module in `configs/` that has every key of its `--config`.
       leave: ends the process with a code.
     """
+    open_files.open_standard_streams()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silence TensorFlow's CPU notices
     logging.use_absl_handler()
     python_logging.getLogger().setLevel(python_logging.WARNING)

@@ -16,7 +16,7 @@ import os
 
 from etils import epath
 
-from configs import scale
+from configs import recipe, scale
 from pipeline import command
 from pipeline.host import locking
 from pipeline.host.announcing import announce
@@ -38,7 +38,7 @@ def main() -> None:
 
     sizes = command_line.open_data(study.train_config)
     with locking.held(f"{workdir}/{_LOCK}"):
-        identity.continue_in(study.identity(), workdir)
+        identity.continue_in(study.identity(), workdir, {"study": scale, "train": recipe})
         train = functools.partial(_print_commands, study, workdir)
         if not _FLAGS.launch:
             train = functools.partial(_train_here, study, workdir, machine)

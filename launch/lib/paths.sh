@@ -4,10 +4,12 @@
 # These are --config, --workdir and --config.data.data_dir. The resulting TRAIN_ARGUMENTS mean the same in every folder, and other
 # arguments are passed on byte for byte. Configurations are not read.
 
-# Usage: resolve_path PATH USER_FOLDER ROOT. Prints an absolute path: in the user's folder if it exists there, else in ROOT.
+# Usage: resolve_path PATH USER_FOLDER ROOT. Prints an absolute path: in the user's folder if it exists there, else in ROOT. Bash
+# leaves the `~` of `--workdir=~/x` to its reader. Without a home directory the trainer refuses it.
 resolve_path() {
   case $1 in
     /* | *://*) printf '%s' "$1" ;;
+    [~] | [~]/*) printf '%s' "${HOME-~}${1:1}" ;;
     *)
       # A config may have an argument after a colon; the file is the part before it.
       if [[ ! -e "$2/${1%%:*}" && -e "$3/${1%%:*}" ]]; then

@@ -1,10 +1,12 @@
-"""Raises the limit of open files, and checks that it is enough for the data.
+"""Raises the limit of open files, checks that it is enough for the data, and opens the standard streams that are closed.
 
 Random access keeps every shard of a dataset open. tfds makes about a thousand of ImageNet, which is the usual limit of a
 shell, and libraries that cannot open a file fail badly. Child processes inherit the limit.
 """
 
+import os
 import resource
+import sys
 import weakref
 
 from pipeline.errors import ConfigError
@@ -12,6 +14,20 @@ from pipeline.errors import ConfigError
 _MOST = 1 << 20  # the kernel's default limit (fs.nr_open), which refuses "unlimited"
 _OTHERS = 256  # checkpoints, connections, libraries; a small run has about 100
 _needed = weakref.WeakKeyDictionary()  # number of files by reader
+
+
+def open_standard_streams() -> None:
+    """Opens the standard streams that were closed before this process began, as services and `>&-` do, on /dev/null.
+
+    The next files and sockets that are opened would get their descriptors, and whatever a library prints would go there.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
+            setattr(sys, name, os.fdopen(opened, "r" if name == "stdin" else "w", closefd=False))
+            os.set_inheritable(opened, True)
 
 
 def raise_limit() -> None:

@@ -4,6 +4,7 @@ Only process 0 writes. `metrics.jsonl` has one JSON object a line with "event" a
 restarts: resuming at step s drops later entries. Files are written in the background.
 """
 
+import functools
 import json
 import sys
 import time
@@ -19,6 +20,7 @@ from pipeline.host.whole_files import write_whole
 from pipeline.reporting.goodput import Goodput
 from pipeline.reporting.growing_files import GrowingFile
 from pipeline.reporting.tensorboard import TensorBoard
+from pipeline.runtime import stopping
 
 
 class Reporter:
@@ -71,7 +73,7 @@ class Reporter:
     def log(self, text: str) -> None:
         """Prints text on the console of process 0."""
         if self._bar is not None:
-            tqdm.write(text, file=sys.stdout)
+            stopping.say(text, functools.partial(tqdm.write, file=sys.stdout))
         else:
             log(text)
 
@@ -135,7 +137,7 @@ class Reporter:
 def log(text: str) -> None:
     """Prints text on the console of process 0."""
     if jax.process_index() == 0:
-        print(text, flush=True)
+        stopping.say(text, functools.partial(print, flush=True))
 
 
 def read_events(workdir: str) -> list[dict]:

@@ -5,6 +5,7 @@ its own file. The file begins with a session-start event, at which readers drop 
 """
 
 import os
+import re
 import socket
 import struct
 import time
@@ -21,6 +22,9 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # pyrefly: ignore[missi
 
 from pipeline.reporting.growing_files import GrowingFile
 
+_BEGINNING = "events.out.tfevents."
+_STAMP = re.escape(_BEGINNING) + r"(\d{10}\.\d{6})\."
+
 
 class TensorBoard:
     """The TensorBoard file of one start of a run, below `<workdir>/tensorboard`.
@@ -33,8 +37,7 @@ class TensorBoard:
     def __init__(self, workdir: str, start_step: int):
         directory = epath.Path(workdir) / "tensorboard"
         directory.mkdir(parents=True, exist_ok=True)
-        # Readers read the files in the order of their names.
-        name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
+        name = f"{_BEGINNING}{_after_all_in(directory):017.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = GrowingFile(directory / name)
         now = time.time()
         start = SessionLog(status=SessionLog.START)
@@ -55,6 +58,15 @@ class TensorBoard:
     def close(self) -> None:
         """Waits until all points are written, and ends the thread."""
         self._file.close()
+
+
+def _after_all_in(directory: epath.Path) -> float:
+    """Returns the time, or a later one if the clock was put back after an earlier start.
+
+    Readers read the files in the order of their names. A file that came before those of earlier starts would lose its points.
+    """
+    found = (re.match(_STAMP, path.name) for path in directory.iterdir())
+    return max([time.time(), *(float(stamp[1]) + 1e-3 for stamp in found if stamp)])
 
 
 def _scalar(tag: str, value: float) -> Summary.Value:

@@ -7,6 +7,7 @@ failure is not damage: it ends the process as a failure of the machine and chang
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -99,7 +100,7 @@ class Checkpoints:
         """Returns the state and the metadata of the newest readable checkpoint; None if there is no checkpoint.
 
         If a checkpoint is damaged for any process, the log says why, and all processes take the one before it. The damaged
-        one is renamed to `<step>.damaged`, so its step can be saved again.
+        one is renamed to `<step>.damaged`, or `<step>.damaged2` and so on, so its step can be saved again.
 
         Args:
           abstract_state: the structure, shapes, dtypes and shardings to restore to. The devices may differ from those that
@@ -156,7 +157,9 @@ class Checkpoints:
             return
         if jax.process_index() == 0:
             for step in steps:
-                (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
+                names = (f"{step}.damaged{number}" for number in itertools.chain([""], itertools.count(2)))
+                free = next(name for name in names if not (self._directory / name).exists())
+                (self._directory / str(step)).rename(self._directory / free)
         multihost_utils.sync_global_devices("damaged checkpoints set aside")
         self._manager.reload()
 

@@ -8,12 +8,17 @@ Processes on CPUs do not share programs, because JAX's key includes the topology
 too, because a start has many of them.
 """
 
+import contextlib
+import functools
 import os
 
 import jax
 from jax import monitoring
+from jax._src.lru_cache import LRUCache
 
 from pipeline.host.caches import cache_folder
+from pipeline.host.whole_files import PARTIAL
+from pipeline.storage import local
 
 _HIT, _MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"
 
@@ -27,6 +32,7 @@ class CompilationCache:
 
     def __init__(self, workdir: str | None):
         self.hits = self.misses = 0
+        _write_whole_programs()
         self.directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
         if self.directory is None:
             self.directory = f"{workdir}/compiled" if workdir else str(cache_folder("compiled"))
@@ -44,3 +50,30 @@ class CompilationCache:
     def _count(self, event: str, **_) -> None:
         self.hits += event == _HIT
         self.misses += event == _MISS
+
+
+@functools.cache
+def _write_whole_programs() -> None:
+    """Replaces JAX's function that writes a program, once in a process.
+
+    That one leaves the beginning of a program on a disk that is full, or if the process is killed. Every later start would
+    try to read it, warn, compile the program again, and leave the beginning as it is.
+    """
+    put = LRUCache.put
+
+    def put_whole(self: LRUCache, key: str, value: bytes) -> None:
+        if self.eviction_enabled or local.is_remote(self.path):  # objects are always written atomically
+            return put(self, key, value)
+        program = self.path / f"{key}-cache"
+        if program.exists():
+            return None
+        partial = self.path / f"{key}.{os.getpid()}{PARTIAL}"
+        try:
+            partial.write_bytes(value)
+            partial.replace(program)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+
+    LRUCache.put = put_whole

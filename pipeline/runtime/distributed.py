@@ -20,6 +20,8 @@ from pipeline.errors import ConfigError, MachineError
 from pipeline.runtime import joining, stopping
 
 ALONE_SECONDS = 10 * 365 * 86400  # a process without peers waits for nobody's heartbeat; it may sleep with its laptop
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # the variables that gRPC reads
+_WITHOUT_PROXY = ("no_grpc_proxy", "no_proxy")
 INITIALIZATION_TIMEOUT_SECONDS = 1800  # machines of one slice can come up many minutes apart after a preemption
 
 
@@ -55,6 +57,7 @@ def initialize(
         joining.check_arguments(*place)
         if process_index == 0:
             joining.check_port_is_free(coordinator_address)
+        _connect_directly(coordinator_address)
         arguments = {
             "coordinator_address": coordinator_address,
             "num_processes": process_count,
@@ -64,7 +67,9 @@ def initialize(
         arguments = {}
     else:
         alone = True
-        arguments = {"coordinator_address": f"localhost:{_free_port()}", "num_processes": 1, "process_id": 0}
+        address = f"localhost:{_free_port()}"
+        _connect_directly(address)
+        arguments = {"coordinator_address": address, "num_processes": 1, "process_id": 0}
         # The virtual CPU devices of one process need no network to sum: with gloo, a small network's step took 5 times as
         # long.
         jax.config.update("jax_cpu_collectives_implementation", None)
@@ -122,6 +127,18 @@ def _on_cloud_tpu() -> bool:
     wanted = os.environ.get("JAX_PLATFORMS", "tpu")
     devices = [*pathlib.Path("/dev").glob("accel*"), *pathlib.Path("/dev").glob("vfio/[0-9]*")]
     return "tpu" in wanted and bool(devices) and importlib.util.find_spec("libtpu") is not None
+
+
+def _connect_directly(address: str) -> None:
+    """Keeps gRPC from asking the machine's proxy for process 0, and then waiting forever, even for a process without peers.
+
+    https://github.com/grpc/grpc/blob/master/doc/environment_variables.md
+    """
+    if any(os.environ.get(name) for name in _PROXIES):
+        others = next(filter(None, map(os.environ.get, _WITHOUT_PROXY)), None)
+        host = address.rpartition(":")[0].strip("[]")
+        os.environ[_WITHOUT_PROXY[0]] = f"{others},{host}" if others else host
+    jax.config.update("jax_check_proxy_envs", False)  # it only warns of them
 
 
 def _free_port() -> int:

@@ -1,11 +1,13 @@
 """Stops all processes of a run at the same point.
 
 The first SIGTERM or Ctrl-C is a request. JAX's preemption service passes it to every process, and `StopRequests` reports it. A
-second signal ends the process at once. Nothing here saves anything.
+second signal ends the process at once. A closed terminal, or output that nobody reads any more, is a request too, but never a
+second one, because it comes together with others. Nothing here saves anything.
 """
 
 import concurrent.futures
 import ctypes
+import errno
 import os
 import signal
 import threading
@@ -22,9 +24,11 @@ from pipeline.host import ending
 Result = TypeVar("Result")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_UNREADABLE = (errno.EPIPE, errno.EIO)  # a pipe without a reader, and a terminal that is gone
 _PAUSE_SECONDS = 0.2
 _PATIENCE = 0.8  # a share of JAX's own time-out
 _peer_seconds = 100.0  # JAX's default; `listen` sets it
+_to_the_thread = None  # the pipe by which signals reach it; `listen` opens it
 _NUMBERS_WHILE_WAITING = 20_000  # with the pause, more than an hour
 
 
@@ -38,14 +42,16 @@ def listen(peer_seconds: float) -> None:
     Args:
       peer_seconds: JAX's time-out for the other processes at the end.
     """
-    global _peer_seconds
+    global _peer_seconds, _to_the_thread
     _peer_seconds = peer_seconds
     tell_jax = _take_over_handler(signal.SIGTERM)
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing)
+    reading, _to_the_thread = os.pipe()
+    os.set_blocking(_to_the_thread, False)
+    signal.set_wakeup_fd(_to_the_thread)
     for number in _SIGNALS:
         signal.signal(number, lambda *_: None)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as with nohup
+        signal.signal(signal.SIGHUP, lambda *_: None)
     threading.Thread(target=_obey, args=(reading, tell_jax), name="signals", daemon=True).start()
 
 
@@ -63,6 +69,19 @@ def leave(exit_code: int) -> NoReturn:
             "leaving alone: the other processes did not come to the end within %.0f s", _PATIENCE * _peer_seconds
         )
     ending.leave_at_once(exit_code)
+
+
+def say(text: str, write: Callable[[str], object]) -> None:
+    """Writes a line; if nobody can read it any more, asks the run to stop.
+
+    Ctrl-C ends `tee` at once, and the run must still save.
+    """
+    try:
+        write(text)
+    except OSError as error:
+        if error.errno not in _UNREADABLE or _to_the_thread is None:
+            raise
+        os.write(_to_the_thread, bytes([signal.SIGHUP]))
 
 
 class StopRequests:
@@ -114,17 +133,18 @@ def _fulfil(result: concurrent.futures.Future, work: Callable[[], Result]) -> No
 
 
 def _obey(reading: int, tell_jax: Callable[[int], None]) -> None:
-    requests = 0
+    told, requests = False, 0
     while True:
         number = os.read(reading, 1)[0]
-        if number not in _SIGNALS:
+        if number not in (*_SIGNALS, signal.SIGHUP):
             continue
-        requests += 1
-        if requests == 1:
+        requests += number in _SIGNALS
+        if requests > 1:
+            os._exit(128 + number)
+        if not told:
+            told = True
             logging.info("%s: saving what is new, then stopping. Again: at once.", signal.Signals(number).name)
             tell_jax(signal.SIGTERM)
-        else:
-            os._exit(128 + number)
 
 
 def _take_over_handler(number: int) -> Callable[[int], None]:

@@ -6,6 +6,7 @@ is written, and the exit code asks for a restart. The watchdog touches no device
 which the whole process stands still, as with Ctrl-Z, is no hang.
 """
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -57,10 +58,11 @@ class Watchdog:
             if silent > patience * self._warn_seconds and self._warned is not beat:
                 self._warned = beat
                 self._log(f"has been {where} for {silent:.0f} seconds; its threads:")
-                faulthandler.dump_traceback(file=sys.stderr)
+                faulthandler.dump_traceback(file=2)
             if silent > patience * self._abort_seconds:
                 self._log(f"has been {where} for {silent:.0f} seconds: ending it. The same command continues the run")
                 os._exit(MachineError.exit_code)
 
     def _log(self, what: str) -> None:
-        print(f"Watchdog: {self.who} {what}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it; a hang must end nevertheless
+            print(f"Watchdog: {self.who} {what}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import os
 
 from etils import epath
 
-from configs import search
+from configs import recipe, search
 from pipeline import command
 from pipeline.errors import MachineError, TrainingError
 from pipeline.host import locking
@@ -33,7 +33,7 @@ def main() -> None:
     announce("Opening the data", "5 seconds")
     sizes = command_line.open_data(study.train_config)
     with locking.held(f"{workdir}/{_LOCK}"):
-        identity.continue_in(study.identity(), workdir)
+        identity.continue_in(study.identity(), workdir, {"search": search, "train": recipe})
         state, record = _begin(study, workdir, sizes)
         for course in state.courses:
             record.check(course.algorithm, course.seed, list(map(str, course.proposed)))

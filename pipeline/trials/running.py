@@ -1,8 +1,8 @@
 """Runs trials on this machine, several at a time, and records those that failed for good.
 
-Each trial is a process of the trainer. Its output goes to a file beside the trial's folder. On SIGTERM or Ctrl-C each process
-is asked once to save and end; a second signal kills them at once. If this process is killed, they die with it. The next start
-continues trials that have not finished.
+Each trial is a process of the trainer. Its output goes to a file beside the trial's folder. On SIGTERM, Ctrl-C or a closed
+terminal each process is asked once to save and end; a second SIGTERM or Ctrl-C kills them at once. Ctrl-Z suspends them too. If
+this process is killed, they die with it. The next start continues trials that have not finished.
 """
 
 import contextlib
@@ -127,6 +127,11 @@ class _Process:
             self._asked = True
             self._process.terminate()
 
+    def pass_on(self, number: int) -> None:
+        """Sends a signal to the trial and its data workers."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
     def kill(self) -> None:
         self._process.kill()
 
@@ -149,15 +154,26 @@ class _Process:
 
 @contextlib.contextmanager
 def _stopping(running: dict[int, _Process]) -> Generator[list[int]]:
-    """Passes signals on to the running trials. Yields the list of the signals received."""
+    """Passes signals on to the running trials. Yields the list of the requests to stop."""
     asked = []
 
     def on_signal(number: int, _) -> None:
         asked.append(number)
+        insisted = sum(each != signal.SIGHUP for each in asked) > 1  # shells and systemd send SIGHUP along with others
         for process in list(running.values()):
-            process.kill() if len(asked) > 1 else process.ask_to_stop()
+            process.kill() if insisted else process.ask_to_stop()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    def on_suspension(*_) -> None:
+        for process in list(running.values()):
+            process.pass_on(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)  # until somebody continues it
+        for process in list(running.values()):
+            process.pass_on(signal.SIGCONT)
+
+    handlers = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal, signal.SIGTSTP: on_suspension}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as with nohup
+        handlers[signal.SIGHUP] = on_signal
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield asked
     finally:
@@ -186,6 +202,9 @@ def _conclude(process: _Process, study: epath.Path, fails: Callable[[Exception],
         write_failure(process.trial, study, problem)
     elif code == Preempted.exit_code or code < 0:
         how = "was asked to stop" if code > 0 else f"was ended by {signal.Signals(-code).name}"
-        raise MachineError(f"trial {process.trial} {how} by another program or person; repeat the command to continue")
+        memory = ", or by the system for lack of memory" if code == -signal.SIGKILL else ""
+        raise MachineError(
+            f"trial {process.trial} {how} by another program or person{memory}; repeat the command to continue"
+        )
     else:
         raise MachineError(f"trial {process.trial} ended with exit code {code}; {process.log} has its output")

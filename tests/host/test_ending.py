@@ -95,6 +95,14 @@ def test_more_output_than_a_pipe_holds_ends_when_nobody_reads_it():
     assert (end.returncode, end.stderr) == (128 + signal.SIGPIPE, "")
 
 
+def test_closed_streams_are_no_error_and_no_files(tmp_path):
+    main = f"print('x'); print('y', file=sys.stderr); os.write(2, b'z'); open({str(tmp_path / 'file')!r}, 'w').write('text')"
+    code = f"{RUN}def main():\n    {main}\ncommand.run(main, ['program'])\n"
+    line = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", line], cwd=ROOT, timeout=120).returncode == 0
+    assert (tmp_path / "file").read_text() == "text"
+
+
 def test_a_pipe_inside_the_command_that_breaks_is_not_taken_for_the_reader():
     end = end_of("r, w = os.pipe(); os.close(r); os.write(w, b'x')")
     assert end.returncode == 71

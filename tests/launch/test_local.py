@@ -181,6 +181,31 @@ def test_paths_are_those_of_the_users_folder(checkout, tmp_path, arguments):
     assert call["cwd"] == str(checkout)
 
 
+def test_a_tilde_that_the_shell_leaves_is_the_home_directory(checkout, tmp_path):
+    make_ready(checkout)
+    arguments = ["--config=~/mine.py", "--workdir", "~/out", "--config.data.data_dir=~"]
+    call = json.loads(run(checkout, *arguments, cwd=tmp_path, HOME="/home/an other")[1])
+    expected = [
+        "--config=/home/an other/mine.py",
+        "--workdir=/home/an other/out",
+        "--config.data.data_dir=/home/an other",
+    ]
+    assert call["argv"] == expected
+    call = json.loads(run(checkout, "--workdir=~/out", cwd=tmp_path, HOME=None)[1])
+    assert call["argv"][1] == "--workdir=~/out", "for the trainer to refuse"
+
+
+def test_an_exported_cdpath_changes_nothing(checkout):
+    make_ready(checkout)
+    (checkout / "elsewhere" / "launch").mkdir(parents=True)
+    for found in (".", "elsewhere"):
+        command = ["bash", "launch/local.sh"]
+        variables = {**os.environ, "CDPATH": found, "PYTHON": sys.executable}
+        output = subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True)
+        assert output.returncode == 0, output.stderr
+        assert json.loads(output.stdout)["cwd"] == str(checkout)
+
+
 def test_a_config_of_the_repository_is_found_from_any_folder(checkout, tmp_path):
     make_ready(checkout)
     arguments = ["--config=configs/quickstart.py:small", "--workdir=gs://bucket/run"]

@@ -85,6 +85,15 @@ def test_a_damaged_newest_leads_to_the_one_before(damage, tmp_path, caplog):
     assert save(tmp_path, state_of(2)) == [1, 2]  # the step can be saved anew
 
 
+def test_a_step_that_is_damaged_again_is_set_aside_again(tmp_path):
+    save(tmp_path, state_of(1))
+    for _ in range(3):
+        save(tmp_path, state_of(2))
+        DAMAGE["index missing"](tmp_path / "2")
+        assert int(restore(tmp_path)[0]["step"]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "2.damaged", "2.damaged2", "2.damaged3"}
+
+
 def test_an_empty_step_directory_is_no_checkpoint(tmp_path, caplog):
     save(tmp_path, state_of(1))
     (tmp_path / "5").mkdir()

@@ -1,5 +1,7 @@
 """Where compiled programs are kept, and that a program is compiled once."""
 
+import resource
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -45,3 +47,25 @@ def test_a_second_compilation_is_a_hit(unset, tmp_path):
     assert (cache.hits, cache.misses) == (1, 1)
     assert f"compilation cache {tmp_path}/compiled: 1 hit(s), 1 miss(es)" == cache.describe()
     assert any((tmp_path / "compiled").iterdir())
+
+
+def test_a_full_disk_leaves_no_part_of_a_program(unset, tmp_path):
+    """Such a part would be tried, warned of and left as it is at every later start."""
+    cache = CompilationCache(str(tmp_path))
+    vector = jax.ShapeDtypeStruct((3,), jnp.float32)
+
+    def compile_once():
+        jax.jit(lambda x: jnp.cos(x) * 1.2345678).lower(vector).compile()
+        jax.clear_caches()
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.warns(UserWarning, match="Error writing persistent compilation cache entry"):
+            compile_once()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not any((tmp_path / "compiled").iterdir())
+    compile_once()
+    compile_once()
+    assert (cache.hits, cache.misses) == (1, 2)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 
 import pytest
 
@@ -71,6 +72,25 @@ def test_those_that_have_come_are_not_awaited():
     finally:
         for process in (first, third):
             process.kill()
+
+
+@pytest.mark.parametrize("place", ["", "'localhost:{port}', 1, 0"])
+def test_no_proxy_is_asked_for_a_process_of_the_run(place):
+    """A proxy that never answers, such as one that knows nothing of this machine's ports."""
+    program = f"from pipeline.runtime import distributed; distributed.initialize({place.format(port=free_port())}); "
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        variables = {**os.environ, "http_proxy": address, "https_proxy": address, "no_proxy": "example.com"}
+        process = Fork(["-c", program + "import os; print(os.environ['no_grpc_proxy'], flush=True)"], variables)
+
+        def refuse():
+            proxy.accept()
+            process.kill()
+
+        threading.Thread(target=refuse, daemon=True).start()
+        assert wait_for(process, "localhost").splitlines()[-1] == "example.com,localhost"
+        process.kill()
+        socket.create_connection(proxy.getsockname()).close()  # ends the thread
 
 
 @pytest.mark.slow

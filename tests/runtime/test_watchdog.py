@@ -3,6 +3,7 @@
 A process that stood still does not hang.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -93,6 +94,24 @@ def test_a_hang_ends_with_a_message(hang, continued, message, tmp_path, data_dir
     assert process.returncode == 71, process.stderr
     (last,) = [line for line in process.stderr.splitlines() if "ending it. The same command continues the run" in line]
     assert last.startswith(f"Watchdog: {message} for "), process.stderr
+
+
+def test_a_hang_ends_although_nobody_reads_the_output():
+    """As in a terminal that was closed."""
+    code = """
+import threading
+from pipeline.runtime.watchdog import Watchdog
+with Watchdog(warn_seconds=0.1, abort_seconds=1.0) as watchdog:
+    threading.Event().wait()
+"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=forks.ROOT, stdout=writing, stderr=writing)
+    os.close(writing)
+    try:
+        assert process.wait(timeout=60) == 71
+    finally:
+        process.kill()
 
 
 def stand_still(process, seconds: float) -> None:

@@ -6,7 +6,7 @@ import json
 import pytest
 from etils import epath
 
-from configs import scale_fashion_mnist
+from configs import recipe, scale, scale_fashion_mnist
 from pipeline.errors import ConfigError, DataError, TrainingError
 from pipeline.model.counting import count_architecture
 from pipeline.model.scaling import architecture
@@ -170,13 +170,26 @@ def test_a_grid_without_candidates_is_one_line(tmp_path, changes, said):
 
 
 def test_another_study_in_the_same_folder_is_refused(tmp_path):
-    continue_in(study_of().identity(), epath.Path(tmp_path))
-    continue_in(study_of().identity(), epath.Path(tmp_path))
+    structures = {"study": scale, "train": recipe}
+    continue_in(study_of().identity(), epath.Path(tmp_path), structures)
+    continue_in(study_of().identity(), epath.Path(tmp_path), structures)
     with pytest.raises(ConfigError, match=r"holds another study; it differs in study.search.seeds \(1, not 2\)"):
-        continue_in(study_of(**{"search.seeds": 2}).identity(), epath.Path(tmp_path))
+        continue_in(study_of(**{"search.seeds": 2}).identity(), epath.Path(tmp_path), structures)
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(DataError, match=r"study.json is damaged"):
-        continue_in(study_of().identity(), epath.Path(tmp_path))
+        continue_in(study_of().identity(), epath.Path(tmp_path), structures)
+
+
+def test_a_study_continues_after_keys_were_added_to_the_configurations(tmp_path):
+    structures = {"study": scale, "train": recipe}
+    continue_in(study_of().identity(), epath.Path(tmp_path), structures)
+    path = tmp_path / "study.json"
+    earlier = json.loads(path.read_text())
+    del earlier["train"]["log"]["norms"], earlier["train"]["progressive"], earlier["study"]["maps"]
+    path.write_text(json.dumps(earlier))
+    continue_in(study_of().identity(), epath.Path(tmp_path), structures)
+    with pytest.raises(ConfigError, match=r"study.maps \(\d+, not 9\)"):
+        continue_in(study_of(maps=9).identity(), epath.Path(tmp_path), structures)
 
 
 def test_results_of_another_run_or_damaged_ones_are_refused(tmp_path):

@@ -52,13 +52,15 @@ def keep_memory_in_workers() -> None:
 def set_up_worker(worker_index: int, worker_total: int) -> None:
     """Runs first in each worker process.
 
-    It ignores Ctrl-C and a SIGTERM to the whole process group: the parent still needs batches, or time to save.
+    It ignores what reaches the whole process group, which is Ctrl-C, a closed terminal or a SIGTERM: the parent still needs
+    batches, or time to save.
     """
     del worker_index, worker_total
     import cv2
 
     cv2.setNumThreads(0)  # there is one worker for each CPU already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _leave_later())
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
