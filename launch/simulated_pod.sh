@@ -3,7 +3,8 @@
 #
 # Starts P trainers that form one run over virtual CPU devices, as the machines of a slice do. Each writes
 # WORKDIR/logs/process-I.log; that of process 0 is shown. The script ends when all have ended. If one fails, the others get a
-# moment, are then asked to stop, and at last are ended; the first failure is the exit status. Ctrl-C asks all to save and stop.
+# moment, are then asked to stop, and at last are ended; the first failure is the exit status. Ctrl-C, or closing the terminal, asks
+# all to save and stop.
 set -euo pipefail
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -45,7 +46,7 @@ tell_all() {
   local index
   for index in "${!numbers[@]}"; do kill "-$1" "${numbers[index]}" 2>/dev/null || true; done
 }
-trap 'tell_all TERM' INT TERM
+trap 'tell_all TERM' HUP INT TERM
 
 for ((index = 0; index < processes; index++)); do
   # In a session of its own, a trainer does not get the terminal's Ctrl-C too, which it would take for "stop at once".

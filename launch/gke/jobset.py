@@ -42,7 +42,7 @@ def machines(accelerator: str, topology: str) -> int:
         raise ValueError(f"--accelerator={accelerator}: known are {', '.join(ACCELERATORS)}")
     sides = topology.split("x")
     dimensions = ACCELERATORS[accelerator][1]
-    if len(sides) != dimensions or not all(side.isdigit() and int(side) > 0 for side in sides):
+    if len(sides) != dimensions or not all(re.fullmatch("[1-9][0-9]{0,4}", side) for side in sides):
         example = "x".join(["4"] * dimensions)
         raise ValueError(
             f"--topology={topology}: {accelerator} has topologies of {dimensions} numbers, such as {example}"
@@ -78,6 +78,8 @@ def check_names(options: argparse.Namespace, count: int) -> None:
     if account and (not _SUBDOMAIN.fullmatch(account) or len(account) > _SUBDOMAIN_LENGTH):
         hint = "; a Google service account is bound to one of Kubernetes' own" if "@" in account else ""
         raise ValueError(f"--service-account={account}: expected the name of a Kubernetes service account{hint}")
+    if not re.match("gs://[^/]", options.workdir):
+        raise ValueError(f"--workdir={options.workdir}: expected gs://…, as a pod's own files end with it")
     if options.max_restarts < 0:
         raise ValueError(f"--max-restarts={options.max_restarts}: expected 0 or more")
 

@@ -260,7 +260,8 @@ class Agent:
 
     def _note(self, words: str) -> None:
         if words and words != self._failure:
-            print(words, flush=True)
+            with contextlib.suppress(OSError):  # a full disk is no reason to fall silent
+                print(words, flush=True)
         self._failure = words
 
 

@@ -5,6 +5,7 @@ Errors are `Refused`, with the exit status. The final error of a service becomes
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -148,8 +149,13 @@ def _end_supervisor(options: Options, record: Record) -> None:
     holder = record.supervisor()
     if not record.is_locked():
         return
+    if not record.supervisor_is_here():
+        if options.force:
+            return  # it lets go once its lock in the bucket is taken
+        words = f"the supervisor (process {holder}) is on another machine, or in another container, with the same home"
+        raise Refused(f"{words}: end it there, or with --force")
     record.log(f"ending the supervisor (process {holder})")
-    if holder:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
         os.kill(holder, signal.SIGTERM)
     if not record.wait_for_lock(options.limits.call_seconds):
         raise Refused(f"the supervisor (process {holder}) does not end")

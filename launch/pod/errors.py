@@ -7,7 +7,7 @@ from __future__ import annotations
 
 FINISHED, FAILED = 0, 1
 DATA_ERROR, TRAINING_ERROR, MACHINE_ERROR, PREEMPTED, CONFIG_ERROR = 65, 70, 71, 75, 78
-INTERRUPTED = 130
+INTERRUPTED, UNREAD = 130, 141
 
 
 class Refused(Exception):

@@ -7,6 +7,7 @@ environment. It has nothing that the service or the bucket can tell. A dry run w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -58,7 +59,7 @@ class Record:
         Raises:
           Refused: the folder cannot be written.
         """
-        state = environment.get("XDG_STATE_HOME") or os.path.join(environment.get("HOME", "~"), ".local", "state")
+        state = environment.get("XDG_STATE_HOME") or os.path.join(environment.get("HOME") or "~", ".local", "state")
         folders = environment.get("POD_RECORDS") or os.path.join(os.path.expanduser(state), "tpu_pod")
         self.folder = Path(folders) / name
         self._dry_run = dry_run
@@ -66,23 +67,34 @@ class Record:
         self._last_words = ""
         if dry_run:
             return
+        if str(self.folder).startswith("~"):
+            raise Refused("there is no home directory for the record of the run; name a folder for it with POD_RECORDS")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
         except OSError as error:
-            raise Refused(
-                f"cannot write {self.folder} ({error.strerror}); name another folder with POD_RECORDS"
-            ) from None
+            raise self._unusable(error) from None
 
     def log(self, words: str) -> None:
-        """Prints a line with the time and adds it to the events; skips a repetition of the last line."""
+        """Prints a line with the time and adds it to the events; skips a repetition of the last line.
+
+        A full disk or a terminal that is gone is no reason for a supervisor to end.
+
+        Raises:
+          BrokenPipeError: the output is a pipe that nobody reads any more.
+        """
         if words == self._last_words:
             return
         self._last_words = words
-        print(f"{time.strftime('%H:%M:%S')}  {words}", file=sys.stderr, flush=True)
         if not self._dry_run:
-            with open(self.folder / "events", "a", encoding="utf-8") as events:
+            with contextlib.suppress(OSError), open(self.folder / "events", "a", encoding="utf-8") as events:
                 events.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {words}\n")
+        try:
+            print(f"{time.strftime('%H:%M:%S')}  {words}", file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return
 
     def save_command(self, arguments: Sequence[str], folder: Path) -> None:
         """Stores the command line and its folder for `resume`."""
@@ -123,7 +135,10 @@ class Record:
         Raises:
           Refused: another process has the lock.
         """
-        if self._dry_run or self._try_lock():
+        if self._dry_run:
+            return
+        if self._try_lock():
+            self._write("supervisor", str(os.getpid()).encode())
             return
         name = self.folder.name
         words = f"a supervisor of {name} runs already (process {self.supervisor() or 'unknown'})"
@@ -145,6 +160,20 @@ class Record:
         except (OSError, ValueError):
             return 0
 
+    def supervisor_is_here(self) -> bool:
+        """Returns whether the process of that number on this machine is the one that has the lock.
+
+        Several machines or containers may share a home, and each has processes of its own with these numbers. A system
+        without /proc, as macOS, cannot tell and is taken at its word.
+        """
+        if not os.path.isdir("/proc/self/fd"):
+            return True
+        try:
+            opened = list(Path(f"/proc/{self.supervisor()}/fd").iterdir())
+        except OSError:
+            return False
+        return any(_is_same_file(path, self.folder / "lock") for path in opened)
+
     def is_locked(self) -> bool:
         """Returns whether another process has the lock."""
         if self._dry_run:
@@ -158,21 +187,41 @@ class Record:
     def _try_lock(self) -> bool:
         if self._lock is not None or fcntl is None:
             return True
-        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(file)
             return False
+        except OSError as error:  # such as a network file system without locks
+            os.close(file)
+            raise Refused(
+                f"{self.folder} cannot be locked ({error.strerror}); name another folder with POD_RECORDS"
+            ) from None
         self._lock = file
-        self._write("supervisor", str(os.getpid()).encode())
         return True
 
     def _write(self, name: str, content: bytes) -> None:
         if self._dry_run:
             return
         partial = self.folder / f"{name}.partial"
-        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(file, "wb") as out:
-            out.write(content)
-        os.replace(partial, self.folder / name)
+        try:
+            file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(file, "wb") as out:
+                out.write(content)
+            os.replace(partial, self.folder / name)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> Refused:
+        return Refused(f"cannot write {self.folder} ({error.strerror}); name another folder with POD_RECORDS")
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False

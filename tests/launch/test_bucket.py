@@ -279,6 +279,15 @@ def test_an_error_of_the_service_is_told_in_its_words(services):
     assert str(raised.value).startswith("ALREADY_EXISTS (409): Resource 'a' already exists [")
 
 
+def test_a_page_of_a_proxy_is_no_answer(bucket, services):
+    page = Answer(200, b"<html>Please log in to the network</html>")
+    with services.server.failing("GET .*", error=page):
+        for ask in (bucket.location, lambda: bucket.read("a"), lambda: bucket.list("a")):
+            with pytest.raises(http.ApiError, match="in the service's place: '<html>Please log in") as raised:
+                ask()
+            assert raised.value.passing
+
+
 @pytest.mark.parametrize(
     ("url", "parts"), [("gs://b", ("b", "")), ("gs://b/", ("b", "")), ("gs://b/c/d/", ("b", "c/d"))]
 )

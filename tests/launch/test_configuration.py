@@ -1,7 +1,9 @@
 """What the launcher reads of a configuration and of its plan, in a checkout whose planner is a few lines."""
 
+import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from cloud.bed import REPOSITORY
@@ -86,3 +88,26 @@ def test_data_that_this_machine_cannot_read_is_planned_without(tmp_path):
     there, words = configuration.plan(plain_checkout(tmp_path, code), "c.py", "v3-32", "gs://d", [])
     assert there
     assert "data_dir" not in words
+
+
+def test_two_starts_at_once_make_one_environment(tmp_path, monkeypatch):
+    (tmp_path / "launch").mkdir()
+    (tmp_path / "requirements.txt").write_text("ml_collections==1\n")
+    waited, made = [], []
+
+    def wait_for_the_other(file, how):
+        """The other start has finished when this one has the lock."""
+        waited.append(Path(os.readlink(f"/proc/self/fd/{file}")))
+        complete(tmp_path / "launch" / ".venv", "")
+
+    def complete(venv, requirements):
+        made.append(venv)
+        (venv / "bin").mkdir(parents=True)
+        (venv / "bin" / "python").touch(mode=0o755)
+        (venv / "requirements.txt").write_text("ml_collections==1\n")
+
+    monkeypatch.setattr(configuration.fcntl, "flock", wait_for_the_other)
+    monkeypatch.setattr(configuration, "_install", complete)
+    assert configuration.find_python(tmp_path) == str(tmp_path / "launch" / ".venv" / "bin" / "python")
+    assert waited == [tmp_path / "launch"]
+    assert made == [tmp_path / "launch" / ".venv"]

@@ -84,7 +84,7 @@ def test_a_job_is_written_by_one_keeper_only(plane):
 def test_one_request_reads_all_reports(plane, services):
     reports = {
         0: WorkerReport("running", 1, heartbeat=1.5),
-        11: WorkerReport("ended", 1, 75, 3.5, "preempted", "ü" * 5000),  # too long for an object's metadata
+        11: WorkerReport("ended", 1, 75, 3.5, "preempted", "ü" * 5000 + "at last"),  # too long for an object's metadata
         2: WorkerReport("failed", message='quotes " and \n lines'),
     }
     for worker, report in reports.items():
@@ -95,7 +95,7 @@ def test_one_request_reads_all_reports(plane, services):
     found = plane.workers("word")
     assert len(services.server.calls) == 1
     assert (found[0], found[2]) == (reports[0], reports[2])
-    assert found[11] == dataclasses.replace(reports[11], message="ü" * 300)
+    assert found[11] == dataclasses.replace(reports[11], message="ü" * 293 + "at last")
     assert sorted(found) == [0, 2, 11]
 
 

@@ -154,6 +154,8 @@ def test_ends_mean_what_they_mean_to_the_supervisor(message, action):
         (["--accelerator=v9"], "known are"),
         (["--topology=4x4"], "topologies of 3 numbers"),
         (["--topology=1x1x1"], "do not fill machines"),
+        (["--topology=4x4x²"], "topologies of 3 numbers"),
+        (["--workdir=runs/b7"], "a pod's own files end with it"),
         (["--name=B7"], "expected lower-case letters"),
         (["--name=7b"], "beginning with a letter"),
         (["--name=b7-"], "not ending with a hyphen"),

@@ -7,6 +7,7 @@ from cloud.services import BUCKET, Services
 from pod.plane.control_plane import ControlPlane
 from pod.plane.lock import Lost, RunLock
 from pod.services.bucket import Bucket
+from pod.services.credentials import CredentialsError
 from pod.services.endpoints import find_endpoints
 from user import User, refusal
 
@@ -24,6 +25,19 @@ def plane(services):
     made = ControlPlane(bucket, "runs/t/pod")
     made.bucket.delete(made.name("lock.json"))
     return made
+
+
+class SleepingClock(SteppedClock):
+    """The clock of a machine whose monotonic time stands still while it sleeps."""
+
+    slept = 0.0
+
+    def now(self):
+        return self.time + self.slept
+
+
+def expired():
+    raise CredentialsError("gcloud's login has expired: gcloud auth login")
 
 
 def make_lock(plane, owner, clock):
@@ -66,6 +80,27 @@ def test_a_supervisor_whose_lock_was_taken_away_lets_go(plane):
     second.release()
     with pytest.raises(Lost, match="has taken over and ended"):
         first.keep(now=True)
+
+
+def test_a_laptop_that_slept_asks_whose_the_lock_is(plane):
+    clock = SleepingClock()
+    first, second = make_lock(plane, "ann@laptop:/a", clock), make_lock(plane, "bob@vm:/b", clock)
+    first.take()
+    clock.slept += 3600
+    second.take()
+    with pytest.raises(Lost, match="on bob@vm"):
+        first.keep()
+
+
+def test_a_login_that_has_expired_does_not_hide_how_a_run_ended(plane, services, monkeypatch):
+    user = User()
+    bucket = Bucket(BUCKET, user, find_endpoints(services.environment), patience=1)
+    lock = RunLock(bucket, plane.name(), "ann@laptop:/a", 60, SteppedClock())
+    lock.take()
+    monkeypatch.setattr(user, "_fetch", expired)
+    user.forget()
+    lock.release()
+    assert not lock.held
 
 
 def test_a_disturbed_bucket_costs_nobody_the_lock(services, plane):

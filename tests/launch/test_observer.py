@@ -43,7 +43,7 @@ class World:
 
 def test_a_restart_has_as_long_as_the_first_start():
     world = World()
-    observer = Observer(RUN, find_accelerator("v5p-16"), world, world, world, 20.0)
+    observer = Observer(RUN, find_accelerator("v5p-16"), world, world, world, 100.0)
     seen = []
     for seconds, state in (
         (0, ""),
@@ -60,7 +60,7 @@ def test_a_restart_has_as_long_as_the_first_start():
 
 def test_a_slice_that_is_ready_again_begins_anew():
     world = World(state="setup")
-    observer = Observer(RUN, find_accelerator("v5p-16"), world, world, world, 20.0)
+    observer = Observer(RUN, find_accelerator("v5p-16"), world, world, world, 100.0)
     seen = []
     for seconds, node_state in ((0, "READY"), (500, "READY"), (600, "REPAIRING"), (900, "READY"), (950, "READY")):
         world.seconds, world.node_state = seconds, node_state
@@ -78,3 +78,14 @@ def test_a_disturbed_bucket_is_not_a_silent_keeper():
         world.seconds, world.written = seconds, written
         seen.append(observer.look(WANTED, "v2", published=True).job.silent_seconds)
     assert seen == [0, 0, 20, 120, 140, 0]
+
+
+def test_what_was_not_seen_is_no_time_without_a_job():
+    world = World(state="running")
+    observer = Observer(RUN, find_accelerator("v5p-16"), world, world, world, 20.0)
+    seen = []
+    # The laptop was offline for an hour in which the job ran, and comes back in the moment of a restart.
+    for seconds, state in ((0, "running"), (20, "running"), (3620, "setup"), (3640, "setup"), (3660, "running")):
+        world.seconds, world.state = seconds, state
+        seen.append(observer.look(WANTED, "v2", published=True).job.ready_seconds)
+    assert seen == [0, 0, 100, 120, 0]

@@ -71,6 +71,9 @@ def test_each_option(words, name, value):
         ([*UP, "--max-restarts", "many"], "expected a whole number"),
         ([*UP, "--deadline", "soon"], "expected hours"),
         ([*UP, "--deadline", "0"], "expected hours"),
+        ([*UP, "--deadline", "9" * 400], "at most 87600"),
+        ([*UP, "--max-restarts", "9" * 5000], "at most nine digits"),
+        ([*UP, "--zone", "us-central1-a "], "without spaces"),
         ([*UP, "--env", "1=2"], "expected NAME=value"),
         ([*UP, "--env", "SECRET"], "there is no such variable here"),
         ([*UP, "--env", ""], "expected NAME=value"),
@@ -103,7 +106,7 @@ def test_a_value_that_may_be_secret_is_not_repeated():
 
 
 def test_the_option_comes_before_gclouds_environment_and_that_before_the_settings(tmp_path):
-    settings = "# mine\n\nPROJECT=s\nZONE=s\nBUCKET=gs://b/\nNETWORK=n\nPLAN=no\nPOLL_SECONDS=0.5\nMAX_SETUPS=9\nDEADLINE_HOURS=2\n"
+    settings = "\ufeff# mine\r\n\nPROJECT=s\nZONE=s\nBUCKET=gs://b/\nNETWORK=n\nPLAN=no\nPOLL_SECONDS=0.5\nMAX_SETUPS=9\nDEADLINE_HOURS=2\n"
     environment = {"CLOUDSDK_CORE_PROJECT": "e", "CLOUDSDK_COMPUTE_ZONE": "e"}
     given = parse(*UP, "--zone", "o", environment=environment, settings=settings, tmp_path=tmp_path)
     assert (given.project, given.zone, given.bucket, given.network, given.plan) == ("e", "o", "b", "n", False)
@@ -118,6 +121,10 @@ def test_the_option_comes_before_gclouds_environment_and_that_before_the_setting
         ("PLAN", "unknown setting: PLAN"),
         ("PLAN=maybe", "PLAN=maybe: expected yes or no"),
         ("POLL_SECONDS=soon", "POLL_SECONDS=soon: expected seconds"),
+        ("POLL_SECONDS=0", "POLL_SECONDS=0: expected seconds above 0"),
+        ("LOCK_SECONDS=0.0", "LOCK_SECONDS=0.0: expected seconds above 0"),
+        ("ZONE=us-central1-a ", "ZONE='us-central1-a ': expected a name without spaces"),
+        ('PROJECT="mine"', "expected a name without spaces and quotation marks"),
         ("MAX_SETUPS=1.5", "MAX_SETUPS=1.5: expected a whole number"),
     ],
 )

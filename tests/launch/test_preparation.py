@@ -98,6 +98,7 @@ SECRETS = {
         Answer(403, {"error": {"code": 403, "message": "denied"}}),
         "roles/secretmanager.secretAccessor",
     ),
+    "holds a zero": (Answer(200, {"payload": {"data": base64.b64encode(b"a\0b").decode()}}), "it holds a zero byte"),
     "is no text": (Answer(200, {"payload": {"data": base64.b64encode(b"\xff\xfe").decode()}}), "it is not text"),
 }
 
@@ -108,6 +109,12 @@ def test_a_secret_that_cannot_be_had(plane, services, tmp_path, answer, words):
         preparation = prepare(plane, services, tmp_path, secrets={"A": SECRET})
     assert words in preparation.message
     assert SECRET in preparation.message
+
+
+def test_an_empty_secret_is_an_empty_variable(plane, services, tmp_path):
+    with services.server.failing("secrets/s/versions/3:access", error=Answer(200, {"payload": {}})):
+        preparation = prepare(plane, services, tmp_path, secrets={"A": SECRET})
+    assert (preparation.state, preparation.environment) == ("ready", {"A": ""})
 
 
 def test_what_fails_once_is_tried_again(plane, services, tmp_path):

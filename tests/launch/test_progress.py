@@ -35,5 +35,7 @@ def test_before_the_first_step():
     assert progress.describe([], "", 32, [], now=0.0) == ["step        0", "chip-hours  0.0"]
 
 
-def test_a_line_that_is_half_written_is_left_out():
-    assert progress.read_events('{"event": "train", "step": 1}\n{"event": "tra') == [{"event": "train", "step": 1}]
+def test_a_damaged_line_is_left_out():
+    for damaged in ('{"event": "tra', "1", "[]", "{}", "null", "\0\0"):
+        text = f'{{"event": "train", "step": 1}}\n{damaged}'
+        assert progress.read_events(text) == [{"event": "train", "step": 1}], damaged

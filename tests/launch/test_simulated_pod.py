@@ -54,9 +54,10 @@ def test_the_first_failure_ends_the_others_and_is_the_status(checkout, index):
     assert f"process {index} ended first with status 70" in error
 
 
-def test_interrupting_it_asks_all_to_save(checkout):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP])  # Ctrl-C, and a terminal that is closed
+def test_interrupting_it_asks_all_to_save(checkout, how):
     process = start(checkout, HOLD="yes")
     assert "flags" in process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, error = process.communicate(timeout=300)
     assert process.returncode == 75, error

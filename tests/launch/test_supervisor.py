@@ -9,13 +9,14 @@ from pod.options import Limits, Options
 from pod.plane.control import JobState
 from pod.plane.control_plane import ControlPlane, Stored
 from pod.plane.delivery import Material
-from pod.plane.lock import RunLock
+from pod.plane.lock import Lost, RunLock
 from pod.record import Record
 from pod.run import Run
 from pod.services import service
 from pod.services.bucket import split_url
 from pod.services.http import ApiError
 from pod.services.service import Node, Problem, QueuedResource
+from pod.slices import messages
 from pod.slices.accelerators import find_accelerator
 from pod.slices.supervisor import Supervisor
 from pod.starting.rehearsal import RehearsedBucket
@@ -239,6 +240,24 @@ def test_a_kept_slice(tmp_path, outcome, keep, there):
     world.run()
     assert (world.service.there is not None) == there
     assert world.plane.read_control().value.keep == keep
+
+
+def test_an_answer_after_a_night_deletes_nothing_of_another_supervisor(tmp_path, monkeypatch):
+    def job(number, age):
+        if age > HOUR:
+            world.service.there = None  # somebody deletes it in the console
+        return {"state": "running"}
+
+    def answer():
+        RunLock(world.plane.bucket, world.plane.name(), "other", 60, world.clock).take(force=True)
+        world.service.there = world.service.wishes[0]
+        return True
+
+    world = World(tmp_path, lambda number, age: READY, job=job)
+    monkeypatch.setattr(messages, "user_wants_another_slice", answer)
+    with pytest.raises(Lost, match="on other"):
+        world.run()
+    assert world.service.there is not None
 
 
 def test_control_is_in_the_bucket_before_each_request(tmp_path):

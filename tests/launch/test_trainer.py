@@ -151,6 +151,17 @@ class Bucket:
         return b"".join(self.pieces[number] for number in sorted(self.pieces))
 
 
+def test_a_full_disk_does_not_silence_an_agent(tmp_path):
+    log, bucket = tmp_path / "log", Bucket()
+    (tmp_path / "sent.partial").symlink_to("/dev/full")
+    pieces = LogPieces(log, bucket.write)
+    for text in (b"one\n", b"two\n"):
+        with log.open("ab") as file:
+            file.write(text)
+        assert pieces.send()
+    assert (pieces.pieces, bucket.text) == (2, b"one\ntwo\n")
+
+
 def test_a_log_arrives_whole_and_in_order(tmp_path):
     log, bucket = tmp_path / "log", Bucket()
     pieces = LogPieces(log, bucket.write)

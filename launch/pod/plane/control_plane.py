@@ -104,7 +104,7 @@ class ControlPlane:
         """Writes a worker's report, also into the object's metadata, so that one listing reads all reports."""
         content = json.dumps(dataclasses.asdict(report))
         if len(content) > _REPORT_BYTES:
-            content = json.dumps(dataclasses.asdict(dataclasses.replace(report, message=report.message[:300])))
+            content = json.dumps(dataclasses.asdict(dataclasses.replace(report, message=report.message[-300:])))
         self.bucket.write(
             self.name("slices", incarnation, f"worker-{worker}.json"),
             content.encode(),

@@ -2,6 +2,7 @@
 
 A lock that was not renewed for six times `lock_seconds` is free. A supervisor that finds another name in the object, or no
 object, lets go of everything and changes nothing. All writes carry the generation that was read. Taking the lock never waits.
+A laptop's monotonic clock stands still while it sleeps, so a renewal is due by either clock.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from pod.clock import Clock
 from pod.errors import Refused
 from pod.services.bucket import ABSENT, Bucket, Conflict
+from pod.services.credentials import CredentialsError
 from pod.services.http import ApiError
 
 NAME = "lock.json"
@@ -37,7 +39,7 @@ class RunLock:
         self._bucket, self._name = bucket, f"{folder}/{NAME}"
         self._owner, self._seconds = owner, lock_seconds
         self._clock = clock or Clock()
-        self._renewed = 0.0
+        self._renewed = self._renewed_at = 0.0
         self.held = False
 
     def take(self, force: bool = False) -> None:
@@ -71,12 +73,12 @@ class RunLock:
             return
 
     def keep(self, now: bool = False) -> None:
-        """Renews the lock if it is due, or `now`.
+        """Renews the lock if that is due, or `now`.
 
         Raises:
           Lost: another supervisor has the lock, or had it and ended.
         """
-        if not self.held or (not now and self._clock.monotonic() - self._renewed < self._seconds):
+        if not self.held or not (now or self._is_due()):
             return
         try:
             found = self._bucket.read(self._name)
@@ -100,13 +102,17 @@ class RunLock:
             found = self._bucket.read(self._name)
             if found is not None and _read(found[0]).get("owner") == self._owner:
                 self._bucket.delete(self._name, if_generation=found[1])
-        except (Conflict, ApiError):
+        except (Conflict, ApiError, CredentialsError):  # it expires by itself
             return
+
+    def _is_due(self) -> bool:
+        passed = self._clock.monotonic() - self._renewed, abs(self._clock.now() - self._renewed_at)
+        return max(passed) >= self._seconds
 
     def _write(self, generation: int) -> None:
         content = json.dumps({"owner": self._owner, "seen": self._clock.now()}).encode()
         self._bucket.write(self._name, content, if_generation=generation, content_type="application/json")
-        self._renewed = self._clock.monotonic()
+        self._renewed, self._renewed_at = self._clock.monotonic(), self._clock.now()
 
 
 def _read(content: bytes) -> dict[str, Any]:

@@ -24,6 +24,9 @@ class LogFollower:
           incarnation: the slice.
           attempt: the attempt of the job.
           worker: the worker.
+
+        Raises:
+          BrokenPipeError: the output is a pipe that nobody reads any more.
         """
         if self._following != (incarnation, attempt, worker):
             self._following = (incarnation, attempt, worker)
@@ -34,9 +37,14 @@ class LogFollower:
             piece = self._plane.read_log(incarnation, attempt, worker, self._next)
             if piece is None:
                 return
-            self._out.write(piece.decode("utf-8", "replace"))
-            self._out.flush()
             self._next += 1
+            try:
+                self._out.write(piece.decode("utf-8", "replace"))
+                self._out.flush()
+            except BrokenPipeError:
+                raise
+            except OSError:  # a full disk, or a terminal that is gone: the run goes on
+                continue
 
 
 def tail(plane: ControlPlane, incarnation: str, attempt: int, worker: int, pieces: int, lines: int) -> str:

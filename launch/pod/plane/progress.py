@@ -9,13 +9,15 @@ from typing import Any
 
 
 def read_events(text: str) -> list[dict[str, Any]]:
-    """Returns the events of `metrics.jsonl`; an unfinished line is skipped."""
+    """Returns the events of `metrics.jsonl`; a damaged line is skipped, as one that a power failure cut."""
     events = []
     for line in text.splitlines():
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
             continue
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
     return events
 
 

@@ -103,6 +103,8 @@ class Bucket:
             if error.http_status == 404 and not _says_no_bucket(error):
                 return None
             raise
+        if "x-goog-generation" not in answer.headers:
+            raise answer.misplaced()
         return answer.body, int(answer.headers["x-goog-generation"])
 
     def write(

@@ -38,10 +38,23 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    url: str = ""
 
     def json(self) -> Any:
-        """Returns the body parsed as JSON; an empty body is an empty object."""
-        return json.loads(self.body or b"{}")
+        """Returns the body parsed as JSON; an empty body is an empty object.
+
+        Raises:
+          ApiError: it is not JSON. Some proxy, such as that of a hotel or a company, has answered instead of the service.
+        """
+        try:
+            return json.loads(self.body or b"{}")
+        except ValueError:
+            raise self.misplaced() from None
+
+    def misplaced(self) -> ApiError:
+        """Returns the error that this is not the service's answer."""
+        begins = " ".join(self.body[:100].decode(errors="replace").split())
+        return ApiError(0, "UNAVAILABLE", f"something else answered in the service's place: {begins!r}", self.url)
 
 
 class ApiError(Exception):
@@ -126,7 +139,7 @@ def request(
     opener = urllib.request.urlopen if proxy else _NO_PROXY.open
     try:
         with opener(call, timeout=timeout) as answer:
-            return Response(answer.status, _lower(answer.headers), _read(answer, end))
+            return Response(answer.status, _lower(answer.headers), _read(answer, end), place)
     except urllib.error.HTTPError as error:
         with error:
             raise _refusal(error, place, end) from None

@@ -61,7 +61,7 @@ def find_accelerator(name: str, prices: Path = PRICES) -> Accelerator:
       Refused: there is no such type, or it has no price.
     """
     generation, _, number = name.rpartition("-")
-    if not re.fullmatch(r"[1-9][0-9]*", number) or not generation:
+    if not re.fullmatch(r"[1-9][0-9]{0,6}", number) or not generation:
         raise Refused(f"--type={name}: expected a TPU type such as v3-32 or v5litepod-16")
     if generation == "v5e":
         raise Refused(f"--type={name}: Cloud TPU calls this type v5litepod-{number}")

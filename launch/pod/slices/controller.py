@@ -159,14 +159,14 @@ class _Record(Record):
         super().log(words)
         if self._last_words == before:
             return
-        lines = (self.folder / "events").read_text(encoding="utf-8").splitlines()[-_EVENT_LINES:]
         try:
+            lines = (self.folder / "events").read_text(encoding="utf-8").splitlines()[-_EVENT_LINES:]
             self._plane.bucket.write(
                 self._plane.name(CONTROLLER_EVENTS),
                 "\n".join([*lines, ""]).encode(),
                 content_type="text/plain; charset=utf-8",
             )
-        except ApiError as error:
+        except (ApiError, OSError) as error:
             print(f"the event is not in the bucket: {error}", flush=True)
 
 

@@ -1,6 +1,7 @@
 """Observes slice and job for a supervisor, and for how long they have been in their states.
 
-Durations are measured here, by a monotonic clock. Times that other machines wrote are never compared with it.
+Durations are measured here, by a monotonic clock. Times that other machines wrote are never compared with it. What happened to
+the job while this machine was offline or stood still is unknown, so that time does not count against it.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Observer:
         self._service, self._plane, self._clock = service, plane, clock
         self._known = self._asked = False
         self._state: tuple[str, ...] = ()
-        self._since = self._ready_since = 0.0
+        self._since, self._runs = 0.0, 0
         self._silence, self._longest_pause = Silence(clock), POLLS * poll_seconds
         self.ready = self.seen = False
 
@@ -92,13 +93,12 @@ class Observer:
             self._state, self._since = state, now
         newly_ready = self.ready and not was_ready
         if newly_ready:
-            self._ready_since = now
             self._silence = Silence(self._clock)
         stale = bool(incarnation) and incarnation != wanted.incarnation
         mine = job.value if job is not None and _is_about(job.value, wanted) else None
         return Observation(
             slice=SliceSeen(resource, node, known, asked, now - self._since, stale),
-            job=self._job_seen(mine, now),
+            job=self._job_seen(mine),
             state=mine,
             control=None if control is None else control.value,
             newly_ready=newly_ready,
@@ -117,20 +117,20 @@ class Observer:
         """Notes that another incarnation is wanted."""
         self.seen = False
 
-    def _job_seen(self, job: JobState | None, now: float) -> JobSeen:
-        since_ready = now - self._ready_since if self.ready else 0.0
+    def _job_seen(self, job: JobState | None) -> JobSeen:
+        if job is not None and job.state == "running":
+            self._runs += 1  # a restart gets as much time as the first start
         written = None if job is None else (job.updated, job.attempt, job.state)
-        silent = self._silence.look({"keeper": written}, self._longest_pause)["keeper"]
+        unchanged = self._silence.look({"keeper": written, "runs": self._runs}, self._longest_pause)
+        since_ready = unchanged["runs"] if self.ready else 0.0
         if job is None:
             return JobSeen(ready_seconds=since_ready, silent_seconds=since_ready)
-        if job.state == "running":
-            self._ready_since, since_ready = now, 0.0  # a restart gets as much time as the first start
         return JobSeen(
             state=job.state,
             outcome=job.outcome,
             message=job.message,
             exit_code=job.exit_code or 0,
-            silent_seconds=silent,
+            silent_seconds=unchanged["keeper"],
             ready_seconds=since_ready,
         )
 

@@ -77,8 +77,8 @@ class JobSeen:
       outcome: the outcome, once ended; see `control.py`.
       message: the reason, in the keeper's words.
       exit_code: the trainer's exit code.
-      silent_seconds: time since the keeper's last write, or since the slice was ready.
-      ready_seconds: time since the slice was ready, or since the job last ran.
+      silent_seconds: time since the keeper's last write, or since the slice was ready, counted only while both could be seen.
+      ready_seconds: time since the slice was ready, or since the job last ran, counted likewise.
     """
 
     state: str = ""

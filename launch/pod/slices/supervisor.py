@@ -159,6 +159,7 @@ class Supervisor:
         if decision.action == STOP:
             self._lock.keep(now=True)  # `down` on another machine may have ended it
             if not self._options.dry_run and messages.user_wants_another_slice():
+                self._lock.keep(now=True)  # after a night, another supervisor may have a slice
                 self._remove("deleted by its user")
                 return self._ask()
         if decision.action in (END, STOP):
@@ -257,9 +258,8 @@ class Supervisor:
         A slice that cannot be deleted is reported, and is no error.
         """
         if decision.leave and self._observer.ready:
-            hours = self._limits.idle_seconds / 3600
             billed = cost.still_billed(self._accelerator, self._run.name)
-            self._record.log(f"{billed}, or for {hours:g} hours without a job")
+            self._record.log(f"{billed}, or for {self._limits.idle_seconds / 3600:g} hours without a job")
             return decision.exit_code
         self._record.log("deleting the slice (--keep leaves one that is ready)")
         try:

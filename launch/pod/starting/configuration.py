@@ -6,17 +6,23 @@ A Python with the needed packages runs launch/lib/inspect_config.py and `python 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pod.errors import TRAINING_ERROR, Refused
 from pod.options import pairs
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 _SUPPORTED = ("3.13", "3.12", "3.11")  # the Python versions of the pipeline
 
@@ -87,8 +93,23 @@ def find_python(root: Path) -> str:
     needed = "".join(line for line in lines if line.startswith(("ml_collections", "--")))
     venv = root / "launch" / ".venv"
     if not _is_complete(venv, needed.encode()):
-        _install(venv, needed)
+        with _locked(venv.parent):
+            if not _is_complete(venv, needed.encode()):  # another start may have made it meanwhile
+                _install(venv, needed)
     return str(venv / "bin" / "python")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Generator[None, None, None]:
+    """Waits for other starts that do the same, where the file system has locks."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def _is_complete(venv: Path, requirements: bytes) -> bool:

@@ -5,6 +5,7 @@ The order is checks, cost, lock, and then the supervisor, here or on a controlle
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -113,10 +114,11 @@ def _supervise(
     except Interrupted:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for a failing bucket
-        record.log(
-            "this supervisor ends; the job and the slice continue (and are billed). "
-            f"Come back: launch/tpu_pod.sh resume --name {options.name}; end: launch/tpu_pod.sh down --name {options.name}"
-        )
+        with contextlib.suppress(BrokenPipeError):  # Ctrl-C also ends `tee` behind this one
+            record.log(
+                "this supervisor ends; the job and the slice continue (and are billed). Come back: "
+                f"launch/tpu_pod.sh resume --name {options.name}; end: launch/tpu_pod.sh down --name {options.name}"
+            )
         supervisor.leave()
         return INTERRUPTED
     except Lost as error:

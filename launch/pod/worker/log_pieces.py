@@ -7,6 +7,7 @@ out, and a line says so. The last round sends the rest, because the machine may 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -76,8 +77,9 @@ class LogPieces:
     def _skip_to(self, offset: int) -> None:
         self._offset = offset
         partial = self._record.with_suffix(".partial")
-        partial.write_text(json.dumps([self.pieces, offset]))
-        partial.replace(self._record)
+        with contextlib.suppress(OSError):  # on a full disk an agent that starts anew sends these pieces once more
+            partial.write_text(json.dumps([self.pieces, offset]))
+            partial.replace(self._record)
 
     def _size(self) -> int:
         try:

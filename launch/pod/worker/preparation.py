@@ -152,7 +152,10 @@ class Preparation:
                 ) from None
             raise NotPrepared(f"{name}: {error.message}") from None
         try:
-            return base64.b64decode(answer["payload"]["data"]).decode()
+            value = base64.b64decode(answer.get("payload", {}).get("data", "")).decode()  # an empty one has no data
+            if "\0" not in value:
+                return value
+            raise NotPrepared(f"{name}: it holds a zero byte, so it cannot be an environment variable")
         except UnicodeDecodeError:
             raise NotPrepared(f"{name}: it is not text, so it cannot be an environment variable") from None
 
