@@ -209,7 +209,7 @@ def _refusal(error: urllib.error.HTTPError, place: str, end: float) -> ApiError:
             status, message, details = problem.get("status", ""), problem.get("message", ""), problem.get("details")
     except (ValueError, KeyError, TypeError, AttributeError):
         message = body.decode(errors="replace")[:300]
-    message = " ".join(str(message).split()) or str(error.reason)
+    message = " ".join(str(message).split()) or error.reason
     return ApiError(
         error.code, status or _WORDS.get(error.code, ""), message, place, pause=_pause(error.headers), details=details
     )
