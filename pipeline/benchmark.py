@@ -18,7 +18,7 @@ python -m pipeline.benchmark growth --config configs/b0.py --aot v5litepod-32 [-
 - `latency`: which format of `pipeline.export` is fastest here, for 1 and 32 images, on one core and on all.
 - `paper`: the paper's tables of parameters and multiply-adds from our own counts, and its table of CPU latency measured here.
 - `growth`: which of depth, width and resolution gains most multiply-adds and parameters for a cycle, by the TPU compiler. It
-  compiles the train step, or with --inference the evaluation step, of ten networks: an hour for B0.
+  compiles the train step, or with --inference the evaluation step, of ten networks. For B0 that takes hours, or 20 minutes.
 """
 
 import dataclasses
