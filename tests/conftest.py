@@ -24,6 +24,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# With nohup they would ignore a closed terminal, too; a handler of this process alone is not inherited.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 FOLDER = pathlib.Path(__file__).parent
 # The files that take longest, in this order. Each is given to one process as a whole, so one that began late would end alone.
