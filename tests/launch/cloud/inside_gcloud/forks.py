@@ -32,15 +32,11 @@ PRELOADED = (
 
 
 class Clients:
-    """Those who are waited for.
-
-    Attributes:
-      processes: a fork's number for each connection whose request has been carried out.
-    """
+    """The connections that wait for a fork to end, and their forks."""
 
     def __init__(self, selector):
         self._selector = selector
-        self._processes = {}
+        self._processes = {}  # by connection
 
     def accept(self, listener):
         """Waits for what another client asks."""
@@ -69,6 +65,7 @@ class Clients:
             os.setsid()
             for number, descriptor in enumerate(descriptors):
                 os.dup2(descriptor, number)
+                os.close(descriptor)
             for connection in (client, *self._processes):
                 connection.close()
             return json.loads(message)
